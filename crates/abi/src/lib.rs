@@ -1,0 +1,14 @@
+//! The Linux ABI as data: error numbers, and the structures guests pass in memory.
+//!
+//! Flag and number constants come from the `libc` crate, which knows the architecture; structures are
+//! written here, because they cross into guest memory as bytes (`zerocopy`).
+#![forbid(unsafe_code)]
+
+pub mod errno;
+pub mod regs;
+
+pub use errno::{Errno, Result};
+pub use libc as c;
+
+/// The guest's page.
+pub const PAGE_SIZE: u64 = 4096;

@@ -1,0 +1,95 @@
+//! Where the bytes of a read go, and where those of a write come from.
+//!
+//! File systems see only these; whether bytes land in guest memory, in the shared slot or in a
+//! vector is the caller's business. A host file is read straight into the destination by [`Sink::put_from`].
+use abi::{Errno, Result};
+use std::os::fd::BorrowedFd;
+
+/// The destination of a read.
+pub trait Sink {
+    /// How many more bytes it takes.
+    fn remaining(&self) -> usize;
+    /// Takes as many of `bytes` as fit; returns how many. EFAULT if the guest's buffer is bad.
+    fn put(&mut self, bytes: &[u8]) -> Result<usize>;
+    /// Reads up to `len` bytes from a host descriptor (at `offset`, or where it stands) straight in.
+    /// Returns 0 at the end of the file. The default goes through a buffer.
+    fn put_from(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, len: usize) -> Result<usize> {
+        let mut buf = [0u8; 16384];
+        let want = len.min(self.remaining()).min(buf.len());
+        let n = host::file::read(fd, &mut buf[..want], offset)?;
+        self.put(&buf[..n])
+    }
+}
+
+/// The source of a write.
+pub trait Source {
+    /// How many bytes are left.
+    fn remaining(&self) -> usize;
+    /// Moves up to `buf.len()` bytes out; returns how many. EFAULT if the guest's buffer is bad.
+    fn take(&mut self, buf: &mut [u8]) -> Result<usize>;
+    /// Writes up to `len` bytes to a host descriptor straight from the source. The default goes through a buffer;
+    /// bytes the host did not take are lost to the source only if the host took none of a later part.
+    fn take_into(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, len: usize) -> Result<usize> {
+        let mut buf = [0u8; 16384];
+        let want = len.min(self.remaining()).min(buf.len());
+        let n = self.take(&mut buf[..want])?;
+        host::file::write(fd, &buf[..n], offset)
+    }
+}
+
+/// A [`Sink`] into a slice of the kernel's own.
+#[derive(Debug)]
+pub struct SliceSink<'a> {
+    buf: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> SliceSink<'a> {
+    pub fn new(buf: &'a mut [u8]) -> Self {
+        SliceSink { buf, at: 0 }
+    }
+    /// How many bytes were taken.
+    pub fn filled(&self) -> usize {
+        self.at
+    }
+}
+
+impl Sink for SliceSink<'_> {
+    fn remaining(&self) -> usize {
+        self.buf.len() - self.at
+    }
+    fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+        let n = bytes.len().min(self.remaining());
+        self.buf[self.at..self.at + n].copy_from_slice(&bytes[..n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// A [`Source`] of the kernel's own bytes.
+#[derive(Debug)]
+pub struct SliceSource<'a>(pub &'a [u8]);
+
+impl Source for SliceSource<'_> {
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+    fn take(&mut self, buf: &mut [u8]) -> Result<usize> {
+        let n = buf.len().min(self.0.len());
+        buf[..n].copy_from_slice(&self.0[..n]);
+        self.0 = &self.0[n..];
+        Ok(n)
+    }
+}
+
+/// A sink that takes nothing; for zero-length reads.
+#[derive(Debug)]
+pub struct NullSink;
+impl Sink for NullSink {
+    fn remaining(&self) -> usize {
+        0
+    }
+    fn put(&mut self, _: &[u8]) -> Result<usize> {
+        Err(Errno::EFAULT)
+    }
+}

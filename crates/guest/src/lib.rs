@@ -1,0 +1,44 @@
+//! Guest memory: how the kernel reads and writes what a guest's pointers name.
+//!
+//! A pointer is a number until it is read through [`Memory`]; a value is copied once and decided on
+//! the copy. [`fake::FakeMemory`] stands in for a guest in tests.
+#![forbid(unsafe_code)]
+
+pub mod fake;
+pub mod io;
+pub mod ptr;
+
+pub use io::{Sink, Source};
+pub use ptr::{UserIn, UserInOut, UserOut};
+
+use abi::{Errno, Result};
+
+/// One guest address space, as seen from a system call of one of its threads.
+pub trait Memory {
+    /// Fills `buf` from guest address `addr`. EFAULT if any byte is not readable.
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result;
+    /// Writes `bytes` at guest address `addr`. EFAULT if known not to be writable; an implementation
+    /// may write later, in the guest's own context, and turn the call's result into EFAULT there.
+    fn write(&self, addr: u64, bytes: &[u8]) -> Result;
+    /// Reads up to `buf.len()` bytes, stopping early at the first unreadable page. EFAULT if none.
+    fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize>;
+}
+
+/// Reads a NUL-terminated string of at most `max` bytes, without the NUL. ENAMETOOLONG if there is no NUL.
+pub fn read_cstr(mem: &dyn Memory, addr: u64, max: usize) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut buf = [0u8; 256];
+    let mut at = addr;
+    while out.len() < max {
+        let to_page_end = (abi::PAGE_SIZE - at % abi::PAGE_SIZE) as usize;
+        let want = buf.len().min(max - out.len()).min(to_page_end);
+        let n = mem.read_some(at, &mut buf[..want])?;
+        if let Some(i) = buf[..n].iter().position(|b| *b == 0) {
+            out.extend_from_slice(&buf[..i]);
+            return Ok(out);
+        }
+        out.extend_from_slice(&buf[..n]);
+        at = at.checked_add(n as u64).ok_or(Errno::EFAULT)?;
+    }
+    Err(Errno::ENAMETOOLONG)
+}

@@ -1,0 +1,91 @@
+//! Typed guest pointers. The direction is in the type: a handler cannot write through a [`UserIn`].
+use crate::Memory;
+use abi::{Errno, Result};
+use std::marker::PhantomData;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+macro_rules! pointer {
+    ($(#[$m:meta])* $name:ident) => {
+        $(#[$m])*
+        pub struct $name<T> {
+            addr: u64,
+            of: PhantomData<T>,
+        }
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<T> Copy for $name<T> {}
+        impl<T> $name<T> {
+            pub const fn new(addr: u64) -> Self {
+                $name { addr, of: PhantomData }
+            }
+            pub const fn addr(self) -> u64 {
+                self.addr
+            }
+            pub const fn is_null(self) -> bool {
+                self.addr == 0
+            }
+            /// The `i`-th element of an array that starts here. EFAULT if the address wraps.
+            pub fn index(self, i: usize) -> Result<Self> {
+                (i as u64)
+                    .checked_mul(size_of::<T>() as u64)
+                    .and_then(|o| self.addr.checked_add(o))
+                    .map(Self::new)
+                    .ok_or(Errno::EFAULT)
+            }
+        }
+    };
+}
+
+pointer!(
+    /// The guest gives a `T`.
+    UserIn
+);
+pointer!(
+    /// The guest takes a `T`.
+    UserOut
+);
+pointer!(
+    /// The guest gives a `T` and takes one back.
+    UserInOut
+);
+
+fn read<T: FromBytes + FromZeros + IntoBytes>(mem: &dyn Memory, addr: u64) -> Result<T> {
+    let mut v = T::new_zeroed();
+    mem.read(addr, v.as_mut_bytes())?;
+    Ok(v)
+}
+
+impl<T: FromBytes + FromZeros + IntoBytes> UserIn<T> {
+    pub fn get(self, mem: &dyn Memory) -> Result<T> {
+        read(mem, self.addr)
+    }
+    /// `None` for a null pointer.
+    pub fn get_opt(self, mem: &dyn Memory) -> Result<Option<T>> {
+        if self.is_null() { Ok(None) } else { self.get(mem).map(Some) }
+    }
+    pub fn get_array(self, mem: &dyn Memory, n: usize) -> Result<Vec<T>> {
+        (0..n).map(|i| self.index(i)?.get(mem)).collect()
+    }
+}
+
+impl<T: IntoBytes + Immutable> UserOut<T> {
+    pub fn put(self, mem: &dyn Memory, v: &T) -> Result {
+        mem.write(self.addr, v.as_bytes())
+    }
+    /// Does nothing for a null pointer.
+    pub fn put_opt(self, mem: &dyn Memory, v: &T) -> Result {
+        if self.is_null() { Ok(()) } else { self.put(mem, v) }
+    }
+}
+
+impl<T: FromBytes + FromZeros + IntoBytes + Immutable> UserInOut<T> {
+    pub fn get(self, mem: &dyn Memory) -> Result<T> {
+        read(mem, self.addr)
+    }
+    pub fn put(self, mem: &dyn Memory, v: &T) -> Result {
+        mem.write(self.addr, v.as_bytes())
+    }
+}

@@ -1,0 +1,10 @@
+//! Every host call we make, behind safe types. `SAFETY.md` gives the invariants.
+
+pub mod epoll;
+pub mod file;
+pub mod time;
+
+/// The host's error as a guest error number: only where the guest's call *is* the host's.
+pub fn errno(e: rustix::io::Errno) -> abi::Errno {
+    abi::Errno::from_raw(e.raw_os_error())
+}

@@ -1,0 +1,78 @@
+//! Credentials of a thread: credentials(7), capabilities(7).
+use std::rc::Rc;
+
+/// One thread's identity inside the container. Immutable; a change makes a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cred {
+    pub ruid: u32,
+    pub euid: u32,
+    pub suid: u32,
+    pub fsuid: u32,
+    pub rgid: u32,
+    pub egid: u32,
+    pub sgid: u32,
+    pub fsgid: u32,
+    pub groups: Rc<[u32]>,
+    pub inheritable: u64,
+    pub permitted: u64,
+    pub effective: u64,
+    pub bounding: u64,
+    pub ambient: u64,
+    pub securebits: u32,
+    pub no_new_privs: bool,
+}
+
+pub const CAP_CHOWN: u32 = 0;
+pub const CAP_DAC_OVERRIDE: u32 = 1;
+pub const CAP_DAC_READ_SEARCH: u32 = 2;
+pub const CAP_FOWNER: u32 = 3;
+pub const CAP_FSETID: u32 = 4;
+pub const CAP_KILL: u32 = 5;
+pub const CAP_SETGID: u32 = 6;
+pub const CAP_SETUID: u32 = 7;
+pub const CAP_SETPCAP: u32 = 8;
+pub const CAP_SYS_CHROOT: u32 = 18;
+pub const CAP_SYS_ADMIN: u32 = 21;
+pub const CAP_SYS_NICE: u32 = 23;
+pub const CAP_SYS_RESOURCE: u32 = 24;
+pub const CAP_MKNOD: u32 = 27;
+/// The highest capability this kernel knows (CAP_CHECKPOINT_RESTORE).
+pub const CAP_LAST: u32 = 40;
+
+/// What `docker run` gives by default: 14 capabilities.
+pub const CAPS_DEFAULT: u64 = 0xa804_25fb;
+
+impl Cred {
+    /// The first process's: full default capabilities for root, none else.
+    pub fn new(uid: u32, gid: u32, groups: &[u32]) -> Cred {
+        let caps = if uid == 0 { CAPS_DEFAULT } else { 0 };
+        Cred {
+            ruid: uid,
+            euid: uid,
+            suid: uid,
+            fsuid: uid,
+            rgid: gid,
+            egid: gid,
+            sgid: gid,
+            fsgid: gid,
+            groups: groups.into(),
+            inheritable: 0,
+            permitted: caps,
+            effective: caps,
+            bounding: CAPS_DEFAULT,
+            ambient: 0,
+            securebits: 0,
+            no_new_privs: false,
+        }
+    }
+
+    /// capable(): the capability is in the effective set.
+    pub fn has(&self, cap: u32) -> bool {
+        self.effective & (1 << cap) != 0
+    }
+
+    /// The file system group or a supplementary one.
+    pub fn in_group(&self, gid: u32) -> bool {
+        self.fsgid == gid || self.groups.contains(&gid)
+    }
+}

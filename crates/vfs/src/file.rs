@@ -1,0 +1,158 @@
+//! Open files: what every kind of descriptor can do.
+use abi::{Errno, Result};
+use guest::{Memory, Sink, Source};
+use kernel::wait::WaitQueue;
+use std::any::Any;
+use std::cell::Cell;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+bitflags::bitflags! {
+    /// Readiness, with the numbers of EPOLLIN and its kin.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Ready: u32 {
+        const IN = 0x1;
+        const PRI = 0x2;
+        const OUT = 0x4;
+        const ERR = 0x8;
+        const HUP = 0x10;
+        const RDNORM = 0x40;
+        const WRNORM = 0x100;
+        const RDHUP = 0x2000;
+    }
+}
+
+/// One directory entry, as getdents64 shows it.
+#[derive(Debug, Clone)]
+pub struct DirEntry {
+    pub ino: u64,
+    /// Position of the *next* entry: what lseek takes to go on from there.
+    pub next: u64,
+    /// DT_REG …
+    pub kind: u8,
+    pub name: Vec<u8>,
+}
+
+/// What mmap needs from a file.
+pub enum Backing<'a> {
+    /// Map this host descriptor, file offset to file offset. The guest never keeps the descriptor.
+    Host(BorrowedFd<'a>),
+    /// Private or shared anonymous zeroes (/dev/zero).
+    Zero,
+}
+
+/// What stands behind an open file description: a pipe end, a host file, an eventfd …
+///
+/// Nothing here waits: what cannot be done now is EAGAIN, and [`waiters`](Self::waiters) is woken when
+/// it may be. The system call layer waits (or not, with O_NONBLOCK). `file` is the description the call came through.
+pub trait FileOps: Any {
+    /// Reads at `offset`, or for files without positions (pipes) what comes next. 0 is the end.
+    fn read(&self, _file: &OpenFile, _dst: &mut dyn Sink, _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+    /// Writes at `offset` (the end, with O_APPEND: the implementation looks at `file.flags()`).
+    fn write(&self, _file: &OpenFile, _src: &mut dyn Source, _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+    /// False for pipes, sockets, eventfds: pread and lseek answer ESPIPE.
+    fn seekable(&self) -> bool {
+        true
+    }
+    /// The size that SEEK_END counts from, and where O_APPEND writes.
+    fn size(&self) -> Result<u64> {
+        Err(Errno::ESPIPE)
+    }
+    /// SEEK_DATA (3) and SEEK_HOLE (4); other kinds of seek are done by the layer above.
+    fn seek_data_hole(&self, offset: u64, whence: i32) -> Result<u64> {
+        let size = self.size()?;
+        match (offset < size, whence) {
+            (false, _) => Err(Errno::ENXIO),
+            (true, 3) => Ok(offset),
+            (true, _) => Ok(size),
+        }
+    }
+    fn ready(&self) -> Ready {
+        Ready::IN | Ready::OUT | Ready::RDNORM | Ready::WRNORM
+    }
+    /// Woken when [`ready`](Self::ready) may have changed. `None`: always ready (regular files).
+    fn waiters(&self) -> Option<&WaitQueue> {
+        None
+    }
+    /// Gives the entries from position `from` on, until `emit` returns false. ENOTDIR unless a directory.
+    fn readdir(&self, _file: &OpenFile, _from: u64, _emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
+        Err(Errno::ENOTDIR)
+    }
+    /// ioctl(2) commands of this kind of file. ENOTTY for those it does not know.
+    fn ioctl(&self, _file: &OpenFile, _mem: &dyn Memory, _cmd: u32, _arg: u64) -> Result<i64> {
+        Err(Errno::ENOTTY)
+    }
+    fn truncate(&self, _len: u64) -> Result {
+        Err(Errno::EINVAL)
+    }
+    fn allocate(&self, _mode: i32, _offset: u64, _len: u64) -> Result {
+        Err(Errno::EOPNOTSUPP)
+    }
+    fn sync(&self, _data_only: bool) -> Result {
+        Err(Errno::EINVAL)
+    }
+    /// ENODEV: cannot be mapped. `writable_shared`: MAP_SHARED with PROT_WRITE, now or later.
+    fn mmap(&self, _writable_shared: bool, _f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {
+        Err(Errno::ENODEV)
+    }
+    /// The last description is gone.
+    fn release(&self, _file: &OpenFile) {}
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// An open file description, open(2): what descriptors point to, and dup and fork share.
+pub struct OpenFile {
+    ops: Rc<dyn FileOps>,
+    pos: Cell<u64>,
+    /// O_ flags: the access mode, and what F_SETFL may change.
+    flags: Cell<i32>,
+    /// Where it was opened, if it has a name.
+    path: Option<crate::Path>,
+}
+
+impl OpenFile {
+    pub fn new(ops: Rc<dyn FileOps>, flags: i32, path: Option<crate::Path>) -> Rc<OpenFile> {
+        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path })
+    }
+    pub fn ops(&self) -> &dyn FileOps {
+        &*self.ops
+    }
+    /// The behaviour as its concrete type, if it is that.
+    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+        self.ops.as_any().downcast_ref()
+    }
+    pub fn flags(&self) -> i32 {
+        self.flags.get()
+    }
+    pub fn set_flags(&self, flags: i32) {
+        self.flags.set(flags);
+    }
+    pub fn nonblocking(&self) -> bool {
+        self.flags.get() & abi::c::O_NONBLOCK != 0
+    }
+    pub fn readable(&self) -> bool {
+        matches!(self.flags.get() & (abi::c::O_ACCMODE | abi::c::O_PATH), abi::c::O_RDONLY | abi::c::O_RDWR)
+    }
+    pub fn writable(&self) -> bool {
+        matches!(self.flags.get() & (abi::c::O_ACCMODE | abi::c::O_PATH), abi::c::O_WRONLY | abi::c::O_RDWR)
+    }
+    pub fn pos(&self) -> u64 {
+        self.pos.get()
+    }
+    pub fn set_pos(&self, pos: u64) {
+        self.pos.set(pos);
+    }
+    pub fn path(&self) -> Option<&crate::Path> {
+        self.path.as_ref()
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.ops.clone().release(self);
+    }
+}

@@ -1,0 +1,187 @@
+//! Messages between the operator's side (Python), the launcher and the sentry: JSON, one schema.
+//!
+//! The launcher reads a [`LaunchSpec`], turns host paths into descriptors, and hands the sentry a
+//! [`SentrySpec`] in which no host path is left. The sentry reports [`Event`]s, one JSON object a line.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+/// What the operator asks for. Read by `rvisor-launch` from the file named by its only argument
+/// (`-` is standard input).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchSpec {
+    /// Name of the sandbox: `[a-z0-9-]`, at most 64 bytes. Names the cgroup.
+    pub id: String,
+    /// The sentry's executable, and the stub's.
+    pub sentry: String,
+    pub stub: String,
+    /// The root file system.
+    pub root: Root,
+    /// Bind mounts, in order.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    pub process: Process,
+    #[serde(default = "default_hostname")]
+    pub hostname: String,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub platform: Platform,
+    /// Where strace lines go: a descriptor the launcher inherited.
+    #[serde(default)]
+    pub strace_fd: Option<i32>,
+    /// Where the sentry's debug log goes: a descriptor the launcher inherited.
+    #[serde(default)]
+    pub log_fd: Option<i32>,
+    /// Where [`Event`]s go: a descriptor the launcher inherited.
+    pub events_fd: i32,
+}
+
+fn default_hostname() -> String {
+    "rvisor".into()
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// Absolute host path of the root directory.
+    pub path: String,
+    #[serde(default)]
+    pub overlay: Overlay,
+}
+
+/// Where writes to the root go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlay {
+    /// An in-memory layer, gone with the sandbox.
+    #[default]
+    Memory,
+    /// The root directory itself is written to.
+    None,
+    /// The named host directory keeps the upper layer.
+    Dir(String),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Absolute host path; a directory or a regular file.
+    pub source: String,
+    /// Absolute path inside.
+    pub target: String,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: String,
+    #[serde(default)]
+    pub uid: u32,
+    #[serde(default)]
+    pub gid: u32,
+    #[serde(default)]
+    pub groups: Vec<u32>,
+    /// The three standard descriptors are one terminal.
+    #[serde(default)]
+    pub terminal: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// CPUs in thousandths: 1500 is one and a half.
+    #[serde(default)]
+    pub millicpus: Option<u64>,
+    #[serde(default)]
+    pub pids: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    #[default]
+    Slots,
+    Ptrace,
+}
+
+/// What the sentry starts from. Every descriptor number is open in the sentry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentrySpec {
+    pub id: String,
+    pub process: Process,
+    pub hostname: String,
+    pub limits: Limits,
+    pub platform: Platform,
+    /// In mount order; the first is the root.
+    pub mounts: Vec<Mount>,
+    /// How container ids map to the ids the sentry sees on files.
+    pub ids: IdMap,
+    /// SOCK_SEQPACKET to the stub's init process.
+    pub init_fd: i32,
+    /// Host pid of the stub's init, as the sentry sees it.
+    pub init_pid: i32,
+    #[serde(default)]
+    pub strace_fd: Option<i32>,
+    #[serde(default)]
+    pub log_fd: Option<i32>,
+    pub events_fd: i32,
+    /// CPUs the sandbox may use: affinity and quota, in thousandths.
+    pub millicpus: u64,
+    /// Monotonic nanoseconds at the launcher's first instruction.
+    pub started_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdMap {
+    /// Container ids are what the sentry sees.
+    Identity,
+    /// The sentry sees one id only, its own 0; owners cannot be kept on the host.
+    Single,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub target: String,
+    #[serde(flatten)]
+    pub kind: MountKind,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum MountKind {
+    /// A host directory or file, by an O_PATH descriptor. `exclusive`: nobody else changes it while
+    /// the sandbox runs, so look-ups may be kept.
+    Host { fd: i32, read_only: bool, exclusive: bool },
+    /// `upper_fd` absent: the upper layer is in memory.
+    Overlay { lower_fd: i32, upper_fd: Option<i32> },
+    Tmpfs,
+    Proc,
+    Dev,
+}
+
+/// What the sentry tells the operator's side, one JSON object a line on `events_fd`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// From the launcher: the sentry's pid in the launcher's pid namespace.
+    Launched { pid: i32 },
+    /// The guest's first instruction is about to run. `ns`: since the launcher's first instruction.
+    Started { ns: u64 },
+    /// The command could not be started: exit status 125, 126 or 127 as `docker run`.
+    Failed { status: i32, message: String },
+    /// The first process ended: `status` is its exit status, or 128 + `signal`.
+    Exited { status: i32, signal: Option<i32> },
+}
