@@ -2,6 +2,7 @@
 //!
 //! File systems see only these; whether bytes land in guest memory, in the shared slot or in a
 //! vector is the caller's business. A host file is read straight into the destination by [`Sink::put_from`].
+use crate::Memory;
 use abi::{Errno, Result};
 use std::os::fd::BorrowedFd;
 
@@ -34,6 +35,106 @@ pub trait Source {
         let want = len.min(self.remaining()).min(buf.len());
         let n = self.take(&mut buf[..want])?;
         host::file::write(fd, &buf[..n], offset)
+    }
+}
+
+/// A [`Sink`] into a list of guest buffers.
+pub struct UserSink<'a> {
+    mem: &'a dyn Memory,
+    bufs: &'a [(u64, usize)],
+    /// Bytes of the first buffer already used.
+    at: usize,
+    left: usize,
+}
+
+/// A [`Source`] out of a list of guest buffers.
+pub struct UserSource<'a> {
+    mem: &'a dyn Memory,
+    bufs: &'a [(u64, usize)],
+    at: usize,
+    left: usize,
+}
+
+macro_rules! cursor {
+    ($t:ident) => {
+        impl<'a> $t<'a> {
+            /// `bufs`: addresses and lengths.
+            pub fn new(mem: &'a dyn Memory, bufs: &'a [(u64, usize)]) -> Self {
+                $t { mem, bufs, at: 0, left: bufs.iter().map(|b| b.1).sum() }
+            }
+            /// The rest of the current buffer.
+            fn current(&mut self) -> (u64, usize) {
+                while let Some((addr, len)) = self.bufs.first() {
+                    if self.at < *len {
+                        return (addr.wrapping_add(self.at as u64), len - self.at);
+                    }
+                    self.bufs = &self.bufs[1..];
+                    self.at = 0;
+                }
+                (0, 0)
+            }
+            fn advance(&mut self, n: usize) {
+                self.at += n;
+                self.left -= n;
+            }
+        }
+    };
+}
+cursor!(UserSink);
+cursor!(UserSource);
+
+impl Sink for UserSink<'_> {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+    fn put(&mut self, mut bytes: &[u8]) -> Result<usize> {
+        let mut done = 0;
+        while !bytes.is_empty() && self.left > 0 {
+            let (addr, len) = self.current();
+            let n = len.min(bytes.len());
+            match self.mem.write(addr, &bytes[..n]) {
+                Ok(()) => {}
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+            self.advance(n);
+            bytes = &bytes[n..];
+            done += n;
+        }
+        Ok(done)
+    }
+    fn put_from(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, len: usize) -> Result<usize> {
+        let (addr, room) = self.current();
+        let n = self.mem.fill(addr, room.min(len), fd, offset)?;
+        self.advance(n);
+        Ok(n)
+    }
+}
+
+impl Source for UserSource<'_> {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+    fn take(&mut self, buf: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while done < buf.len() && self.left > 0 {
+            let (addr, len) = self.current();
+            let n = len.min(buf.len() - done);
+            match self.mem.read(addr, &mut buf[done..done + n]) {
+                Ok(()) => {}
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+            self.advance(n);
+            done += n;
+        }
+        Ok(done)
+    }
+    fn take_into(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, len: usize) -> Result<usize> {
+        let (addr, room) = self.current();
+        let n = self.mem.drain(addr, room.min(len), fd, offset)?;
+        self.advance(n);
+        Ok(n)
     }
 }
 

@@ -6,12 +6,14 @@
 
 pub mod fake;
 pub mod io;
+pub mod ops;
 pub mod ptr;
 
-pub use io::{Sink, Source};
+pub use io::{Sink, Source, UserSink, UserSource};
 pub use ptr::{UserIn, UserInOut, UserOut};
 
 use abi::{Errno, Result};
+use std::os::fd::BorrowedFd;
 
 /// One guest address space, as seen from a system call of one of its threads.
 pub trait Memory {
@@ -22,7 +24,23 @@ pub trait Memory {
     fn write(&self, addr: u64, bytes: &[u8]) -> Result;
     /// Reads up to `buf.len()` bytes, stopping early at the first unreadable page. EFAULT if none.
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize>;
+    /// Reads from a host descriptor into guest memory: [`Sink::put_from`] for guest buffers.
+    fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
+        let mut buf = vec![0u8; len.min(BUFFER)];
+        let n = host::file::read(fd, &mut buf, offset)?;
+        self.write(addr, &buf[..n])?;
+        Ok(n)
+    }
+    /// Writes guest memory to a host descriptor: [`Source::take_into`] for guest buffers.
+    fn drain(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
+        let mut buf = vec![0u8; len.min(BUFFER)];
+        let n = self.read_some(addr, &mut buf)?;
+        host::file::write(fd, &buf[..n], offset)
+    }
 }
+
+/// Bytes that a buffered transfer moves at a time.
+const BUFFER: usize = 0x4_0000;
 
 /// Reads a NUL-terminated string of at most `max` bytes, without the NUL. ENAMETOOLONG if there is no NUL.
 pub fn read_cstr(mem: &dyn Memory, addr: u64, max: usize) -> Result<Vec<u8>> {

@@ -2,6 +2,9 @@
 
 pub mod epoll;
 pub mod file;
+pub mod notify;
+pub mod shm;
+pub mod stub;
 pub mod time;
 
 /// The host's error as a guest error number: only where the guest's call *is* the host's.

@@ -1,0 +1,479 @@
+//! The `slots` platform: shared memory, patched call sites, a doorbell. `docs/design/slot-protocol.md`.
+mod process;
+mod start;
+mod steps;
+mod thread;
+
+use crate::{Ask, Event, Features, Platform};
+use abi::regs::Regs;
+use abi::{Errno, Result};
+use guest::Memory;
+use guest::ops::{Op, Resume};
+use process::Process;
+use slots::{ask, handshake, then};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use thread::{State, Thread};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Slots looked at without being called, at most: no more threads can be running at once.
+const HOT_MAX: usize = 8;
+/// How long to look before sleeping, in nanoseconds: about what a cross-CPU wake-up costs.
+const SPIN_NS: u64 = 50_000;
+/// Tag of the template's thread: the kernel's own tags are small.
+const TEMPLATE: u64 = u64::MAX;
+/// Tags of warm stubs.
+const WARM: u64 = 1 << 62;
+const WARM_MAX: usize = 2;
+
+const LISTENER: u64 = 0;
+const OTHERS: u64 = 1;
+const FIRST_PROCESS: u64 = 2;
+
+pub struct Slots {
+    listener: OwnedFd,
+    epoll: host::epoll::Epoll,
+    features: Features,
+    template: Rc<Thread>,
+    processes: HashMap<u64, Rc<Process>>,
+    /// By the epoll token of the process's pidfd.
+    by_token: HashMap<u64, Rc<Process>>,
+    next_token: u64,
+    /// By tag.
+    threads: Vec<Option<Rc<Thread>>>,
+    special: HashMap<u64, Rc<Thread>>,
+    hot: Vec<Rc<Thread>>,
+    /// Where the next scan of `hot` begins.
+    turn: usize,
+    warm: VecDeque<u64>,
+    warm_next: u64,
+    warm_coming: usize,
+    events: VecDeque<Event>,
+    running: usize,
+    cpus: usize,
+    /// Hot calls served since the descriptors were last looked at.
+    streak: u32,
+    others_added: bool,
+    /// Time spent looking, nanoseconds; doorbells; calls.
+    pub counters: Counters,
+}
+
+/// What the platform did, for `--debug-log`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counters {
+    pub spun_ns: u64,
+    pub bells: u64,
+    pub hot_calls: u64,
+    pub sleeps: u64,
+}
+
+impl Slots {
+    fn thread(&self, tag: u64) -> Option<&Rc<Thread>> {
+        if tag >= WARM { self.special.get(&tag) } else { self.threads.get(tag as usize)?.as_ref() }
+    }
+
+    fn insert(&mut self, t: Rc<Thread>) {
+        if t.tag >= WARM {
+            self.special.insert(t.tag, t);
+            return;
+        }
+        let i = t.tag as usize;
+        if self.threads.len() <= i {
+            self.threads.resize(i + 1, None);
+        }
+        self.threads[i] = Some(t);
+    }
+
+    /// Spinning pays only while a CPU is to spare.
+    fn may_spin(&self) -> bool {
+        self.cpus > 1 && self.running < self.cpus
+    }
+
+    fn heat(&mut self, t: &Rc<Thread>) {
+        if t.hot.get() || t.tag >= WARM {
+            return;
+        }
+        if self.hot.len() >= HOT_MAX {
+            let old = self.hot.remove(0);
+            self.cool(&old);
+        }
+        t.hot.set(true);
+        t.slot().mode.hot.store(1, Relaxed);
+        self.hot.push(t.clone());
+    }
+
+    /// Takes a thread off the list; what it asked meanwhile becomes an event.
+    fn cool(&mut self, t: &Rc<Thread>) {
+        t.hot.set(false);
+        self.hot.retain(|h| !Rc::ptr_eq(h, t));
+        if !handshake::cool(&t.slot().request.seq, &t.slot().mode.hot, t.seq.get())
+            && t.look()
+            && let Some(e) = self.asked(&t.clone())
+        {
+            self.events.push_back(e);
+        }
+    }
+
+    /// Reads a new request of `t`. Requests within a longer answer are served here.
+    fn asked(&mut self, t: &Rc<Thread>) -> Option<Event> {
+        if t.tag < WARM {
+            self.running = self.running.saturating_sub(1);
+        }
+        let s = t.slot();
+        let r = &s.request;
+        let a = match r.kind.load(Relaxed) {
+            k @ (ask::CALL | ask::TRAP) => {
+                let args = std::array::from_fn(|i| r.args[i].load(Relaxed));
+                Ask::Call { nr: r.nr.load(Relaxed), args, full: k == ask::TRAP }
+            }
+            ask::FAULT => Ask::Fault {
+                signo: s.fault.signo.load(Relaxed) as i32,
+                code: s.fault.code.load(Relaxed) as i32,
+                addr: s.fault.addr.load(Relaxed),
+            },
+            ask::KICKED => Ask::Context,
+            ask::READY => Ask::Ready,
+            ask::DONE => {
+                t.used.set(0);
+                self.proceed(t);
+                return None;
+            }
+            ask::FAILED => {
+                t.queue.borrow_mut().clear();
+                t.used.set(0);
+                Ask::Failed(Errno::from_raw((r.args[0].load(Relaxed) as i64).wrapping_neg() as i32))
+            }
+            // Garbage: the guest overwrote its stub. It is answered as an unknown call.
+            _ => Ask::Call { nr: u64::MAX, args: [0; 6], full: false },
+        };
+        if t.tag >= WARM {
+            if a == Ask::Ready && t.tag != TEMPLATE {
+                self.warm.push_back(t.tag);
+                self.warm_coming -= 1;
+            }
+            return None;
+        }
+        Some(Event::Ask { tag: t.tag, ask: a })
+    }
+
+    fn scan(&mut self) -> Option<Event> {
+        for i in 0..self.hot.len() {
+            let k = (self.turn + i) % self.hot.len();
+            if self.hot[k].look() {
+                self.turn = k;
+                self.counters.hot_calls += 1;
+                let t = self.hot[k].clone();
+                if let Some(e) = self.asked(&t) {
+                    return Some(e);
+                }
+                return self.events.pop_front();
+            }
+        }
+        None
+    }
+
+    /// Looks at the descriptors, waiting up to `timeout`.
+    fn look_around(&mut self, timeout: Option<u64>) {
+        let mut ready = [(0, 0); 16];
+        let n = self.epoll.wait(&mut ready, timeout).expect("host epoll");
+        for (token, _) in &ready[..n] {
+            match *token {
+                LISTENER => self.bell(),
+                OTHERS => {}
+                token => self.died(token),
+            }
+        }
+    }
+
+    fn bell(&mut self) {
+        let bell = match host::notify::receive(self.listener.as_fd()) {
+            Ok(b) => b,
+            Err(_) => return,
+        };
+        self.counters.bells += 1;
+        let [cookie, index, seq, ..] = bell.args;
+        let thread = self.processes.get(&cookie).and_then(|p| {
+            let tag = (*p.threads.borrow().get(index as usize)?)?;
+            self.thread(tag).cloned()
+        });
+        let Some(t) = thread else {
+            // Whoever rings without a valid cookie is let go at once; it is told nothing.
+            let _ = host::notify::reply(self.listener.as_fd(), bell.id);
+            return;
+        };
+        if t.process.pid.get() == 0 {
+            self.adopt(&t.process, bell.tid);
+        }
+        t.host_tid.set(bell.tid);
+        if t.state.get() == State::Asking && t.seq.get() == seq as u32 {
+            t.bell.set(Some(bell.id));
+        } else if t.look() {
+            t.bell.set(Some(bell.id));
+            if let Some(e) = self.asked(&t) {
+                self.events.push_back(e);
+            }
+        } else {
+            let _ = host::notify::reply(self.listener.as_fd(), bell.id);
+        }
+    }
+
+    fn adopt(&mut self, p: &Rc<Process>, pid: i32) {
+        p.pid.set(pid);
+        if let Ok(fd) = host::stub::pidfd(pid) {
+            let token = self.next_token;
+            self.next_token += 1;
+            if self.epoll.add(fd.as_fd(), host::epoll::LEVEL_IN, token).is_ok() {
+                self.by_token.insert(token, p.clone());
+            }
+            let _ = p.pidfd.set(fd);
+        }
+    }
+
+    fn died(&mut self, token: u64) {
+        let Some(p) = self.by_token.remove(&token) else { return };
+        if let Some(fd) = p.pidfd.get() {
+            let _ = self.epoll.remove(fd.as_fd());
+        }
+        let tags = p.tags();
+        self.forget(&p);
+        if tags.contains(&TEMPLATE) {
+            panic!("the template stub died");
+        }
+        let tags: Vec<u64> = tags.into_iter().filter(|t| *t < WARM).collect();
+        if !tags.is_empty() {
+            self.events.push_back(Event::Died { tags });
+        }
+    }
+
+    /// Drops a process and its threads from every list.
+    fn forget(&mut self, p: &Rc<Process>) {
+        p.dead.set(true);
+        self.processes.remove(&p.cookie);
+        for tag in p.tags() {
+            self.drop_thread(tag);
+        }
+    }
+
+    /// Publishes the answer as it stands in the slot, and wakes the thread if it sleeps.
+    fn publish(&mut self, t: &Rc<Thread>, then: u32, ret: i64) {
+        let a = &t.slot().answer;
+        a.then.store(then, Relaxed);
+        a.ret.store(ret as u64, Relaxed);
+        a.actions.store(t.actions.get() as u32, Relaxed);
+        t.state.set(State::Running);
+        if t.tag < WARM {
+            self.running += 1;
+            if !t.hot.get() && then != slots::then::EXIT && self.may_spin() {
+                self.heat(t);
+            }
+        }
+        handshake::answer(&t.slot().answer.seq, t.seq.get());
+        if let Some(id) = t.bell.take() {
+            let _ = host::notify::reply(self.listener.as_fd(), id);
+        }
+    }
+
+    fn request_warm(&mut self) {
+        while self.warm.len() + self.warm_coming < WARM_MAX && self.template.state.get() == State::Asking {
+            let tag = WARM + self.warm_next;
+            self.warm_next += 1;
+            self.warm_coming += 1;
+            let t = self.template.clone();
+            if self.begin_fork(&t, tag).is_err() {
+                self.warm_coming -= 1;
+                return;
+            }
+            t.then.set(Resume::Unchanged);
+            self.proceed(&t);
+        }
+    }
+}
+
+impl Platform for Slots {
+    fn features(&self) -> Features {
+        self.features
+    }
+
+    fn poll(&mut self) -> Option<Event> {
+        if let Some(e) = self.events.pop_front() {
+            return Some(e);
+        }
+        self.streak += 1;
+        if self.streak < 128
+            && let Some(e) = self.scan()
+        {
+            return Some(e);
+        }
+        self.streak = 0;
+        self.look_around(Some(0));
+        self.request_warm();
+        self.events.pop_front().or_else(|| self.scan())
+    }
+
+    fn wait(&mut self, deadline: Option<u64>, others: BorrowedFd<'_>) {
+        if !self.others_added {
+            self.others_added = true;
+            self.epoll.add(others, host::epoll::LEVEL_IN, OTHERS).expect("host epoll");
+        }
+        if !self.events.is_empty() {
+            return;
+        }
+        let now = host::time::monotonic_ns();
+        if !self.hot.is_empty() && self.may_spin() {
+            let until = deadline.unwrap_or(u64::MAX).min(now + SPIN_NS);
+            let mut n = 0u32;
+            loop {
+                if self.hot.iter().any(|t| t.slot().request.seq.load(Relaxed) != t.seq.get() && t.state.get() == State::Running) {
+                    return;
+                }
+                std::hint::spin_loop();
+                n += 1;
+                if n & 127 == 0 {
+                    self.look_around(Some(0));
+                    if !self.events.is_empty() {
+                        return;
+                    }
+                    let t = host::time::monotonic_ns();
+                    if t >= until {
+                        self.counters.spun_ns += t - now;
+                        break;
+                    }
+                }
+            }
+        }
+        while let Some(t) = self.hot.first().cloned() {
+            self.cool(&t);
+        }
+        if !self.events.is_empty() {
+            return;
+        }
+        let now = host::time::monotonic_ns();
+        let timeout = match deadline {
+            Some(d) if d <= now => Some(0),
+            Some(d) => Some(d - now),
+            None => None,
+        };
+        self.counters.sleeps += 1;
+        self.look_around(timeout);
+    }
+
+    fn spawn(&mut self, tag: u64) -> bool {
+        self.request_warm();
+        let Some(w) = self.warm.pop_front() else { return false };
+        let Some(old) = self.special.remove(&w) else { return false };
+        old.process.threads.borrow_mut()[0] = Some(tag);
+        let t = Thread::new(old.process.clone(), 0, tag);
+        t.seq.set(old.seq.get());
+        t.state.set(State::Asking);
+        t.bell.set(old.bell.take());
+        t.host_tid.set(old.host_tid.get());
+        self.insert(Rc::new(t));
+        self.events.push_back(Event::Ask { tag, ask: Ask::Ready });
+        self.request_warm();
+        true
+    }
+
+    fn resume(&mut self, tag: u64, ops: Vec<Op>, then: Resume, regs: Option<&Regs>) {
+        let Some(t) = self.thread(tag).cloned() else { return };
+        if t.state.get() != State::Asking {
+            return;
+        }
+        if let Some(r) = regs {
+            let words = <[u64; 23]>::read_from_bytes(r.as_bytes()).expect("23 words");
+            for (to, from) in t.slot().regs.iter().zip(words) {
+                to.store(from, Relaxed);
+            }
+        }
+        t.then.set(then);
+        for op in ops {
+            if let Err(e) = self.enqueue(&t, op) {
+                t.queue.borrow_mut().clear();
+                t.actions.set(0);
+                self.events.push_back(Event::Ask { tag, ask: Ask::Failed(e) });
+                return;
+            }
+        }
+        self.proceed(&t);
+    }
+
+    fn answer(&mut self, tag: u64, ret: i64) {
+        let Some(t) = self.threads.get(tag as usize).and_then(|t| t.clone()) else { return };
+        if t.state.get() == State::Asking {
+            self.publish(&t, then::RETURN, ret);
+        }
+    }
+
+    fn park(&mut self, tag: u64) {
+        let Some(t) = self.thread(tag).cloned() else { return };
+        t.slot().answer.parked.store(t.seq.get(), Relaxed);
+        if t.hot.replace(false) {
+            t.slot().mode.hot.store(0, Relaxed);
+            self.hot.retain(|h| !Rc::ptr_eq(h, &t));
+        }
+    }
+
+    fn regs(&self, tag: u64) -> Option<Regs> {
+        let t = self.thread(tag)?;
+        let words: [u64; 23] = std::array::from_fn(|i| t.slot().regs[i].load(Relaxed));
+        Regs::read_from_bytes(words.as_bytes()).ok()
+    }
+
+    fn fp_size(&self, tag: u64) -> u64 {
+        self.thread(tag).map_or(0, |t| t.slot().fp_size.load(Relaxed).min(65536))
+    }
+
+    fn ip_sp(&self, tag: u64) -> (u64, u64) {
+        self.thread(tag).map_or((0, 0), |t| (t.slot().ahead.ip.load(Relaxed), t.slot().ahead.sp.load(Relaxed)))
+    }
+
+    fn memory(&self, tag: u64) -> Option<Rc<dyn Memory>> {
+        self.thread(tag).map(|t| t.clone() as Rc<dyn Memory>)
+    }
+
+    fn kick(&mut self, tag: u64) {
+        if let Some(t) = self.thread(tag)
+            && t.state.get() == State::Running
+            && t.host_tid.get() != 0
+        {
+            let _ = host::stub::kick(t.host_tid.get());
+        }
+    }
+
+    fn drop_thread(&mut self, tag: u64) {
+        let t = if tag >= WARM {
+            self.special.remove(&tag)
+        } else {
+            self.threads.get_mut(tag as usize).and_then(Option::take)
+        };
+        let Some(t) = t else { return };
+        if t.hot.replace(false) {
+            t.slot().mode.hot.store(0, Relaxed);
+            self.hot.retain(|h| !Rc::ptr_eq(h, &t));
+        }
+        if t.state.get() == State::Running && tag < WARM {
+            self.running = self.running.saturating_sub(1);
+        }
+        if let Some(x) = t.process.threads.borrow_mut().get_mut(t.index) {
+            *x = None;
+        }
+    }
+
+    fn kill(&mut self, tag: u64) {
+        let Some(t) = self.thread(tag).cloned() else { return };
+        if let Some(fd) = t.process.pidfd.get() {
+            let _ = host::stub::kill(fd.as_fd());
+        }
+        self.forget(&t.process);
+    }
+
+    fn running(&self) -> usize {
+        self.running
+    }
+
+    fn start(&mut self) -> Result {
+        self.request_warm();
+        Ok(())
+    }
+}

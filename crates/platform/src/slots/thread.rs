@@ -1,0 +1,211 @@
+//! One guest thread's host thread, and the guest memory it can reach.
+use super::process::Process;
+use abi::{Errno, Result};
+use guest::Memory;
+use guest::ops::Resume;
+use slots::{ACTIONS, Action, Slot, handshake, layout, op};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A step that did not fit into the current answer.
+pub enum Step {
+    Plain { op: u32, args: [u64; 7] },
+    /// A host call with a descriptor in argument `arg`.
+    WithFd { args: [u64; 7], arg: u32, fd: Rc<OwnedFd> },
+    Bytes { addr: u64, bytes: Vec<u8>, at: usize },
+    LoadFp(Vec<u8>),
+    /// Fork into this process: the descriptors are its socket and region.
+    Fork { socket: OwnedFd, region: Rc<Process> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Running guest code (or not yet heard of).
+    Running,
+    /// Waiting for an answer.
+    Asking,
+}
+
+pub struct Thread {
+    pub process: Rc<Process>,
+    pub index: usize,
+    pub tag: u64,
+    /// Number of the request being served, or served last.
+    pub seq: Cell<u32>,
+    pub state: Cell<State>,
+    /// An unanswered doorbell.
+    pub bell: Cell<Option<u64>>,
+    pub host_tid: Cell<i32>,
+    /// Whether the sentry looks at the slot.
+    pub hot: Cell<bool>,
+    /// Bytes of the data area in use, and actions written, for the current request.
+    pub used: Cell<usize>,
+    pub actions: Cell<usize>,
+    pub queue: RefCell<VecDeque<Step>>,
+    /// What comes after the queue.
+    pub then: Cell<Resume>,
+}
+
+impl Thread {
+    pub fn new(process: Rc<Process>, index: usize, tag: u64) -> Thread {
+        Thread {
+            process,
+            index,
+            tag,
+            seq: Cell::new(0),
+            state: Cell::new(State::Running),
+            bell: Cell::new(None),
+            host_tid: Cell::new(0),
+            hot: Cell::new(false),
+            used: Cell::new(0),
+            actions: Cell::new(0),
+            queue: RefCell::default(),
+            then: Cell::new(Resume::Unchanged),
+        }
+    }
+
+    pub fn slot(&self) -> &Slot {
+        self.process.region.slot(self.index)
+    }
+
+    /// A request that was not there before.
+    pub fn look(&self) -> bool {
+        if self.state.get() == State::Asking {
+            return false;
+        }
+        match handshake::look(&self.slot().request.seq, self.seq.get()) {
+            Some(seq) => {
+                self.seq.set(seq);
+                self.state.set(State::Asking);
+                self.actions.set(0);
+                self.used.set((self.slot().ahead.used.load(Relaxed) as usize).min(layout::DATA_SIZE));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Adds an action to the answer; false if the list is full.
+    pub fn push(&self, op: u32, fd_arg: u32, args: &[u64]) -> bool {
+        let n = self.actions.get();
+        if n >= ACTIONS {
+            return false;
+        }
+        let a: &Action = &self.slot().action[n];
+        a.op.store(op, Relaxed);
+        a.fd_arg.store(fd_arg, Relaxed);
+        for (to, from) in a.args.iter().zip(args) {
+            to.store(*from, Relaxed);
+        }
+        self.actions.set(n + 1);
+        true
+    }
+
+    /// Takes `len` bytes of the data area; `None` if they are not left.
+    pub fn reserve(&self, len: usize) -> Option<usize> {
+        let at = self.used.get();
+        if len > layout::DATA_SIZE - at {
+            return None;
+        }
+        self.used.set((at + len + 15 & !15).min(layout::DATA_SIZE));
+        Some(at)
+    }
+
+    /// Where `[addr, addr + len)` was copied ahead, or its first part: data offset and length.
+    fn ahead(&self, addr: u64, len: usize) -> Option<(usize, usize)> {
+        self.slot().ahead.segments.iter().find_map(|s| {
+            let (start, have, at) =
+                (s.addr.load(Relaxed), s.len.load(Relaxed) as usize, s.offset.load(Relaxed) as usize);
+            if have > layout::DATA_SIZE || at > layout::DATA_SIZE - have {
+                return None;
+            }
+            let skip = usize::try_from(addr.checked_sub(start)?).ok()?;
+            (skip < have).then(|| (at + skip, len.min(have - skip)))
+        })
+    }
+
+    fn host_pid(&self) -> i32 {
+        self.process.pid.get()
+    }
+}
+
+/// Addresses a guest may name: its own, and the vDSO page range is never written.
+fn guest_range(addr: u64, len: usize) -> Result {
+    match addr.checked_add(len as u64) {
+        Some(end) if end <= layout::GUEST_END => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+impl Memory for Thread {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result {
+        match self.ahead(addr, buf.len()) {
+            Some((at, n)) if n == buf.len() => {
+                self.process.region.get(self.index, at, buf);
+                Ok(())
+            }
+            _ => {
+                guest_range(addr, buf.len())?;
+                match host::stub::read_memory(self.host_pid(), addr, buf)? {
+                    n if n == buf.len() => Ok(()),
+                    _ => Err(Errno::EFAULT),
+                }
+            }
+        }
+    }
+
+    fn write(&self, addr: u64, bytes: &[u8]) -> Result {
+        guest_range(addr, bytes.len())?;
+        if self.state.get() == State::Asking
+            && self.actions.get() < ACTIONS - 4
+            && let Some(at) = self.reserve(bytes.len())
+        {
+            self.process.region.put(self.index, at, bytes);
+            self.push(op::COPY, 0, &[addr, at as u64, bytes.len() as u64]);
+            return Ok(());
+        }
+        match host::stub::write_memory(self.host_pid(), addr, bytes)? {
+            n if n == bytes.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize> {
+        if let Some((at, n)) = self.ahead(addr, buf.len()) {
+            self.process.region.get(self.index, at, &mut buf[..n]);
+            return Ok(n);
+        }
+        guest_range(addr, buf.len().min(1))?;
+        let room = (layout::GUEST_END - addr).min(buf.len() as u64) as usize;
+        host::stub::read_memory(self.host_pid(), addr, &mut buf[..room])
+    }
+
+    fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
+        guest_range(addr, len)?;
+        let len = len.min(0x4_0000);
+        if self.state.get() == State::Asking
+            && self.actions.get() < ACTIONS - 4
+            && let Some(at) = self.reserve(len)
+        {
+            let n = self.process.region.read_from(self.index, at, len, fd, offset)?;
+            self.push(op::COPY, 0, &[addr, at as u64, n as u64]);
+            return Ok(n);
+        }
+        let mut buf = vec![0u8; len];
+        let n = host::file::read(fd, &mut buf, offset)?;
+        self.write(addr, &buf[..n])?;
+        Ok(n)
+    }
+
+    fn drain(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
+        if let Some((at, n)) = self.ahead(addr, len) {
+            return self.process.region.write_to(self.index, at, n, fd, offset);
+        }
+        let mut buf = vec![0u8; len.min(0x4_0000)];
+        let n = self.read_some(addr, &mut buf)?;
+        host::file::write(fd, &buf[..n], offset)
+    }
+}

@@ -1,0 +1,41 @@
+//! The switch between hot and cold, alone, so that it can be model-checked.
+//!
+//! A request is written, then the hot flag is read; the flag is cleared, then requests are read. With a
+//! full fence between the two steps on each side, at least one side sees the other: either the stub
+//! sees "cold" and rings, or the sentry sees the request. Both may: a ring for an answered request is answered at once.
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// Stub: publishes request `seq`. True: the sentry is looking, spin; false: ring.
+#[inline(always)]
+pub fn publish(request: &AtomicU32, hot: &AtomicU32, seq: u32) -> bool {
+    request.store(seq, Ordering::Release);
+    fence(Ordering::SeqCst);
+    hot.load(Ordering::Relaxed) != 0
+}
+
+/// Sentry: is there a request after `done`?
+#[inline(always)]
+pub fn look(request: &AtomicU32, done: u32) -> Option<u32> {
+    let seq = request.load(Ordering::Acquire);
+    if seq != done { Some(seq) } else { None }
+}
+
+/// Sentry: stops looking at the slot. True: nothing came in meanwhile, and whatever comes now rings.
+#[inline(always)]
+pub fn cool(request: &AtomicU32, hot: &AtomicU32, done: u32) -> bool {
+    hot.store(0, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    request.load(Ordering::Acquire) == done
+}
+
+/// Sentry: answers request `seq`.
+#[inline(always)]
+pub fn answer(answer: &AtomicU32, seq: u32) {
+    answer.store(seq, Ordering::Release);
+}
+
+/// Stub: has request `seq` been answered?
+#[inline(always)]
+pub fn answered(answer: &AtomicU32, seq: u32) -> bool {
+    answer.load(Ordering::Acquire) == seq
+}
