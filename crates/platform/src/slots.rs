@@ -1,4 +1,5 @@
 //! The `slots` platform: shared memory, patched call sites, a doorbell. `docs/design/slot-protocol.md`.
+mod filters;
 mod process;
 mod start;
 mod steps;
@@ -178,8 +179,9 @@ impl Slots {
     fn look_around(&mut self, timeout: Option<u64>) {
         let mut ready = [(0, 0); 16];
         let n = self.epoll.wait(&mut ready, timeout).expect("host epoll");
-        for (token, _) in &ready[..n] {
+        for (token, what) in &ready[..n] {
             match *token {
+                LISTENER if what & host::epoll::HANG_UP != 0 => panic!("every stub is dead, the template too"),
                 LISTENER => self.bell(),
                 OTHERS => {}
                 token => self.died(token),
@@ -188,10 +190,8 @@ impl Slots {
     }
 
     fn bell(&mut self) {
-        let bell = match host::notify::receive(self.listener.as_fd()) {
-            Ok(b) => b,
-            Err(_) => return,
-        };
+        // ENOENT: whoever rang has been killed meanwhile.
+        let Ok(bell) = host::notify::receive(self.listener.as_fd()) else { return };
         self.counters.bells += 1;
         let [cookie, index, seq, ..] = bell.args;
         let thread = self.processes.get(&cookie).and_then(|p| {

@@ -16,6 +16,8 @@ pub mod layout {
     pub const GUEST_END: u64 = 0x7ff0_0000_0000;
     /// The stub's text and data (its executable is linked there).
     pub const STUB_BASE: u64 = 0x7ff0_0000_0000;
+    /// Its size at most; system calls from elsewhere are the guest's.
+    pub const STUB_SIZE: u64 = 0x10_0000;
     /// Private per-thread memory: one `THREAD_STRIDE` a slot.
     pub const THREADS_BASE: u64 = 0x7ff1_0000_0000;
     pub const THREAD_STRIDE: u64 = 0x1_0000;

@@ -5,6 +5,7 @@ use slots::tls;
 /// Numbers no kernel has; the filter turns them into SIGSYS.
 pub const SHOW_CONTEXT: u64 = 1022;
 pub const SHOW_READY: u64 = 1023;
+pub const SHOW_CALL: u64 = 1021;
 
 global_asm!(
     ".macro restore_all",
@@ -101,6 +102,7 @@ global_asm!(
     "ud2",
     "5:",
     "restore_all",
+    "mov eax, {show_call}",
     "syscall",
     ".global stub_after_full",
     "stub_after_full:",
@@ -149,6 +151,7 @@ global_asm!(
     kick = const tls::KICK,
     show_context = const SHOW_CONTEXT,
     show_ready = const SHOW_READY,
+    show_call = const SHOW_CALL,
     patched_call = sym crate::patched_call,
     thread_main = sym crate::init::thread_main,
     start = sym crate::init::start,

@@ -122,6 +122,7 @@ fn trapped(t: &mut Tls, uc: &mut Ucontext) {
     if ip == at(stub_after_full) {
         uc.regs[reg::RIP] = t.regs[reg::RIP];
         uc.regs[reg::RCX] = t.regs[reg::RIP];
+        uc.regs[reg::RAX] = t.regs[reg::RAX];
     } else if in_stub(ip) {
         sys::exit_group(121);
     }

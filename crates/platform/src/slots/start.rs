@@ -10,19 +10,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 impl Slots {
-    /// `init`: the socket to the stubs' init process. `filters`: the listener's program and the stub's policy, as BPF
-    /// instructions in bytes. `hints`: what each system call copies ahead. `cpus`: CPUs the sandbox may use at once.
-    pub fn new(init: BorrowedFd<'_>, filters: [&[u8]; 2], hints: &[Hint; HINTS], cpus: usize) -> Result<Slots> {
+    /// `init`: the socket to the stubs' init process. `hints`: what each system call copies ahead. `cpus`: CPUs the sandbox may use at once.
+    pub fn new(init: BorrowedFd<'_>, hints: &[Hint; HINTS], cpus: usize) -> Result<Slots> {
         let (template, socket) = Process::new()?;
         template.place(TEMPLATE, Some(0));
+        let filters = super::filters::filters();
         let mut message = Vec::new();
-        for f in filters {
+        for f in &filters {
             message.extend_from_slice(&((f.len() / 8) as u32).to_ne_bytes());
         }
         for h in hints {
             message.extend_from_slice(&h.0.to_ne_bytes());
         }
-        for f in filters {
+        for f in &filters {
             message.extend_from_slice(f);
         }
         host::stub::send_fds(init, &message, &[template.region.as_fd(), socket.as_fd()])?;

@@ -1,0 +1,2 @@
+//! The task tree.
+#![forbid(unsafe_code)]
