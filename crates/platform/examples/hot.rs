@@ -84,7 +84,7 @@ fn main() {
             }
             Event::Ask { tag, ask: Ask::Call { nr: 231, .. } } => {
                 let ns = host::time::monotonic_ns() - begun;
-                println!("{n} calls, {} ns each; {:?}", ns / n, p.counters);
+                println!("{n} calls, {} ns each; {:?} running {}", ns / n, p.counters, p.running());
                 p.kill(tag);
                 break;
             }

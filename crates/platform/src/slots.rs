@@ -57,6 +57,8 @@ pub struct Slots {
     /// Hot calls served since the descriptors were last looked at.
     streak: u32,
     others_added: bool,
+    /// Whether wake-ups stay on the waker's CPU.
+    sync: bool,
     /// Time spent looking, nanoseconds; doorbells; calls.
     pub counters: Counters,
 }
@@ -90,6 +92,15 @@ impl Slots {
     /// Spinning pays only while a CPU is to spare.
     fn may_spin(&self) -> bool {
         self.cpus > 1 && self.running < self.cpus
+    }
+
+    /// Right while callers are sparse: both sides share a CPU and no wake-up crosses. Wrong while spinning,
+    /// when the other side needs a CPU of its own.
+    fn set_sync(&mut self, on: bool) {
+        if self.sync != on {
+            self.sync = on;
+            let _ = host::notify::set_sync_wake_up(self.listener.as_fd(), on);
+        }
     }
 
     fn heat(&mut self, t: &Rc<Thread>) {
@@ -138,6 +149,10 @@ impl Slots {
             ask::READY => Ask::Ready,
             ask::DONE => {
                 t.used.set(0);
+                if t.tag == TEMPLATE && t.queue.borrow().is_empty() {
+                    // It sleeps on its doorbell until the next fork.
+                    return None;
+                }
                 self.proceed(t);
                 return None;
             }
@@ -207,6 +222,12 @@ impl Slots {
             self.adopt(&t.process, bell.tid);
         }
         t.host_tid.set(bell.tid);
+        if !t.hot.get() && self.may_spin() {
+            let now = host::time::monotonic_ns();
+            if now - t.bell_answered.get() < SPIN_NS {
+                self.heat(&t);
+            }
+        }
         if t.state.get() == State::Asking && t.seq.get() == seq as u32 {
             t.bell.set(Some(bell.id));
         } else if t.look() {
@@ -265,13 +286,12 @@ impl Slots {
         t.state.set(State::Running);
         if t.tag < WARM {
             self.running += 1;
-            if !t.hot.get() && then != slots::then::EXIT && self.may_spin() {
-                self.heat(t);
-            }
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
+            self.set_sync(!t.hot.get());
             let _ = host::notify::reply(self.listener.as_fd(), id);
+            t.bell_answered.set(host::time::monotonic_ns());
         }
     }
 
@@ -356,6 +376,7 @@ impl Platform for Slots {
             None => None,
         };
         self.counters.sleeps += 1;
+        self.set_sync(true);
         self.look_around(timeout);
     }
 

@@ -32,7 +32,7 @@ impl Slots {
         let word = |i: usize| u64::from_ne_bytes(reply[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
         let features = Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3) };
         // Without it (before Linux 6.6) only doorbells are slower.
-        let _ = host::notify::set_sync_wake_up(listener.as_fd());
+        let _ = host::notify::set_sync_wake_up(listener.as_fd(), true);
         let epoll = host::epoll::Epoll::new()?;
         epoll.add(listener.as_fd(), host::epoll::LEVEL_IN, LISTENER)?;
         let template = Rc::new(template);
@@ -57,6 +57,7 @@ impl Slots {
             cpus,
             streak: 0,
             others_added: false,
+            sync: true,
             counters: Counters::default(),
         })
     }

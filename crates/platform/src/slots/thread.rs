@@ -39,6 +39,8 @@ pub struct Thread {
     /// An unanswered doorbell.
     pub bell: Cell<Option<u64>>,
     pub host_tid: Cell<i32>,
+    /// When the last bell was answered, monotonic nanoseconds.
+    pub bell_answered: Cell<u64>,
     /// Whether the sentry looks at the slot.
     pub hot: Cell<bool>,
     /// Bytes of the data area in use, and actions written, for the current request.
@@ -59,6 +61,7 @@ impl Thread {
             state: Cell::new(State::Running),
             bell: Cell::new(None),
             host_tid: Cell::new(0),
+            bell_answered: Cell::new(0),
             hot: Cell::new(false),
             used: Cell::new(0),
             actions: Cell::new(0),
