@@ -5,7 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod poll;
 pub mod regs;
+pub mod signal;
+pub mod sys;
+pub mod seccomp;
 
 pub use errno::{Errno, Result};
 pub use libc as c;

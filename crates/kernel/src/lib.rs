@@ -2,7 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cred;
+pub mod elf;
+pub mod futex;
+pub mod itimer;
+pub mod mm;
 pub mod reactor;
 pub mod sched;
+pub mod signal;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod timer;
 pub mod wait;

@@ -1,2 +1,17 @@
-//! The task tree.
+//! The task tree: what joins the kernel's things and the file system's into processes and threads.
+//!
+//! A [`Process`] is a thread group, a [`Task`] one thread; [`Kernel`] is the sandbox they live in.
 #![forbid(unsafe_code)]
+
+mod exit;
+mod kernel;
+mod process;
+mod signal;
+mod task;
+mod wait;
+
+pub use exit::ExitStatus;
+pub use kernel::{Config, Kernel};
+pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};
+pub use task::{Ask, Exec, Outcome, Task};
+pub use wait::{WaitFor, Waited};

@@ -1,0 +1,115 @@
+use super::*;
+
+const UNLIMITED: Limits = Limits { address_space: u64::MAX, data: u64::MAX };
+const RW: i32 = c::PROT_READ | c::PROT_WRITE;
+
+fn space() -> AddressSpace {
+    AddressSpace::new(0x7000_0000_0000)
+}
+
+fn put(s: &mut AddressSpace, start: u64, pages: u64, prot: i32) {
+    s.map(Vma { start, end: start + pages * PAGE_SIZE, prot, ..anonymous() });
+}
+
+#[test]
+fn neighbours_merge_and_holes_split() {
+    let mut s = space();
+    put(&mut s, 0x10_0000, 2, RW);
+    put(&mut s, 0x10_2000, 2, RW);
+    assert_eq!(s.iter().count(), 1);
+    s.unmap(0x10_1000, 0x1000).unwrap();
+    assert_eq!(s.iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(), [(0x10_0000, 0x10_1000), (0x10_2000, 0x10_4000)]);
+    assert_eq!(s.protect(0x10_0000, 0x3000, 0), Err(Errno::ENOMEM));
+    s.protect(0x10_3000, 1, c::PROT_READ).unwrap();
+    assert_eq!(s.at(0x10_3000).map(|v| v.prot), Some(c::PROT_READ));
+    assert_eq!(s.iter().count(), 3);
+}
+
+#[test]
+fn addresses_are_chosen_top_down_and_never_at_the_sites() {
+    let mut s = space();
+    let a = s.place(0, 0x3000, 0, UNLIMITED).unwrap();
+    assert_eq!(a.end, s.mmap_base);
+    put(&mut s, a.start, 3, RW);
+    assert_eq!(s.place(0, 1, 0, UNLIMITED).unwrap().end, a.start);
+    assert_eq!(s.place(SITES.start, 0x1000, c::MAP_32BIT, UNLIMITED).unwrap().end, 0x8000_0000);
+    let big = s.place(0, 0x7b00_0000, c::MAP_32BIT, UNLIMITED).unwrap();
+    assert!(big.end <= SITES.start || big.start >= SITES.end);
+    assert_eq!(s.place(0x1001, 1, c::MAP_FIXED, UNLIMITED), Err(Errno::EINVAL));
+    assert_eq!(s.place(a.start, 1, c::MAP_FIXED_NOREPLACE, UNLIMITED), Err(Errno::EEXIST));
+    assert_eq!(s.place(0, 0, 0, UNLIMITED), Err(Errno::EINVAL));
+    let small = Limits { address_space: 0x4000, ..UNLIMITED };
+    assert_eq!(s.place(0, 0x2000, 0, small), Err(Errno::ENOMEM));
+}
+
+#[test]
+fn brk_grows_shrinks_and_stops_at_others() {
+    let mut s = space();
+    s.brk_start = 0x60_0000;
+    s.brk = 0x60_0000;
+    assert_eq!(s.set_brk(0x60_1800, UNLIMITED), (0x60_1800, Some(BrkChange::Grow(0x60_0000..0x60_2000))));
+    assert_eq!(s.set_brk(0x60_1900, UNLIMITED), (0x60_1900, None));
+    assert_eq!(s.set_brk(0x60_0800, UNLIMITED), (0x60_0800, Some(BrkChange::Shrink(0x60_1000..0x60_2000))));
+    put(&mut s, 0x60_2000, 1, RW);
+    assert_eq!(s.set_brk(0x60_3000, UNLIMITED).0, 0x60_0800);
+    assert_eq!(s.set_brk(0, UNLIMITED).0, 0x60_0800);
+}
+
+#[test]
+fn mremap_grows_in_place_or_moves() {
+    let mut s = space();
+    put(&mut s, 0x10_0000, 2, RW);
+    assert_eq!(s.remap(0x10_0000, 0x2000, 0x4000, 0, 0, UNLIMITED), Ok(Remap::InPlace));
+    put(&mut s, 0x10_4000, 1, c::PROT_READ);
+    assert_eq!(s.remap(0x10_0000, 0x4000, 0x8000, 0, 0, UNLIMITED), Err(Errno::ENOMEM));
+    let Ok(Remap::To(to)) = s.remap(0x10_0000, 0x4000, 0x8000, c::MREMAP_MAYMOVE, 0, UNLIMITED) else { panic!() };
+    assert!(s.is_free(0x10_0000..0x10_4000) && s.at(to + 0x7fff).is_some());
+    assert_eq!(s.remap(0x90_0000, 0x1000, 0x2000, 0, 0, UNLIMITED), Err(Errno::EFAULT));
+    assert_eq!(s.remap(to, 0x8000, 0x1000, 0, 0, UNLIMITED), Ok(Remap::InPlace));
+    assert_eq!(s.total(), 0x2000);
+}
+
+/// Against a plain set of pages, with random operations.
+#[test]
+fn agrees_with_a_page_map() {
+    let mut s = space();
+    let mut pages = std::collections::BTreeMap::<u64, i32>::new();
+    let mut x = 0x2545_f491_4f6c_dd1du64;
+    let mut next = |n: u64| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x % n
+    };
+    for _ in 0..20_000 {
+        let first = 0x100 + next(64);
+        let n = 1 + next(8);
+        let prot = next(4) as i32;
+        let range = first..first + n;
+        match next(3) {
+            0 => {
+                put(&mut s, first * PAGE_SIZE, n, prot);
+                range.for_each(|p| { pages.insert(p, prot); });
+            }
+            1 => {
+                s.unmap(first * PAGE_SIZE, n * PAGE_SIZE).unwrap();
+                range.for_each(|p| { pages.remove(&p); });
+            }
+            _ => {
+                let whole = range.clone().all(|p| pages.contains_key(&p));
+                assert_eq!(s.protect(first * PAGE_SIZE, n * PAGE_SIZE, prot).is_ok(), whole);
+                if whole {
+                    range.for_each(|p| { pages.insert(p, prot); });
+                }
+            }
+        }
+        let mut seen = std::collections::BTreeMap::new();
+        let mut last: Option<Vma> = None;
+        for v in s.iter() {
+            assert!(last.as_ref().is_none_or(|l| l.end <= v.start && !l.continues(v)));
+            (v.start / PAGE_SIZE..v.end / PAGE_SIZE).for_each(|p| { seen.insert(p, v.prot); });
+            last = Some(v.clone());
+        }
+        assert_eq!(seen, pages);
+    }
+}

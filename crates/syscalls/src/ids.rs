@@ -1,0 +1,319 @@
+//! Who a thread is: getpid(2), setsid(2), setpgid(2), credentials(7).
+use abi::{Errno, Result};
+use guest::{UserIn, UserOut};
+use kernel::cred::{CAP_SETGID, CAP_SETUID, Cred};
+use std::rc::Rc;
+use task::{Process, Task};
+
+pub fn getpid(t: &Rc<Task>) -> Result<i32> {
+    Ok(t.process.pid)
+}
+
+pub fn gettid(t: &Rc<Task>) -> Result<i32> {
+    Ok(t.tid)
+}
+
+pub fn getppid(t: &Rc<Task>) -> Result<i32> {
+    Ok(t.process.ppid())
+}
+
+fn target(t: &Task, pid: i32) -> Result<Rc<Process>> {
+    if pid == 0 { Ok(t.process.clone()) } else { t.kernel.process(pid).ok_or(Errno::ESRCH) }
+}
+
+pub fn getpgid(t: &Rc<Task>, pid: i32) -> Result<i32> {
+    Ok(target(t, pid)?.pgid.get())
+}
+
+pub fn getpgrp(t: &Rc<Task>) -> Result<i32> {
+    Ok(t.process.pgid.get())
+}
+
+pub fn getsid(t: &Rc<Task>, pid: i32) -> Result<i32> {
+    Ok(target(t, pid)?.sid.get())
+}
+
+pub fn setsid(t: &Rc<Task>) -> Result<i32> {
+    let p = &t.process;
+    if p.pgid.get() == p.pid || !t.kernel.group(p.pid).is_empty() {
+        return Err(Errno::EPERM);
+    }
+    p.sid.set(p.pid);
+    p.pgid.set(p.pid);
+    Ok(p.pid)
+}
+
+/// setpgid(2): EACCES once the child has executed something, EPERM across sessions.
+pub fn setpgid(t: &Rc<Task>, pid: i32, pgid: i32) -> Result {
+    if pgid < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let p = target(t, pid)?;
+    let own = Rc::ptr_eq(&p, &t.process);
+    if !own {
+        if p.ppid() != t.process.pid {
+            return Err(Errno::ESRCH);
+        }
+        if p.sid.get() != t.process.sid.get() {
+            return Err(Errno::EPERM);
+        }
+        if p.has_execed.get() {
+            return Err(Errno::EACCES);
+        }
+    }
+    if p.sid.get() == p.pid {
+        return Err(Errno::EPERM);
+    }
+    let to = if pgid == 0 { p.pid } else { pgid };
+    if to != p.pid && !t.kernel.group(to).iter().any(|m| m.sid.get() == p.sid.get()) {
+        return Err(Errno::EPERM);
+    }
+    p.pgid.set(to);
+    Ok(())
+}
+
+pub fn getuid(t: &Rc<Task>) -> Result<u32> {
+    Ok(t.cred().ruid)
+}
+pub fn geteuid(t: &Rc<Task>) -> Result<u32> {
+    Ok(t.cred().euid)
+}
+pub fn getgid(t: &Rc<Task>) -> Result<u32> {
+    Ok(t.cred().rgid)
+}
+pub fn getegid(t: &Rc<Task>) -> Result<u32> {
+    Ok(t.cred().egid)
+}
+
+pub fn getresuid(t: &Rc<Task>, r: UserOut<u32>, e: UserOut<u32>, s: UserOut<u32>) -> Result {
+    let (c, mem) = (t.cred(), t.mem());
+    r.put(&*mem, &c.ruid)?;
+    e.put(&*mem, &c.euid)?;
+    s.put(&*mem, &c.suid)
+}
+
+pub fn getresgid(t: &Rc<Task>, r: UserOut<u32>, e: UserOut<u32>, s: UserOut<u32>) -> Result {
+    let (c, mem) = (t.cred(), t.mem());
+    r.put(&*mem, &c.rgid)?;
+    e.put(&*mem, &c.egid)?;
+    s.put(&*mem, &c.sgid)
+}
+
+const SAME: u32 = u32::MAX;
+
+/// Changes the user ids, and the capabilities with them (capabilities(7), "Effect of user ID changes").
+fn set_uids(t: &Task, ruid: u32, euid: u32, suid: u32) -> Result {
+    let old = t.cred();
+    let mut c = Cred::clone(&old);
+    let pick = |new: u32, old: u32| if new == SAME { old } else { new };
+    c.ruid = pick(ruid, old.ruid);
+    c.euid = pick(euid, old.euid);
+    c.suid = pick(suid, old.suid);
+    c.fsuid = c.euid;
+    let had = [old.ruid, old.euid, old.suid].contains(&0);
+    let has = [c.ruid, c.euid, c.suid].contains(&0);
+    if had && !has {
+        c.permitted = 0;
+        c.effective = 0;
+        c.ambient = 0;
+    }
+    if old.euid == 0 && c.euid != 0 {
+        c.effective = 0;
+    } else if old.euid != 0 && c.euid == 0 {
+        c.effective = c.permitted;
+    }
+    t.set_cred(c);
+    Ok(())
+}
+
+fn set_gids(t: &Task, rgid: u32, egid: u32, sgid: u32) -> Result {
+    let mut c = Cred::clone(&t.cred());
+    let pick = |new: u32, old: u32| if new == SAME { old } else { new };
+    c.rgid = pick(rgid, c.rgid);
+    c.egid = pick(egid, c.egid);
+    c.sgid = pick(sgid, c.sgid);
+    c.fsgid = c.egid;
+    t.set_cred(c);
+    Ok(())
+}
+
+pub fn setuid(t: &Rc<Task>, uid: u32) -> Result {
+    let c = t.cred();
+    if uid == SAME {
+        Err(Errno::EINVAL)
+    } else if c.has(CAP_SETUID) {
+        set_uids(t, uid, uid, uid)
+    } else if uid == c.ruid || uid == c.suid {
+        set_uids(t, SAME, uid, SAME)
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+pub fn setgid(t: &Rc<Task>, gid: u32) -> Result {
+    let c = t.cred();
+    if gid == SAME {
+        Err(Errno::EINVAL)
+    } else if c.has(CAP_SETGID) {
+        set_gids(t, gid, gid, gid)
+    } else if gid == c.rgid || gid == c.sgid {
+        set_gids(t, SAME, gid, SAME)
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+pub fn setreuid(t: &Rc<Task>, r: u32, e: u32) -> Result {
+    let c = t.cred();
+    let may = |id: u32, set: &[u32]| id == SAME || c.has(CAP_SETUID) || set.contains(&id);
+    if !may(r, &[c.ruid, c.euid]) || !may(e, &[c.ruid, c.euid, c.suid]) {
+        return Err(Errno::EPERM);
+    }
+    let new_e = if e == SAME { c.euid } else { e };
+    let s = if r != SAME || (e != SAME && e != c.ruid) { new_e } else { SAME };
+    set_uids(t, r, e, s)
+}
+
+pub fn setregid(t: &Rc<Task>, r: u32, e: u32) -> Result {
+    let c = t.cred();
+    let may = |id: u32, set: &[u32]| id == SAME || c.has(CAP_SETGID) || set.contains(&id);
+    if !may(r, &[c.rgid, c.egid]) || !may(e, &[c.rgid, c.egid, c.sgid]) {
+        return Err(Errno::EPERM);
+    }
+    let new_e = if e == SAME { c.egid } else { e };
+    let s = if r != SAME || (e != SAME && e != c.rgid) { new_e } else { SAME };
+    set_gids(t, r, e, s)
+}
+
+pub fn setresuid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
+    let c = t.cred();
+    let own = [SAME, c.ruid, c.euid, c.suid];
+    if !c.has(CAP_SETUID) && ![r, e, s].iter().all(|id| own.contains(id)) {
+        return Err(Errno::EPERM);
+    }
+    set_uids(t, r, e, s)
+}
+
+pub fn setresgid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
+    let c = t.cred();
+    let own = [SAME, c.rgid, c.egid, c.sgid];
+    if !c.has(CAP_SETGID) && ![r, e, s].iter().all(|id| own.contains(id)) {
+        return Err(Errno::EPERM);
+    }
+    set_gids(t, r, e, s)
+}
+
+/// setfsuid(2): the old id, whether or not the change was allowed.
+pub fn setfsuid(t: &Rc<Task>, uid: u32) -> Result<u32> {
+    let old = t.cred();
+    if uid != SAME && (old.has(CAP_SETUID) || [old.ruid, old.euid, old.suid, old.fsuid].contains(&uid)) {
+        let mut c = Cred::clone(&old);
+        c.fsuid = uid;
+        t.set_cred(c);
+    }
+    Ok(old.fsuid)
+}
+
+pub fn setfsgid(t: &Rc<Task>, gid: u32) -> Result<u32> {
+    let old = t.cred();
+    if gid != SAME && (old.has(CAP_SETGID) || [old.rgid, old.egid, old.sgid, old.fsgid].contains(&gid)) {
+        let mut c = Cred::clone(&old);
+        c.fsgid = gid;
+        t.set_cred(c);
+    }
+    Ok(old.fsgid)
+}
+
+const NGROUPS_MAX: i32 = 65536;
+
+pub fn getgroups(t: &Rc<Task>, size: i32, list: UserOut<u32>) -> Result<i32> {
+    let c = t.cred();
+    let n = c.groups.len() as i32;
+    if size < 0 || (size > 0 && size < n) {
+        return Err(Errno::EINVAL);
+    }
+    if size > 0 {
+        let bytes: Vec<u8> = c.groups.iter().flat_map(|g| g.to_ne_bytes()).collect();
+        t.mem().write(list.addr(), &bytes)?;
+    }
+    Ok(n)
+}
+
+pub fn setgroups(t: &Rc<Task>, size: i32, list: UserIn<u32>) -> Result {
+    let old = t.cred();
+    if !old.has(CAP_SETGID) {
+        return Err(Errno::EPERM);
+    }
+    if !(0..=NGROUPS_MAX).contains(&size) {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = vec![0u8; size as usize * 4];
+    t.mem().read(list.addr(), &mut bytes)?;
+    let groups: Vec<u32> =
+        bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let mut c = Cred::clone(&old);
+    c.groups = groups.into();
+    t.set_cred(c);
+    Ok(())
+}
+
+/// Header and data of capget(2), version 3: two words of each set.
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+fn cap_target(t: &Task, header: UserIn<[u32; 2]>, out: UserOut<u32>) -> Result<Rc<Task>> {
+    let mem = t.mem();
+    let [version, pid] = header.get(&*mem)?;
+    if version != CAP_VERSION_3 {
+        out.put(&*mem, &CAP_VERSION_3)?;
+        return Err(Errno::EINVAL);
+    }
+    match pid as i32 {
+        pid if pid < 0 => Err(Errno::EINVAL),
+        0 => t.kernel.task(t.tid).ok_or(Errno::ESRCH),
+        pid => t.kernel.task(pid).ok_or(Errno::ESRCH),
+    }
+}
+
+pub fn capget(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserOut<[u32; 6]>) -> Result {
+    let c = match cap_target(t, header, UserOut::new(header.addr())) {
+        Err(Errno::EINVAL) if data.is_null() => return Ok(()),
+        r => r?.cred(),
+    };
+    let low = |x: u64| x as u32;
+    let high = |x: u64| (x >> 32) as u32;
+    let words = [
+        low(c.effective),
+        low(c.permitted),
+        low(c.inheritable),
+        high(c.effective),
+        high(c.permitted),
+        high(c.inheritable),
+    ];
+    data.put_opt(&*t.mem(), &words)
+}
+
+pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) -> Result {
+    let who = cap_target(t, header, UserOut::new(header.addr()))?;
+    if who.tid != t.tid {
+        return Err(Errno::EPERM);
+    }
+    let w = data.get(&*t.mem())?;
+    let join = |i: usize| w[i] as u64 | (w[i + 3] as u64) << 32;
+    let (effective, permitted, inheritable) = (join(0), join(1), join(2));
+    let old = t.cred();
+    if permitted & !old.permitted != 0
+        || effective & !permitted != 0
+        || inheritable & !(old.inheritable | old.bounding) != 0
+        || inheritable & !(old.inheritable | old.permitted) != 0
+    {
+        return Err(Errno::EPERM);
+    }
+    let mut c = Cred::clone(&old);
+    c.effective = effective;
+    c.permitted = permitted;
+    c.inheritable = inheritable;
+    c.ambient &= permitted & inheritable;
+    t.set_cred(c);
+    Ok(())
+}
+

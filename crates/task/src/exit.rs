@@ -1,0 +1,114 @@
+//! The end of threads and processes: exit(2), exit_group(2), death by a signal.
+use crate::{Process, Task};
+use std::rc::Rc;
+
+/// How a process ended, as wait(2) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    Exited(u8),
+    /// By a signal; true: a core would have been dumped.
+    Signaled(i32, bool),
+}
+
+impl ExitStatus {
+    /// The status word of wait4(2).
+    pub fn word(self) -> i32 {
+        match self {
+            ExitStatus::Exited(code) => (code as i32) << 8,
+            ExitStatus::Signaled(sig, core) => sig | if core { 0x80 } else { 0 },
+        }
+    }
+    /// si_code and si_status of waitid(2).
+    pub fn siginfo(self) -> (i32, i32) {
+        match self {
+            ExitStatus::Exited(code) => (abi::c::CLD_EXITED, code as i32),
+            ExitStatus::Signaled(sig, true) => (abi::c::CLD_DUMPED, sig),
+            ExitStatus::Signaled(sig, false) => (abi::c::CLD_KILLED, sig),
+        }
+    }
+}
+
+impl Process {
+    /// Begins the end of the whole group. The first status given stays; every thread is told to go.
+    pub fn exit_group(&self, status: ExitStatus) {
+        if self.exiting.get().is_some() {
+            return;
+        }
+        self.exiting.set(Some(status));
+        for t in self.threads() {
+            t.notice();
+        }
+    }
+}
+
+impl Task {
+    /// The thread is gone: its traces in memory, its place in the group; with the last thread the process ends.
+    ///
+    /// `alone`: the address space outlives it only for others (threads, or a vfork parent), so clear_child_tid and the robust
+    /// list matter.
+    pub fn finish_exit(self: &Rc<Task>) {
+        let p = self.process.clone();
+        if self.dead.replace(true) {
+            return;
+        }
+        self.release_memory();
+        self.kernel.forget_task(self);
+        p.threads.borrow_mut().retain(|t| !Rc::ptr_eq(t, self));
+        self.end_vfork();
+        if let Some(files) = self.files.borrow_mut().take() {
+            self.kernel.close_files(files, &p);
+        }
+        if p.threads.borrow().is_empty() {
+            let status = p.exiting.get().unwrap_or(self.exit_code.get());
+            p.become_zombie(status);
+        }
+    }
+}
+
+impl Process {
+    fn become_zombie(self: &Rc<Process>, status: ExitStatus) {
+        let k = &self.kernel;
+        self.exiting.set(Some(status));
+        self.zombie.set(true);
+        self.timers_off();
+        // Children go to pid 1, or vanish with it.
+        let children: Vec<_> = self.children.borrow_mut().drain(..).collect();
+        if self.pid == 1 {
+            k.end(status);
+            return;
+        }
+        let init = k.process(1);
+        for c in children {
+            if let Some(init) = &init {
+                c.adopt(init);
+                init.children.borrow_mut().push(c.clone());
+                if c.death_signal() {
+                    c.exit_notify();
+                }
+            }
+        }
+        self.orphaned_groups();
+        self.exit_notify();
+    }
+
+    /// Tells the parent; a parent that ignores SIGCHLD leaves no zombie.
+    fn exit_notify(self: &Rc<Process>) {
+        if !self.zombie.get() {
+            return;
+        }
+        let Some(parent) = self.parent() else { return };
+        if self.notify_parent_of_exit(&parent) {
+            self.reap();
+        }
+        parent.child_wait.wake();
+    }
+
+    /// Takes the zombie out of the tree.
+    pub fn reap(self: &Rc<Process>) {
+        if let Some(parent) = self.parent() {
+            parent.children.borrow_mut().retain(|c| !Rc::ptr_eq(c, self));
+            parent.add_child_times(self);
+        }
+        self.kernel.forget_process(self);
+    }
+}

@@ -1,0 +1,166 @@
+//! The sandbox: every process, and what they share.
+use crate::{ExitStatus, Process, Task};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// What the sandbox was started with.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    pub hostname: String,
+    /// Bytes; `None`: the host's.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub millicpus: u64,
+    pub pids: Option<u64>,
+    /// CPUs the guest sees.
+    pub cpus: usize,
+    pub vdso: u64,
+    pub vdso_len: u64,
+    pub hwcap: u64,
+    pub hwcap2: u64,
+}
+
+/// Largest pid, as /proc/sys/kernel/pid_max.
+pub const PID_MAX: i32 = 4_194_304;
+
+pub struct Kernel {
+    pub config: Config,
+    pub hostname: RefCell<Vec<u8>>,
+    pub domainname: RefCell<Vec<u8>>,
+    processes: RefCell<BTreeMap<i32, Rc<Process>>>,
+    tasks: RefCell<BTreeMap<i32, Rc<Task>>>,
+    by_tag: RefCell<Vec<Option<Rc<Task>>>>,
+    next_pid: Cell<i32>,
+    next_mm: Cell<u64>,
+    /// How pid 1 ended; the sandbox ends with it.
+    pub ended: Cell<Option<ExitStatus>>,
+    /// Threads whose place in the host is to be given up: (tag, the whole address space goes).
+    pub gone: RefCell<Vec<(u64, bool)>>,
+    /// Threads that must come in from guest code.
+    pub kicks: RefCell<Vec<u64>>,
+    /// Threads whose exec waits for a fresh stub.
+    pub execs: RefCell<Vec<Rc<Task>>>,
+    pub futexes: kernel::futex::FutexTable,
+    pub mounts: Rc<vfs::MountTable>,
+    /// Monotonic nanoseconds at the start.
+    pub boot: u64,
+    pub foreground: Cell<i32>,
+    /// Numbers of calls nobody serves, already logged.
+    pub unknown: RefCell<std::collections::HashSet<u64>>,
+}
+
+impl Kernel {
+    pub fn new(config: Config, mounts: Rc<vfs::MountTable>) -> Rc<Kernel> {
+        Rc::new(Kernel {
+            hostname: RefCell::new(config.hostname.clone().into_bytes()),
+            domainname: RefCell::new(b"(none)".to_vec()),
+            config,
+            processes: RefCell::default(),
+            tasks: RefCell::default(),
+            by_tag: RefCell::default(),
+            next_pid: Cell::new(1),
+            next_mm: Cell::new(1),
+            ended: Cell::new(None),
+            gone: RefCell::default(),
+            kicks: RefCell::default(),
+            execs: RefCell::default(),
+            futexes: Default::default(),
+            mounts,
+            boot: host::time::monotonic_ns(),
+            foreground: Cell::new(1),
+            unknown: RefCell::default(),
+        })
+    }
+
+    /// A pid that no process, thread, group or session uses. EAGAIN at the limit on processes.
+    pub fn new_pid(&self) -> abi::Result<i32> {
+        let limit = self.config.pids.unwrap_or(1 << 15).min(1 << 15) as usize;
+        if self.tasks.borrow().len() >= limit {
+            return Err(abi::Errno::EAGAIN);
+        }
+        loop {
+            let pid = self.next_pid.get();
+            self.next_pid.set(if pid >= PID_MAX { 300 } else { pid + 1 });
+            let procs = self.processes.borrow();
+            let used = procs.contains_key(&pid)
+                || self.tasks.borrow().contains_key(&pid)
+                || procs.values().any(|p| p.pgid.get() == pid || p.sid.get() == pid);
+            if !used {
+                return Ok(pid);
+            }
+        }
+    }
+
+    pub fn new_mm_id(&self) -> u64 {
+        self.next_mm.replace(self.next_mm.get() + 1)
+    }
+
+    /// A platform tag for `t`: the lowest that is free.
+    pub fn assign_tag(&self, t: &Rc<Task>) -> u64 {
+        let mut tags = self.by_tag.borrow_mut();
+        let i = tags.iter().position(Option::is_none).unwrap_or(tags.len());
+        if i == tags.len() {
+            tags.push(None);
+        }
+        tags[i] = Some(t.clone());
+        t.tag.set(i as u64);
+        i as u64
+    }
+
+    /// Gives `tag` up. Its host thread is to end; `whole`: with its address space.
+    pub fn release_tag(&self, tag: u64, whole: bool) {
+        if let Some(x) = self.by_tag.borrow_mut().get_mut(tag as usize) {
+            *x = None;
+        }
+        self.gone.borrow_mut().push((tag, whole));
+    }
+
+    pub fn by_tag(&self, tag: u64) -> Option<Rc<Task>> {
+        self.by_tag.borrow().get(tag as usize)?.clone()
+    }
+
+    pub fn add_process(&self, p: &Rc<Process>) {
+        self.processes.borrow_mut().insert(p.pid, p.clone());
+    }
+
+    pub fn add_task(&self, t: &Rc<Task>) {
+        self.tasks.borrow_mut().insert(t.tid, t.clone());
+        t.process.threads.borrow_mut().push(t.clone());
+    }
+
+    pub fn forget_task(&self, t: &Task) {
+        self.tasks.borrow_mut().remove(&t.tid);
+    }
+
+    pub fn forget_process(&self, p: &Process) {
+        self.processes.borrow_mut().remove(&p.pid);
+    }
+
+    pub fn process(&self, pid: i32) -> Option<Rc<Process>> {
+        self.processes.borrow().get(&pid).cloned()
+    }
+
+    pub fn task(&self, tid: i32) -> Option<Rc<Task>> {
+        self.tasks.borrow().get(&tid).cloned()
+    }
+
+    /// Every process, zombies too, by pid.
+    pub fn processes(&self) -> Vec<Rc<Process>> {
+        self.processes.borrow().values().cloned().collect()
+    }
+
+    pub fn task_count(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
+    /// Members of a process group.
+    pub fn group(&self, pgid: i32) -> Vec<Rc<Process>> {
+        self.processes.borrow().values().filter(|p| p.pgid.get() == pgid && !p.zombie.get()).cloned().collect()
+    }
+
+    /// Pid 1 is gone: everything goes.
+    pub fn end(&self, status: ExitStatus) {
+        self.ended.set(Some(status));
+    }
+}

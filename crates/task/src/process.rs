@@ -1,0 +1,181 @@
+//! Processes (thread groups) and their address spaces.
+use crate::{ExitStatus, Kernel, Task};
+use kernel::mm::AddressSpace;
+use kernel::signal::{ActionTable, Pending};
+use kernel::wait::WaitQueue;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashSet;
+use std::rc::{Rc, Weak};
+
+/// No limit, getrlimit(2).
+pub const RLIM_INFINITY: u64 = u64::MAX;
+
+/// Soft and hard limits by RLIMIT_ number.
+#[derive(Debug, Clone)]
+pub struct Rlimits(pub [(u64, u64); 16]);
+
+impl Default for Rlimits {
+    fn default() -> Self {
+        let mut r = [(RLIM_INFINITY, RLIM_INFINITY); 16];
+        r[abi::c::RLIMIT_STACK as usize].0 = 8 << 20;
+        r[abi::c::RLIMIT_CORE as usize] = (0, RLIM_INFINITY);
+        r[abi::c::RLIMIT_NOFILE as usize] = (1024, 1 << 20);
+        r[abi::c::RLIMIT_NPROC as usize] = (1 << 15, 1 << 15);
+        r[abi::c::RLIMIT_MEMLOCK as usize] = (8 << 20, 8 << 20);
+        r[abi::c::RLIMIT_SIGPENDING as usize] = (1 << 15, 1 << 15);
+        r[abi::c::RLIMIT_MSGQUEUE as usize] = (819_200, 819_200);
+        r[abi::c::RLIMIT_NICE as usize] = (0, 0);
+        r[abi::c::RLIMIT_RTPRIO as usize] = (0, 0);
+        Rlimits(r)
+    }
+}
+
+/// One guest address space: one stub process. Shared by threads, and by a vfork child until it execs.
+pub struct Mm {
+    /// Names the address space in futex keys.
+    pub id: u64,
+    pub space: RefCell<AddressSpace>,
+    /// Threads that live in it.
+    pub users: Cell<usize>,
+    /// Call sites already rewritten, or found not to be; by the address after the `syscall` instruction.
+    pub sites: RefCell<HashSet<u64>>,
+    /// Entries of the site table in use; the table is mapped when it is not 0.
+    pub sites_used: Cell<usize>,
+    /// Set by exec: what /proc/PID/exe, cmdline, environ and auxv show.
+    pub exe: RefCell<Option<vfs::Path>>,
+    pub args: Cell<(u64, u64)>,
+    pub env: Cell<(u64, u64)>,
+    pub auxv: RefCell<Vec<u8>>,
+}
+
+impl Mm {
+    pub fn new(id: u64, space: AddressSpace) -> Rc<Mm> {
+        Rc::new(Mm {
+            id,
+            space: RefCell::new(space),
+            users: Cell::new(0),
+            sites: RefCell::default(),
+            sites_used: Cell::new(0),
+            exe: RefCell::new(None),
+            args: Cell::new((0, 0)),
+            env: Cell::new((0, 0)),
+            auxv: RefCell::default(),
+        })
+    }
+
+    /// The copy that a forked child has.
+    pub fn fork(&self, id: u64) -> Rc<Mm> {
+        let m = Mm::new(id, self.space.borrow().fork());
+        *m.sites.borrow_mut() = self.sites.borrow().clone();
+        m.sites_used.set(self.sites_used.get());
+        m.exe.replace(self.exe.borrow().clone());
+        m.args.set(self.args.get());
+        m.env.set(self.env.get());
+        m.auxv.replace(self.auxv.borrow().clone());
+        m
+    }
+}
+
+/// A thread group.
+pub struct Process {
+    pub pid: i32,
+    pub kernel: Rc<Kernel>,
+    parent: RefCell<Weak<Process>>,
+    pub children: RefCell<Vec<Rc<Process>>>,
+    pub threads: RefCell<Vec<Rc<Task>>>,
+    pub pgid: Cell<i32>,
+    pub sid: Cell<i32>,
+    pub actions: RefCell<Rc<RefCell<ActionTable>>>,
+    pub pending: RefCell<Pending>,
+    pub rlimits: RefCell<Rlimits>,
+    /// The signal the parent gets at the end; 0: none.
+    pub exit_signal: Cell<i32>,
+    /// PR_SET_PDEATHSIG.
+    pub parent_death_signal: Cell<i32>,
+    pub dumpable: Cell<i32>,
+    pub child_subreaper: Cell<bool>,
+    /// Woken when a child changes state.
+    pub child_wait: WaitQueue,
+    /// The status of a group that is ending or has ended.
+    pub exiting: Cell<Option<ExitStatus>>,
+    pub zombie: Cell<bool>,
+    /// The signal that stopped the group, while it is stopped.
+    pub stopped: Cell<Option<i32>>,
+    /// A stop, and a continuation, that wait4 has not reported yet.
+    pub stop_report: Cell<Option<i32>>,
+    pub continued: Cell<bool>,
+    pub has_execed: Cell<bool>,
+    /// Monotonic nanoseconds.
+    pub started: u64,
+    /// ITIMER_REAL: (timer, deadline, interval).
+    pub alarm: RefCell<Option<(kernel::timer::Id, u64, u64)>>,
+    /// CPU time of reaped children, nanoseconds.
+    pub child_cpu: Cell<u64>,
+    /// Weak to itself, for callbacks.
+    this: OnceCell<Weak<Process>>,
+}
+
+impl Process {
+    pub fn new(kernel: &Rc<Kernel>, pid: i32, parent: Option<&Rc<Process>>) -> Rc<Process> {
+        let p = Rc::new(Process {
+            pid,
+            kernel: kernel.clone(),
+            parent: RefCell::new(parent.map_or_else(Weak::new, Rc::downgrade)),
+            children: RefCell::default(),
+            threads: RefCell::default(),
+            pgid: Cell::new(parent.map_or(pid, |p| p.pgid.get())),
+            sid: Cell::new(parent.map_or(pid, |p| p.sid.get())),
+            actions: RefCell::default(),
+            pending: RefCell::default(),
+            rlimits: RefCell::new(parent.map_or_else(Rlimits::default, |p| p.rlimits.borrow().clone())),
+            exit_signal: Cell::new(abi::c::SIGCHLD),
+            parent_death_signal: Cell::new(0),
+            dumpable: Cell::new(1),
+            child_subreaper: Cell::new(false),
+            child_wait: WaitQueue::new(),
+            exiting: Cell::new(None),
+            zombie: Cell::new(false),
+            stopped: Cell::new(None),
+            stop_report: Cell::new(None),
+            continued: Cell::new(false),
+            has_execed: Cell::new(false),
+            started: host::time::monotonic_ns(),
+            alarm: RefCell::new(None),
+            child_cpu: Cell::new(0),
+            this: OnceCell::new(),
+        });
+        let _ = p.this.set(Rc::downgrade(&p));
+        p
+    }
+
+    pub fn weak(&self) -> Weak<Process> {
+        self.this.get().cloned().unwrap_or_default()
+    }
+
+    pub fn parent(&self) -> Option<Rc<Process>> {
+        self.parent.borrow().upgrade()
+    }
+
+    /// 0 for pid 1.
+    pub fn ppid(&self) -> i32 {
+        self.parent().map_or(0, |p| p.pid)
+    }
+
+    pub fn adopt(&self, by: &Rc<Process>) {
+        *self.parent.borrow_mut() = Rc::downgrade(by);
+    }
+
+    pub fn threads(&self) -> Vec<Rc<Task>> {
+        self.threads.borrow().clone()
+    }
+
+    /// The thread whose id is the process's, or another that is left.
+    pub fn leader(&self) -> Option<Rc<Task>> {
+        let t = self.threads.borrow();
+        t.iter().find(|t| t.tid == self.pid).or(t.first()).cloned()
+    }
+
+    pub fn rlimit(&self, which: u32) -> u64 {
+        self.rlimits.borrow().0[which as usize].0
+    }
+}
