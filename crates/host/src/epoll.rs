@@ -8,6 +8,9 @@ pub const EDGE_IN_OUT: u32 = 0x1 | 0x2 | 0x4 | 0x2000 | (1 << 31);
 /// EPOLLIN, level-triggered.
 pub const LEVEL_IN: u32 = 0x1;
 
+/// EPOLLHUP
+pub const HANG_UP: u32 = 0x10;
+
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 

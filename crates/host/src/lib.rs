@@ -1,10 +1,17 @@
 //! Every host call we make, behind safe types. `SAFETY.md` gives the invariants.
 
+pub mod caps;
 pub mod epoll;
 pub mod file;
+pub mod mount;
+pub mod fs;
 pub mod notify;
+pub mod process;
+pub mod seccomp;
 pub mod shm;
+pub mod stream;
 pub mod stub;
+pub mod term;
 pub mod time;
 
 /// The host's error as a guest error number: only where the guest's call *is* the host's.

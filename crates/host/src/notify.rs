@@ -28,10 +28,10 @@ fn ioctl(fd: BorrowedFd<'_>, cmd: u64, arg: u64) -> Result {
     Ok(())
 }
 
-/// Makes an answer wake the caller on our CPU, and a call wake us on the caller's.
+/// Whether an answer wakes the caller on our CPU, and a call wakes us on the caller's.
 /// EINVAL before Linux 6.6.
-pub fn set_sync_wake_up(listener: BorrowedFd<'_>) -> Result {
-    ioctl(listener, SET_FLAGS, 1)
+pub fn set_sync_wake_up(listener: BorrowedFd<'_>, on: bool) -> Result {
+    ioctl(listener, SET_FLAGS, on as u64)
 }
 
 /// Takes the next notification, waiting for one. EINTR on a signal; ENOENT if the caller is gone again.

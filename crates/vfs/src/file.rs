@@ -156,3 +156,12 @@ impl Drop for OpenFile {
         self.ops.clone().release(self);
     }
 }
+
+/// What O_PATH opens: a place, without the file.
+pub struct PathOnly;
+
+impl FileOps for PathOnly {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,10 +1,19 @@
 //! The virtual file system: path walk, mounts, dentries, descriptors, and the traits a file system keeps.
 #![forbid(unsafe_code)]
 
+mod calls;
+mod epoch;
+mod fdtable;
 pub mod file;
+mod inode;
+pub mod locks;
+mod path;
+mod walk;
 
-pub use file::{Backing, DirEntry, FileOps, OpenFile, Ready};
-
-/// A place in the tree: a dentry on a mount.
-#[derive(Debug, Clone)]
-pub struct Path;
+pub use calls::{Caller, Opened};
+pub use epoch::{epoch, next_epoch};
+pub use fdtable::FdTable;
+pub use file::{Backing, DirEntry, FileOps, OpenFile, PathOnly, Ready};
+pub use inode::{Attr, Follow, Inode, New, SetAttr, StatFs};
+pub use path::{Dentry, Mount, MountOptions, MountTable, Path, name_of};
+pub use walk::{Found, FsContext, Last, MAY_EXEC, MAY_READ, MAY_WRITE, Walk, permission};

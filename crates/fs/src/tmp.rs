@@ -1,0 +1,363 @@
+//! tmpfs: files in the sentry's memory. Large, sparse or mapped ones move to a memfd.
+mod data;
+
+use abi::{Errno, Result, c};
+use data::{Data, TmpDir, TmpFile};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::{Rc, Weak};
+use vfs::{Attr, FileOps, Inode, New, SetAttr, StatFs};
+
+const MAGIC: i64 = 0x0102_1994;
+
+/// One instance.
+pub struct TmpFs {
+    dev: u64,
+    next: Cell<u64>,
+    bytes: Cell<u64>,
+    /// Bytes all files together may have.
+    limit: u64,
+}
+
+impl TmpFs {
+    /// ENOSPC beyond the limit.
+    fn charge(&self, old: u64, new: u64) -> Result {
+        let total = self.bytes.get().saturating_sub(old).saturating_add(new);
+        if new > old && total > self.limit {
+            return Err(Errno::ENOSPC);
+        }
+        self.bytes.set(total);
+        Ok(())
+    }
+}
+
+struct Entry {
+    cookie: u64,
+    inode: Rc<TmpInode>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_name: HashMap<Box<[u8]>, Entry>,
+    order: BTreeMap<u64, Box<[u8]>>,
+    next: u64,
+}
+
+enum Body {
+    File(Rc<Data>),
+    Dir(RefCell<Entries>, RefCell<Weak<TmpInode>>),
+    Link(Vec<u8>),
+    Special,
+}
+
+pub struct TmpInode {
+    fs: Rc<TmpFs>,
+    attr: Cell<Attr>,
+    body: Body,
+    xattrs: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
+    this: RefCell<Weak<TmpInode>>,
+}
+
+/// A fresh file system, its root owned by root with these permission bits.
+pub fn mount(dev: u64, mode: u32, limit: u64) -> Rc<dyn Inode> {
+    let fs = Rc::new(TmpFs { dev, next: Cell::new(1), bytes: Cell::new(0), limit });
+    let root = TmpInode::new(&fs, New { mode: c::S_IFDIR | mode, uid: 0, gid: 0 }, 0, dir_body());
+    root.bump(|a| a.nlink = 2);
+    root
+}
+
+fn dir_body() -> Body {
+    Body::Dir(RefCell::default(), RefCell::default())
+}
+
+impl TmpInode {
+    fn new(fs: &Rc<TmpFs>, new: New, rdev: u64, body: Body) -> Rc<TmpInode> {
+        let now = crate::now();
+        let ino = fs.next.replace(fs.next.get() + 1);
+        let attr = Attr {
+            dev: fs.dev,
+            ino,
+            mode: new.mode,
+            nlink: 1,
+            uid: new.uid,
+            gid: new.gid,
+            rdev,
+            blksize: 4096,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+            ..Attr::default()
+        };
+        let i = Rc::new(TmpInode {
+            fs: fs.clone(),
+            attr: Cell::new(attr),
+            body,
+            xattrs: RefCell::default(),
+            this: RefCell::default(),
+        });
+        *i.this.borrow_mut() = Rc::downgrade(&i);
+        i
+    }
+
+    fn bump(&self, f: impl FnOnce(&mut Attr)) {
+        let mut a = self.attr.get();
+        f(&mut a);
+        self.attr.set(a);
+    }
+
+    fn touched(&self) {
+        let now = crate::now();
+        self.bump(|a| {
+            a.mtime = now;
+            a.ctime = now;
+        });
+    }
+
+    fn dir(&self) -> Result<&RefCell<Entries>> {
+        match &self.body {
+            Body::Dir(e, _) => Ok(e),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn add(&self, name: &[u8], inode: Rc<TmpInode>) -> Result {
+        let mut e = self.dir()?.borrow_mut();
+        if e.by_name.contains_key(name) {
+            return Err(Errno::EEXIST);
+        }
+        if let Body::Dir(_, parent) = &inode.body {
+            *parent.borrow_mut() = self.this.borrow().clone();
+            self.bump(|a| a.nlink += 1);
+        }
+        e.next += 1;
+        let cookie = e.next;
+        e.order.insert(cookie, name.into());
+        e.by_name.insert(name.into(), Entry { cookie, inode });
+        drop(e);
+        self.touched();
+        Ok(())
+    }
+
+    fn take(&self, name: &[u8]) -> Result<Rc<TmpInode>> {
+        let mut e = self.dir()?.borrow_mut();
+        let old = e.by_name.remove(name).ok_or(Errno::ENOENT)?;
+        e.order.remove(&old.cookie);
+        drop(e);
+        if matches!(old.inode.body, Body::Dir(..)) {
+            self.bump(|a| a.nlink -= 1);
+        }
+        self.touched();
+        Ok(old.inode)
+    }
+
+    fn get(&self, name: &[u8]) -> Result<Rc<TmpInode>> {
+        self.dir()?.borrow().by_name.get(name).map(|e| e.inode.clone()).ok_or(Errno::ENOENT)
+    }
+
+    fn is_empty_dir(&self) -> Result<bool> {
+        Ok(self.dir()?.borrow().by_name.is_empty())
+    }
+
+    fn unlinked(&self) {
+        let now = crate::now();
+        self.bump(|a| {
+            a.nlink = if a.is_dir() { 0 } else { a.nlink.saturating_sub(1) };
+            a.ctime = now;
+        });
+    }
+
+    fn make(&self, name: &[u8], new: New, rdev: u64, body: Body) -> Result<Rc<dyn Inode>> {
+        let i = TmpInode::new(&self.fs, new, rdev, body);
+        if new.mode & c::S_IFMT == c::S_IFDIR {
+            i.bump(|a| a.nlink = 2);
+        }
+        self.add(name, i.clone())?;
+        Ok(i)
+    }
+}
+
+impl Drop for TmpInode {
+    fn drop(&mut self) {
+        if let Body::File(d) = &self.body {
+            let _ = self.fs.charge(d.charged(), 0);
+        }
+    }
+}
+
+impl Inode for TmpInode {
+    fn attr(&self) -> Result<Attr> {
+        let mut a = self.attr.get();
+        match &self.body {
+            Body::File(d) => {
+                a.size = d.size();
+                a.blocks = d.charged().div_ceil(512);
+                if let Some(t) = d.modified() {
+                    (a.mtime, a.ctime) = (a.mtime.max(t), a.ctime.max(t));
+                }
+            }
+            Body::Link(t) => a.size = t.len() as u64,
+            Body::Dir(e, _) => a.size = 40 + 20 * e.borrow().by_name.len() as u64,
+            Body::Special => {}
+        }
+        Ok(a)
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Rc<dyn Inode>> {
+        Ok(self.get(name)?)
+    }
+
+    fn create(&self, name: &[u8], new: New, rdev: u64) -> Result<Rc<dyn Inode>> {
+        let body = match new.mode & c::S_IFMT {
+            c::S_IFREG => Body::File(Data::new(self.fs.clone())),
+            _ => Body::Special,
+        };
+        self.make(name, new, rdev, body)
+    }
+
+    fn mkdir(&self, name: &[u8], new: New) -> Result<Rc<dyn Inode>> {
+        self.make(name, new, 0, dir_body())
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], new: New) -> Result<Rc<dyn Inode>> {
+        self.make(name, new, 0, Body::Link(target.to_vec()))
+    }
+
+    fn link(&self, name: &[u8], to: &Rc<dyn Inode>) -> Result {
+        let to = to.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
+        if to.attr.get().nlink == 0 {
+            return Err(Errno::ENOENT);
+        }
+        self.add(name, to.this.borrow().upgrade().ok_or(Errno::ENOENT)?)?;
+        let now = crate::now();
+        to.bump(|a| {
+            a.nlink += 1;
+            a.ctime = now;
+        });
+        Ok(())
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result {
+        if matches!(self.get(name)?.body, Body::Dir(..)) {
+            return Err(Errno::EISDIR);
+        }
+        self.take(name)?.unlinked();
+        Ok(())
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result {
+        if !self.get(name)?.is_empty_dir()? {
+            return Err(Errno::ENOTEMPTY);
+        }
+        self.take(name)?.unlinked();
+        Ok(())
+    }
+
+    fn rename(&self, name: &[u8], to: &Rc<dyn Inode>, new_name: &[u8], flags: u32) -> Result {
+        let to = to.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
+        let moving = self.get(name)?;
+        let there = to.get(new_name).ok();
+        if flags & c::RENAME_EXCHANGE != 0 {
+            let other = there.ok_or(Errno::ENOENT)?;
+            self.take(name)?;
+            to.take(new_name)?;
+            to.add(new_name, moving)?;
+            return self.add(name, other);
+        }
+        if let Some(old) = there {
+            if matches!(old.body, Body::Dir(..)) && !old.is_empty_dir()? {
+                return Err(Errno::ENOTEMPTY);
+            }
+            to.take(new_name)?.unlinked();
+        }
+        self.take(name)?;
+        to.add(new_name, moving.clone())?;
+        let now = crate::now();
+        moving.bump(|a| a.ctime = now);
+        Ok(())
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match &self.body {
+            Body::Link(t) => Ok(t.clone()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn set_attr(&self, s: &SetAttr) -> Result {
+        if let (Some(len), Body::File(d)) = (s.size, &self.body) {
+            d.truncate(len)?;
+        }
+        let now = crate::now();
+        self.bump(|a| {
+            if let Some(m) = s.mode {
+                a.mode = (a.mode & c::S_IFMT) | (m & 0o7777);
+            }
+            a.uid = s.uid.unwrap_or(a.uid);
+            a.gid = s.gid.unwrap_or(a.gid);
+            a.atime = s.atime.unwrap_or(a.atime);
+            a.mtime = s.mtime.unwrap_or(a.mtime);
+            a.ctime = now;
+        });
+        if let (Some(_), Body::File(d)) = (s.mtime, &self.body) {
+            d.forget_modified();
+        }
+        Ok(())
+    }
+
+    fn xattr_get(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.xattrs.borrow().get(name).cloned().ok_or(Errno::ENODATA)
+    }
+
+    fn xattr_set(&self, name: &[u8], value: &[u8], flags: i32) -> Result {
+        let mut x = self.xattrs.borrow_mut();
+        let there = x.contains_key(name);
+        if there && flags & c::XATTR_CREATE != 0 {
+            return Err(Errno::EEXIST);
+        }
+        if !there && flags & c::XATTR_REPLACE != 0 {
+            return Err(Errno::ENODATA);
+        }
+        if !there && x.len() >= 128 {
+            return Err(Errno::ENOSPC);
+        }
+        x.insert(name.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    fn xattr_remove(&self, name: &[u8]) -> Result {
+        self.xattrs.borrow_mut().remove(name).map(|_| ()).ok_or(Errno::ENODATA)
+    }
+
+    fn xattr_list(&self) -> Result<Vec<u8>> {
+        Ok(self.xattrs.borrow().keys().flat_map(|k| k.iter().copied().chain([0])).collect())
+    }
+
+    fn open(&self, _flags: i32) -> Result<Rc<dyn FileOps>> {
+        match &self.body {
+            Body::File(d) => Ok(Rc::new(TmpFile(d.clone()))),
+            Body::Dir(..) => Ok(Rc::new(TmpDir(self.this.borrow().upgrade().ok_or(Errno::ENOENT)?))),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        let free = self.fs.limit.saturating_sub(self.fs.bytes.get()) / 4096;
+        Ok(StatFs {
+            magic: MAGIC,
+            bsize: 4096,
+            blocks: self.fs.limit / 4096,
+            bfree: free,
+            bavail: free,
+            files: 1 << 20,
+            ffree: (1 << 20) - self.fs.next.get().min(1 << 20),
+            namelen: 255,
+            flags: 0,
+        })
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

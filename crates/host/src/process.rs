@@ -1,0 +1,122 @@
+//! Making and becoming processes.
+use abi::{Errno, Result};
+use std::ffi::{CStr, c_char, c_int};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The error of the libc call that just failed.
+pub(crate) fn last() -> Errno {
+    std::io::Error::last_os_error().raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+fn check(r: c_int) -> Result<c_int> {
+    if r < 0 { Err(last()) } else { Ok(r) }
+}
+
+/// Which side of a [`clone_process`] this is.
+#[derive(Debug)]
+pub enum Cloned {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// clone(2) as fork does it, with `flags` in addition (CLONE_NEW*, CLONE_PARENT). The child's end sends
+/// SIGCHLD.
+///
+/// # Safety
+/// The process must have one thread: locks that others hold stay locked in the child for ever.
+/// `flags` must not share memory (CLONE_VM).
+pub unsafe fn clone_process(flags: c_int) -> Result<Cloned> {
+    let mut pidfd: c_int = -1;
+    // CLONE_PARENT brings its own end signal.
+    let signal = if flags & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD };
+    let flags = flags | libc::CLONE_PIDFD | signal;
+    // SAFETY: a copied address space and a null stack: the child goes on here on its own copy. The kernel
+    // writes the parent's `pidfd` only.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, &raw mut pidfd, 0, 0) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        // SAFETY: the call has just made this descriptor.
+        p if p > 0 => Ok(Cloned::Parent { pid: p as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        _ => Err(last()),
+    }
+}
+
+/// Becomes the program of the descriptor: execveat(2) with AT_EMPTY_PATH. Returns only on failure.
+pub fn exec(program: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
+    let pointers = |list: &[&CStr]| -> Vec<*const c_char> {
+        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    let flags = libc::AT_EMPTY_PATH;
+    // SAFETY: both vectors end with a null pointer, and their strings outlive the call.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), flags)
+    };
+    last()
+}
+
+/// Whether the number is an open descriptor.
+pub fn is_open(fd: i32) -> bool {
+    // SAFETY: no memory is involved; a number that is not open is an error.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Lets the descriptor of this number live through exec. EBADF if it is not open.
+pub fn keep_on_exec(fd: i32) -> Result {
+    // SAFETY: no memory is involved; a number that is not open is an error.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Marks every descriptor from `first` on to be closed by exec: close_range(2).
+pub fn close_on_exec_from(first: u32) -> Result {
+    // SAFETY: no memory is involved, and no descriptor is closed now.
+    check(unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as c_int) }).map(drop)
+}
+
+/// Writes to a descriptor known by its number only. EBADF if it is not open.
+pub fn write_all(fd: i32, mut bytes: &[u8]) -> Result {
+    while !bytes.is_empty() {
+        // SAFETY: the host reads at most the length given from `bytes`.
+        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(n) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(_) if last() == Errno::EINTR => {}
+            Err(_) => return Err(last()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives every signal its default action and unblocks all, so that what the caller ignored is not
+/// inherited by the next program.
+pub fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action runs no code of ours. SIGKILL, SIGSTOP and the C library's own
+        // signals refuse, and have it already.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the set is initialised before it is used.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// From the next exec on, addresses are chosen alike each time: personality(2), ADDR_NO_RANDOMIZE.
+pub fn fix_addresses() -> Result {
+    // SAFETY: changes this process's flags only.
+    check(unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) }).map(drop)
+}
+
+/// Makes `at` a descriptor of the same file, which lives through exec: dup2(2).
+///
+/// # Safety
+/// Whatever had the number `at` is closed: no owner of it may use or close it afterwards.
+pub unsafe fn place(fd: BorrowedFd<'_>, at: i32) -> Result {
+    if fd.as_raw_fd() == at {
+        return keep_on_exec(at);
+    }
+    // SAFETY: no memory is involved; the caller answers for `at`.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), at) }).map(drop)
+}

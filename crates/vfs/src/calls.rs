@@ -1,0 +1,439 @@
+//! What system calls do to names: open, create, remove, rename, and attributes.
+use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
+use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
+use abi::{Errno, Result, c};
+use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
+use std::rc::Rc;
+
+/// What open(2) found.
+pub enum Opened {
+    File(Rc<OpenFile>),
+    /// A FIFO: opening it may wait for the other end. The place, and its identity.
+    Fifo(Path, (u64, u64)),
+}
+
+/// One caller's view of the tree.
+pub struct Caller<'a> {
+    pub fs: &'a FsContext,
+    pub cred: &'a Cred,
+}
+
+/// Flags a description keeps.
+const KEPT: i32 = !(c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_CLOEXEC);
+
+impl Caller<'_> {
+    fn walk(&self) -> Walk<'_> {
+        Walk::new(self.fs, self.cred)
+    }
+
+    /// The file a path names.
+    pub fn path(&self, base: &Path, path: &[u8], follow: bool) -> Result<Path> {
+        match self.walk().resolve(base, path, follow)? {
+            Found::Path(p) => Ok(p),
+            Found::File(f) => f.path().cloned().ok_or(Errno::ENOENT),
+        }
+    }
+
+    pub fn last(&self, base: &Path, path: &[u8]) -> Result<Last> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        self.walk().parent(base, path)
+    }
+
+    /// open(2). `mode`: permission bits of a new file, before the umask.
+    pub fn open(&self, base: &Path, path: &[u8], flags: i32, mode: u32) -> Result<Opened> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if flags & c::O_TMPFILE == c::O_TMPFILE {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let no_follow = flags & c::O_NOFOLLOW != 0 || flags & (c::O_CREAT | c::O_EXCL) == c::O_CREAT | c::O_EXCL;
+        let mut walk = self.walk();
+        let found = if flags & c::O_CREAT == 0 || flags & c::O_PATH != 0 {
+            walk.resolve(base, path, !no_follow)?
+        } else {
+            return self.create(base, path, flags, mode, 0);
+        };
+        match found {
+            Found::Path(p) => self.open_path(p, flags, false),
+            Found::File(f) => self.reopen(&f, flags),
+        }
+    }
+
+    /// open(2) with O_CREAT; `depth`: dangling links followed so far.
+    fn create(&self, base: &Path, path: &[u8], flags: i32, mode: u32, depth: u32) -> Result<Opened> {
+        let mut walk = self.walk();
+        let last = walk.parent(base, path)?;
+        if last.name.is_empty() || last.slash {
+            return Err(Errno::EISDIR);
+        }
+        let exclusive = flags & c::O_EXCL != 0;
+        match walk.existing(&last)? {
+            Some(_) if exclusive => Err(Errno::EEXIST),
+            Some(d) => {
+                let p = self.fs.mounts.enter(Path { mount: last.parent.mount.clone(), dentry: d });
+                let a = p.inode().attr()?;
+                if !a.is_link() {
+                    return self.open_path(p, flags, false);
+                }
+                if flags & c::O_NOFOLLOW != 0 || depth >= 40 {
+                    return Err(Errno::ELOOP);
+                }
+                match p.inode().follow() {
+                    Some(_) => match walk.finish(last, true)? {
+                        Found::Path(p) => self.open_path(p, flags, false),
+                        Found::File(f) => self.reopen(&f, flags),
+                    },
+                    // The link's target may be the name to create.
+                    None => self.create(&last.parent, &p.inode().readlink()?, flags, mode, depth + 1),
+                }
+            }
+            None => {
+                walk.may_change(&last.parent)?;
+                let new = self.new_in(&last.parent, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
+                let inode = last.parent.inode().create(&last.name, new, 0)?;
+                let dentry = last.parent.dentry.insert(&last.name, inode);
+                self.open_path(Path { mount: last.parent.mount.clone(), dentry }, flags & !c::O_TRUNC, true)
+            }
+        }
+    }
+
+    /// Opening what /proc/PID/fd names: the same file anew.
+    fn reopen(&self, f: &Rc<OpenFile>, flags: i32) -> Result<Opened> {
+        match f.path() {
+            Some(p) => self.open_path(p.clone(), flags, false),
+            None => Ok(Opened::File(f.clone())),
+        }
+    }
+
+    /// Opens a place. `created`: just made by this call, so its mode does not matter.
+    pub fn open_path(&self, p: Path, flags: i32, created: bool) -> Result<Opened> {
+        let a = p.inode().attr()?;
+        if flags & c::O_PATH != 0 {
+            if flags & c::O_DIRECTORY != 0 && !a.is_dir() {
+                return Err(Errno::ENOTDIR);
+            }
+            let ops = Rc::new(crate::PathOnly);
+            return Ok(Opened::File(OpenFile::new(ops, flags & KEPT, Some(p))));
+        }
+        if a.is_link() {
+            return Err(Errno::ELOOP);
+        }
+        let write = flags & c::O_ACCMODE != c::O_RDONLY;
+        let read = flags & c::O_ACCMODE != c::O_WRONLY;
+        if a.is_dir() && (write || flags & (c::O_CREAT | c::O_TRUNC) != 0) {
+            return Err(Errno::EISDIR);
+        }
+        if flags & c::O_DIRECTORY != 0 && !a.is_dir() {
+            return Err(Errno::ENOTDIR);
+        }
+        let trunc = flags & c::O_TRUNC != 0;
+        let want = if read { MAY_READ } else { 0 } | if write || trunc { MAY_WRITE } else { 0 };
+        if !created {
+            permission(&a, self.cred, want)?;
+        }
+        let regular = a.is_file() || a.is_dir();
+        if p.mount.read_only && (write || trunc) && regular {
+            return Err(Errno::EROFS);
+        }
+        if flags & c::O_NOATIME != 0 && a.uid != self.cred.fsuid && !self.cred.has(CAP_FOWNER) {
+            return Err(Errno::EPERM);
+        }
+        match a.kind() {
+            c::S_IFIFO => return Ok(Opened::Fifo(p, (a.dev, a.ino))),
+            c::S_IFSOCK => return Err(Errno::ENXIO),
+            c::S_IFCHR | c::S_IFBLK if p.mount.no_dev => return Err(Errno::EACCES),
+            _ => {}
+        }
+        if trunc && a.is_file() {
+            p.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
+        }
+        let ops = p.inode().open(flags)?;
+        Ok(Opened::File(OpenFile::new(ops, flags & KEPT, Some(p))))
+    }
+
+    /// Owner and mode of something new in a directory: setgid directories pass their group on.
+    fn new_in(&self, dir: &Path, mode: u32) -> Result<New> {
+        let d = dir.inode().attr()?;
+        if dir.dentry.removed.get() {
+            return Err(Errno::ENOENT);
+        }
+        let inherit = d.mode & c::S_ISGID != 0;
+        let gid = if inherit { d.gid } else { self.cred.fsgid };
+        let mode = if inherit && mode & c::S_IFMT == c::S_IFDIR { mode | c::S_ISGID } else { mode };
+        Ok(New { mode, uid: self.cred.fsuid, gid })
+    }
+
+    /// Prepares a new name: EEXIST if it is there.
+    fn fresh(&self, base: &Path, path: &[u8], dir: bool) -> Result<Last> {
+        let last = self.last(base, path)?;
+        if last.name.is_empty() {
+            return Err(Errno::EEXIST);
+        }
+        let walk = self.walk();
+        if walk.existing(&last)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if last.slash && !dir {
+            return Err(Errno::ENOENT);
+        }
+        walk.may_change(&last.parent)?;
+        Ok(last)
+    }
+
+    pub fn mkdir(&self, base: &Path, path: &[u8], mode: u32) -> Result {
+        let last = self.fresh(base, path, true)?;
+        let mode = c::S_IFDIR | (mode & 0o1777 & !self.fs.umask.get());
+        let inode = last.parent.inode().mkdir(&last.name, self.new_in(&last.parent, mode)?)?;
+        last.parent.dentry.insert(&last.name, inode);
+        Ok(())
+    }
+
+    pub fn mknod(&self, base: &Path, path: &[u8], mode: u32, rdev: u64) -> Result {
+        let kind = match mode & c::S_IFMT {
+            0 => c::S_IFREG,
+            c::S_IFDIR => return Err(Errno::EPERM),
+            k @ (c::S_IFREG | c::S_IFIFO | c::S_IFSOCK) => k,
+            k @ (c::S_IFCHR | c::S_IFBLK) if self.cred.has(CAP_MKNOD) => k,
+            c::S_IFCHR | c::S_IFBLK => return Err(Errno::EPERM),
+            _ => return Err(Errno::EINVAL),
+        };
+        let last = self.fresh(base, path, false)?;
+        let mode = kind | (mode & 0o7777 & !self.fs.umask.get());
+        let inode = last.parent.inode().create(&last.name, self.new_in(&last.parent, mode)?, rdev)?;
+        last.parent.dentry.insert(&last.name, inode);
+        Ok(())
+    }
+
+    pub fn symlink(&self, base: &Path, path: &[u8], target: &[u8]) -> Result {
+        if target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let last = self.fresh(base, path, false)?;
+        let new = self.new_in(&last.parent, c::S_IFLNK | 0o777)?;
+        let inode = last.parent.inode().symlink(&last.name, target, new)?;
+        last.parent.dentry.insert(&last.name, inode);
+        Ok(())
+    }
+
+    pub fn link(&self, from: &Path, base: &Path, path: &[u8]) -> Result {
+        let a = from.inode().attr()?;
+        let last = self.fresh(base, path, false)?;
+        if !Rc::ptr_eq(&last.parent.mount, &from.mount) {
+            return Err(Errno::EXDEV);
+        }
+        if a.is_dir() {
+            return Err(Errno::EPERM);
+        }
+        last.parent.inode().link(&last.name, from.inode())?;
+        last.parent.dentry.insert(&last.name, from.inode().clone());
+        Ok(())
+    }
+
+    pub fn unlink(&self, base: &Path, path: &[u8]) -> Result {
+        let last = self.last(base, path)?;
+        if last.name.is_empty() {
+            return Err(Errno::EISDIR);
+        }
+        let walk = self.walk();
+        let d = walk.existing(&last)?.ok_or(Errno::ENOENT)?;
+        let a = d.inode.attr()?;
+        walk.may_remove(&last.parent, &a)?;
+        if a.is_dir() {
+            return Err(Errno::EISDIR);
+        }
+        if last.slash {
+            return Err(Errno::ENOTDIR);
+        }
+        if d.mounted.get() > 0 {
+            return Err(Errno::EBUSY);
+        }
+        last.parent.inode().unlink(&last.name)?;
+        last.parent.dentry.forget(&last.name);
+        Ok(())
+    }
+
+    pub fn rmdir(&self, base: &Path, path: &[u8]) -> Result {
+        let last = self.last(base, path)?;
+        if last.name.is_empty() {
+            let dots = path.split(|b| *b == b'/').rfind(|p| !p.is_empty());
+            return Err(match dots {
+                Some(b".") => Errno::EINVAL,
+                Some(b"..") => Errno::ENOTEMPTY,
+                _ => Errno::EBUSY,
+            });
+        }
+        let walk = self.walk();
+        let d = walk.existing(&last)?.ok_or(Errno::ENOENT)?;
+        let a = d.inode.attr()?;
+        walk.may_remove(&last.parent, &a)?;
+        if !a.is_dir() {
+            return Err(Errno::ENOTDIR);
+        }
+        if d.mounted.get() > 0 {
+            return Err(Errno::EBUSY);
+        }
+        last.parent.inode().rmdir(&last.name)?;
+        last.parent.dentry.forget(&last.name);
+        Ok(())
+    }
+
+    pub fn rename(&self, ob: &Path, old: &[u8], nb: &Path, new: &[u8], flags: u32) -> Result {
+        const NOREPLACE: u32 = c::RENAME_NOREPLACE;
+        const EXCHANGE: u32 = c::RENAME_EXCHANGE;
+        if flags & !(NOREPLACE | EXCHANGE) != 0 || flags == NOREPLACE | EXCHANGE {
+            return Err(Errno::EINVAL);
+        }
+        let (from, to) = (self.last(ob, old)?, self.last(nb, new)?);
+        if from.name.is_empty() || to.name.is_empty() {
+            return Err(Errno::EBUSY);
+        }
+        if !Rc::ptr_eq(&from.parent.mount, &to.parent.mount) {
+            return Err(Errno::EXDEV);
+        }
+        let walk = self.walk();
+        let d = walk.existing(&from)?.ok_or(Errno::ENOENT)?;
+        let a = d.inode.attr()?;
+        let target = walk.existing(&to)?;
+        if target.is_some() && flags & NOREPLACE != 0 {
+            return Err(Errno::EEXIST);
+        }
+        if !a.is_dir() && (from.slash || (to.slash && flags & EXCHANGE == 0)) {
+            return Err(Errno::ENOTDIR);
+        }
+        walk.may_remove(&from.parent, &a)?;
+        // A directory cannot be moved below itself.
+        let mut up = Some(to.parent.dentry.clone());
+        while let Some(u) = up {
+            if Rc::ptr_eq(&u, &d) {
+                return Err(Errno::EINVAL);
+            }
+            up = u.parent.borrow().clone();
+        }
+        match &target {
+            Some(t) => {
+                if Rc::ptr_eq(t, &d) || Rc::ptr_eq(&t.inode, &d.inode) {
+                    return Ok(());
+                }
+                let ta = t.inode.attr()?;
+                walk.may_remove(&to.parent, &ta)?;
+                if (ta.dev, ta.ino) == (a.dev, a.ino) {
+                    return Ok(());
+                }
+                if flags & EXCHANGE == 0 {
+                    match (a.is_dir(), ta.is_dir()) {
+                        (true, false) => return Err(Errno::ENOTDIR),
+                        (false, true) => return Err(Errno::EISDIR),
+                        _ => {}
+                    }
+                }
+                if t.mounted.get() > 0 {
+                    return Err(Errno::EBUSY);
+                }
+            }
+            None if flags & EXCHANGE != 0 => return Err(Errno::ENOENT),
+            None => walk.may_change(&to.parent)?,
+        }
+        if d.mounted.get() > 0 {
+            return Err(Errno::EBUSY);
+        }
+        from.parent.inode().rename(&from.name, to.parent.inode(), &to.name, flags)?;
+        if flags & EXCHANGE != 0 {
+            from.parent.dentry.forget(&from.name);
+            to.parent.dentry.forget(&to.name);
+        } else {
+            from.parent.dentry.moved(&from.name, &to.parent.dentry, &to.name);
+        }
+        Ok(())
+    }
+
+    /// EROFS on a read-only mount.
+    pub fn writable_mount(&self, p: &Path) -> Result {
+        if p.mount.read_only { Err(Errno::EROFS) } else { Ok(()) }
+    }
+
+    fn owner(&self, a: &Attr) -> Result {
+        if a.uid == self.cred.fsuid || self.cred.has(CAP_FOWNER) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    pub fn chmod(&self, p: &Path, mode: u32) -> Result {
+        self.writable_mount(p)?;
+        let a = p.inode().attr()?;
+        if a.is_link() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.owner(&a)?;
+        let mut mode = mode & 0o7777;
+        if !self.cred.in_group(a.gid) && !self.cred.has(CAP_FSETID) {
+            mode &= !c::S_ISGID;
+        }
+        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })
+    }
+
+    /// `u32::MAX` leaves an id as it is.
+    pub fn chown(&self, p: &Path, uid: u32, gid: u32) -> Result {
+        self.writable_mount(p)?;
+        let a = p.inode().attr()?;
+        let pick = |new: u32| (new != u32::MAX).then_some(new);
+        let (uid, gid) = (pick(uid), pick(gid));
+        if !self.cred.has(CAP_CHOWN) {
+            let same_owner = a.uid == self.cred.fsuid;
+            let own_group = |g| self.cred.in_group(g);
+            if uid.is_some_and(|u| u != a.uid || !same_owner) || gid.is_some_and(|g| !same_owner || !own_group(g)) {
+                return Err(Errno::EPERM);
+            }
+        }
+        if uid.is_none() && gid.is_none() {
+            return Ok(());
+        }
+        let mut set = SetAttr { uid, gid, ..SetAttr::default() };
+        if a.is_file() && a.mode & 0o6000 != 0 && a.mode & 0o111 != 0 {
+            let keep_gid = a.mode & c::S_IXGRP == 0;
+            set.mode = Some(a.mode & 0o7777 & !c::S_ISUID & if keep_gid { !0 } else { !c::S_ISGID });
+        }
+        p.inode().set_attr(&set)
+    }
+
+    /// utimensat(2): `None` leaves a time; `now`: both are the current time, for which write permission is enough.
+    pub fn utimens(&self, p: &Path, atime: Option<i64>, mtime: Option<i64>, now: bool) -> Result {
+        if atime.is_none() && mtime.is_none() {
+            return Ok(());
+        }
+        self.writable_mount(p)?;
+        let a = p.inode().attr()?;
+        if self.owner(&a).is_err() {
+            if !now {
+                return Err(Errno::EPERM);
+            }
+            permission(&a, self.cred, MAY_WRITE)?;
+        }
+        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })
+    }
+
+    pub fn truncate(&self, p: &Path, len: u64) -> Result {
+        let a = p.inode().attr()?;
+        if a.is_dir() {
+            return Err(Errno::EISDIR);
+        }
+        if !a.is_file() {
+            return Err(Errno::EINVAL);
+        }
+        permission(&a, self.cred, MAY_WRITE)?;
+        self.writable_mount(p)?;
+        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
+    }
+
+    /// access(2) with this caller's fsuid and fsgid.
+    pub fn access(&self, p: &Path, want: u32) -> Result {
+        let a = p.inode().attr()?;
+        if want & MAY_WRITE != 0 && p.mount.read_only && (a.is_file() || a.is_dir() || a.is_link()) {
+            return Err(Errno::EROFS);
+        }
+        if want & MAY_EXEC != 0 && p.mount.no_exec && a.is_file() {
+            return Err(Errno::EACCES);
+        }
+        permission(&a, self.cred, want)
+    }
+}

@@ -1,0 +1,254 @@
+//! The tree: dentries, mounts, and places in it.
+use crate::{Inode, StatFs};
+use abi::{Errno, Result};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+/// A name in a directory, and the inode it stands for.
+pub struct Dentry {
+    pub parent: RefCell<Option<Rc<Dentry>>>,
+    pub name: RefCell<Box<[u8]>>,
+    pub inode: Rc<dyn Inode>,
+    children: RefCell<HashMap<Box<[u8]>, Weak<Dentry>>>,
+    /// Recently used children, so that they live while nobody holds them.
+    kept: RefCell<Vec<Rc<Dentry>>>,
+    /// The name is gone: unlinked, or renamed over.
+    pub removed: Cell<bool>,
+    /// How many mounts stand on it.
+    pub mounted: Cell<u32>,
+}
+
+/// Children a directory keeps alive by itself.
+const KEPT: usize = 64;
+
+impl Dentry {
+    pub fn root(inode: Rc<dyn Inode>) -> Rc<Dentry> {
+        Dentry::new(None, b"", inode)
+    }
+
+    fn new(parent: Option<Rc<Dentry>>, name: &[u8], inode: Rc<dyn Inode>) -> Rc<Dentry> {
+        Rc::new(Dentry {
+            parent: RefCell::new(parent),
+            name: RefCell::new(name.into()),
+            inode,
+            children: RefCell::default(),
+            kept: RefCell::default(),
+            removed: Cell::new(false),
+            mounted: Cell::new(0),
+        })
+    }
+
+    /// The child of that name that is known.
+    pub fn known(&self, name: &[u8]) -> Option<Rc<Dentry>> {
+        self.children.borrow().get(name)?.upgrade()
+    }
+
+    /// Looks a name up, asking the file system unless it is known.
+    pub fn child(self: &Rc<Dentry>, name: &[u8]) -> Result<Rc<Dentry>> {
+        let known = self.known(name);
+        if let Some(d) = &known
+            && (self.inode.cacheable() || d.mounted.get() > 0)
+        {
+            return Ok(d.clone());
+        }
+        match self.inode.lookup(name) {
+            Ok(inode) => {
+                if let Some(d) = known
+                    && same(&d.inode, &inode)
+                {
+                    return Ok(d);
+                }
+                Ok(self.insert(name, inode))
+            }
+            Err(e) => {
+                if e == Errno::ENOENT {
+                    self.forget(name);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Adds a child that was just created or found.
+    pub fn insert(self: &Rc<Dentry>, name: &[u8], inode: Rc<dyn Inode>) -> Rc<Dentry> {
+        let d = Dentry::new(Some(self.clone()), name, inode);
+        self.children.borrow_mut().insert(name.into(), Rc::downgrade(&d));
+        self.keep(&d);
+        d
+    }
+
+    fn keep(&self, d: &Rc<Dentry>) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() >= KEPT {
+            kept.remove(0);
+            if self.children.borrow().len() > 4 * KEPT {
+                self.children.borrow_mut().retain(|_, w| w.strong_count() > 0);
+            }
+        }
+        kept.push(d.clone());
+    }
+
+    /// Forgets a child whose name is gone.
+    pub fn forget(&self, name: &[u8]) {
+        if let Some(d) = self.children.borrow_mut().remove(name).and_then(|w| w.upgrade()) {
+            d.removed.set(true);
+            self.kept.borrow_mut().retain(|k| !Rc::ptr_eq(k, &d));
+        }
+    }
+
+    /// Gives a known child another parent and name.
+    pub fn moved(self: &Rc<Dentry>, name: &[u8], to: &Rc<Dentry>, new_name: &[u8]) {
+        to.forget(new_name);
+        let d = self.children.borrow_mut().remove(name).and_then(|w| w.upgrade());
+        if let Some(d) = d {
+            self.kept.borrow_mut().retain(|k| !Rc::ptr_eq(k, &d));
+            *d.parent.borrow_mut() = Some(to.clone());
+            *d.name.borrow_mut() = new_name.into();
+            to.children.borrow_mut().insert(new_name.into(), Rc::downgrade(&d));
+            to.keep(&d);
+        }
+    }
+}
+
+fn same(a: &Rc<dyn Inode>, b: &Rc<dyn Inode>) -> bool {
+    Rc::ptr_eq(a, b)
+}
+
+/// A mounted file system.
+pub struct Mount {
+    pub id: i32,
+    /// Where it stands; `None` for the root.
+    pub on: Option<Path>,
+    pub root: Rc<Dentry>,
+    pub read_only: bool,
+    pub no_dev: bool,
+    pub no_exec: bool,
+    pub no_suid: bool,
+    /// As /proc/mounts shows them.
+    pub source: String,
+    pub kind: String,
+}
+
+impl Mount {
+    pub fn statfs(&self, d: &Dentry) -> Result<StatFs> {
+        let mut s = d.inode.statfs()?;
+        const ST_VALID: i64 = 0x20;
+        s.flags |= ST_VALID | if self.read_only { 1 } else { 0 };
+        Ok(s)
+    }
+}
+
+/// A place in the tree.
+#[derive(Clone)]
+pub struct Path {
+    pub mount: Rc<Mount>,
+    pub dentry: Rc<Dentry>,
+}
+
+impl Path {
+    pub fn inode(&self) -> &Rc<dyn Inode> {
+        &self.dentry.inode
+    }
+    pub fn same(&self, o: &Path) -> bool {
+        Rc::ptr_eq(&self.mount, &o.mount) && Rc::ptr_eq(&self.dentry, &o.dentry)
+    }
+}
+
+impl std::fmt::Debug for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Path({})", self.dentry.name.borrow().escape_ascii())
+    }
+}
+
+/// Every mount of the sandbox.
+#[derive(Default)]
+pub struct MountTable {
+    mounts: RefCell<Vec<Rc<Mount>>>,
+    next: Cell<i32>,
+}
+
+/// How a file system is mounted.
+#[derive(Debug, Clone, Default)]
+pub struct MountOptions {
+    pub read_only: bool,
+    pub no_dev: bool,
+    pub no_exec: bool,
+    pub no_suid: bool,
+    pub source: String,
+    pub kind: String,
+}
+
+impl MountTable {
+    /// Mounts `root` on a place, or as the root of all.
+    pub fn mount(&self, on: Option<Path>, root: Rc<dyn Inode>, o: MountOptions) -> Path {
+        self.next.set(self.next.get() + 1);
+        if let Some(p) = &on {
+            p.dentry.mounted.set(p.dentry.mounted.get() + 1);
+        }
+        let mount = Rc::new(Mount {
+            id: self.next.get(),
+            on,
+            root: Dentry::root(root),
+            read_only: o.read_only,
+            no_dev: o.no_dev,
+            no_exec: o.no_exec,
+            no_suid: o.no_suid,
+            source: o.source,
+            kind: o.kind,
+        });
+        self.mounts.borrow_mut().push(mount.clone());
+        Path { dentry: mount.root.clone(), mount }
+    }
+
+    /// The root of whatever is mounted on `p`, or `p`.
+    pub fn enter(&self, mut p: Path) -> Path {
+        while p.dentry.mounted.get() > 0 {
+            let top = self.mounts.borrow().iter().rev().find(|m| m.on.as_ref().is_some_and(|o| o.same(&p))).cloned();
+            match top {
+                Some(m) => p = Path { dentry: m.root.clone(), mount: m },
+                None => break,
+            }
+        }
+        p
+    }
+
+    /// In mount order.
+    pub fn all(&self) -> Vec<Rc<Mount>> {
+        self.mounts.borrow().clone()
+    }
+
+    pub fn root(&self) -> Option<Path> {
+        let m = self.mounts.borrow().first()?.clone();
+        Some(self.enter(Path { dentry: m.root.clone(), mount: m }))
+    }
+}
+
+/// The absolute name of a place as seen from `root`; with ` (deleted)` if it is gone. `None`: it is not below `root`.
+pub fn name_of(p: &Path, root: &Path) -> Option<Vec<u8>> {
+    let mut parts: Vec<Box<[u8]>> = Vec::new();
+    let mut at = p.clone();
+    let mut gone = false;
+    while !at.same(root) {
+        if Rc::ptr_eq(&at.dentry, &at.mount.root) {
+            at = at.mount.on.clone()?;
+            continue;
+        }
+        gone |= at.dentry.removed.get();
+        parts.push(at.dentry.name.borrow().clone());
+        let up = at.dentry.parent.borrow().clone()?;
+        at.dentry = up;
+    }
+    let mut out = Vec::new();
+    for n in parts.iter().rev() {
+        out.push(b'/');
+        out.extend_from_slice(n);
+    }
+    if out.is_empty() {
+        out.push(b'/');
+    }
+    if gone {
+        out.extend_from_slice(b" (deleted)");
+    }
+    Some(out)
+}
