@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod fs;
 pub mod poll;
 pub mod regs;
 pub mod signal;

@@ -22,8 +22,20 @@ pub trait Memory {
     /// Writes `bytes` at guest address `addr`. EFAULT if known not to be writable; an implementation
     /// may write later, in the guest's own context, and turn the call's result into EFAULT there.
     fn write(&self, addr: u64, bytes: &[u8]) -> Result;
+    /// As [`write`](Self::write), but at once: others may be looking at the word.
+    fn write_now(&self, addr: u64, bytes: &[u8]) -> Result {
+        self.write(addr, bytes)
+    }
+    /// Reads the bytes as they are now, not as they were copied ahead.
+    fn read_now(&self, addr: u64, buf: &mut [u8]) -> Result {
+        self.read(addr, buf)
+    }
     /// Reads up to `buf.len()` bytes, stopping early at the first unreadable page. EFAULT if none.
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize>;
+    /// The host process whose memory it is; 0 if there is none.
+    fn host_pid(&self) -> i32 {
+        0
+    }
     /// Reads from a host descriptor into guest memory: [`Sink::put_from`] for guest buffers.
     fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
         let mut buf = vec![0u8; len.min(BUFFER)];

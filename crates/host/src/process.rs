@@ -50,7 +50,14 @@ pub fn exec(program: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
     let flags = libc::AT_EMPTY_PATH;
     // SAFETY: both vectors end with a null pointer, and their strings outlive the call.
     unsafe {
-        libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            flags,
+        )
     };
     last()
 }
@@ -90,17 +97,19 @@ pub fn write_all(fd: i32, mut bytes: &[u8]) -> Result {
 /// Gives every signal its default action and unblocks all, so that what the caller ignored is not
 /// inherited by the next program.
 pub fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action runs no code of ours. SIGKILL, SIGSTOP and the C library's own
-        // signals refuse, and have it already.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// The kernel's signals and the size of its set; the C library hides two of them for itself.
+    const SIGNALS: c_int = 64;
+    const SET_SIZE: usize = 8;
+    // The kernel's `struct sigaction` and set of signals: all zeroes is the default action, and the empty set.
+    let zeroes = [0u64; 4];
+    let none = std::ptr::null_mut::<u64>();
+    for signal in 1..=SIGNALS {
+        // SAFETY: `zeroes` is as large as the structure and only read; the default action runs no code of
+        // ours. SIGKILL and SIGSTOP refuse, and have it already.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const zeroes, none, SET_SIZE) };
     }
-    // SAFETY: the set is initialised before it is used.
-    unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const zeroes, none, SET_SIZE) };
 }
 
 /// From the next exec on, addresses are chosen alike each time: personality(2), ADDR_NO_RANDOMIZE.

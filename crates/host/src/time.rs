@@ -32,3 +32,10 @@ pub fn process_cpu_ns(pid: i32) -> abi::Result<u64> {
     }
     Ok(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
 }
+
+/// Memory of the host and what is free of it, bytes: sysinfo(2).
+pub fn memory() -> (u64, u64) {
+    let s = rustix::system::sysinfo();
+    let unit = s.mem_unit as u64;
+    (s.totalram as u64 * unit, s.freeram as u64 * unit)
+}

@@ -154,9 +154,10 @@ async fn wait_on(words: &[Word<'_>], bitset: u32, deadline: Option<u64>) -> Resu
     }
     wait::settle().await;
     let call = Rc::new(Call::default());
-    let waiters = words.iter().enumerate().map(|(index, w)| {
-        Rc::new(Waiter { key: Cell::new(w.key), bitset, index, call: call.clone() })
-    });
+    let waiters = words
+        .iter()
+        .enumerate()
+        .map(|(index, w)| Rc::new(Waiter { key: Cell::new(w.key), bitset, index, call: call.clone() }));
     let queued = Queued(waiters.collect());
     TABLE.with_borrow_mut(|t| queued.0.iter().for_each(|w| t.push(w.clone())));
     wait::until(&[&call.queue], deadline, || call.woken.get()).await.map_err(|stop| match stop {

@@ -58,6 +58,12 @@ pub fn watch_with(fd: BorrowedFd<'_>, events: u32, f: Rc<dyn Fn(u32)>) -> Result
     })
 }
 
+/// Ends a watch whose description others keep open: closing `fd` would not take it from the host's epoll.
+pub fn unwatch(watch: Watch, fd: BorrowedFd<'_>) {
+    drop(watch);
+    let _ = with(|_, ep| ep.remove(fd));
+}
+
 /// Waits up to `timeout_ns` (`None`: for ever) for host events and hands them out. Returns how many.
 pub fn turn(timeout_ns: Option<u64>) -> Result<usize> {
     let mut events = [(0u64, 0u32); 64];

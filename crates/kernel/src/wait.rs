@@ -94,13 +94,19 @@ pub fn until<'a, T, F: FnMut() -> Option<T> + Unpin>(
     deadline: Option<u64>,
     look: F,
 ) -> Until<'a, F> {
-    Until { queues, deadline, look, ids: Vec::new(), timer: None }
+    Until { queues, deadline, look, deaf: false, ids: Vec::new(), timer: None }
+}
+
+/// As [`until`], but signals do not end it: for the few waits Linux makes uninterruptible.
+pub fn until_deaf<'a, T, F: FnMut() -> Option<T> + Unpin>(queues: &'a [&'a WaitQueue], look: F) -> Until<'a, F> {
+    Until { queues, deadline: None, look, deaf: true, ids: Vec::new(), timer: None }
 }
 
 pub struct Until<'a, F> {
     queues: &'a [&'a WaitQueue],
     deadline: Option<u64>,
     look: F,
+    deaf: bool,
     ids: Vec<u64>,
     timer: Option<timer::Id>,
 }
@@ -114,7 +120,7 @@ impl<T, F: FnMut() -> Option<T> + Unpin> Future for Until<'_, F> {
         if self.deadline.is_some_and(|d| host::time::monotonic_ns() >= d) {
             return Poll::Ready(Err(Stop::TimedOut));
         }
-        if sched::interrupted() {
+        if !self.deaf && sched::interrupted() {
             return Poll::Ready(Err(Stop::Interrupted));
         }
         if sched::trying() {

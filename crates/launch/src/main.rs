@@ -1,1 +1,52 @@
-fn main() {}
+//! `rvisor-launch`: builds the sandbox that the sentry runs in, and is gone.
+//!
+//! One thread, one pass, no retries. Everything that needs rights happens here, before the first byte of
+//! the guest is read. Each step is a function that says why it is there and fails with its own message.
+//!
+//!     rvisor-launch SPEC       launch as the JSON file says (`-`: standard input)
+//!     rvisor-launch --doctor   what this host offers, as JSON
+//!     rvisor-launch --surface  what stubs and sentry may ask of the host, as JSON
+mod cgroup;
+mod doctor;
+mod error;
+mod first;
+mod idmap;
+mod parent;
+mod proc;
+mod spec;
+mod stub_init;
+mod surface;
+
+use error::Failure;
+use std::process::ExitCode;
+
+/// As `docker run`: the sandbox could not be made.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let started_ns = host::time::monotonic_ns();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--doctor"] => doctor::print(),
+        ["--surface"] => surface::print(),
+        [path] if path == "-" || !path.starts_with('-') => launch(path, started_ns),
+        _ => Err(Failure::new("usage: rvisor-launch SPEC | --doctor | --surface")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("rvisor-launch: {failure}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn launch(path: &str, started_ns: u64) -> Result<(), Failure> {
+    let text = spec::read(path)?;
+    let events_fd = spec::events_fd(&text);
+    let done = spec::parse(&text).and_then(|spec| parent::launch(&spec, started_ns));
+    if let (Err(failure), Some(fd)) = (&done, events_fd) {
+        error::report(fd, &wire::Event::Failed { status: FAILED.into(), message: failure.to_string() });
+    }
+    done
+}

@@ -23,6 +23,8 @@ pub enum Ask {
     Context,
     /// A new thread stands ready for its first registers.
     Ready,
+    /// The operations of a [`Resume::Pause`] are done.
+    Done,
     /// An operation failed in the host; those after it were not done.
     Failed(abi::Errno),
 }

@@ -149,12 +149,16 @@ impl Slots {
             ask::READY => Ask::Ready,
             ask::DONE => {
                 t.used.set(0);
-                if t.tag == TEMPLATE && t.queue.borrow().is_empty() {
-                    // It sleeps on its doorbell until the next fork.
-                    return None;
+                let done = t.queue.borrow().is_empty();
+                match (done, t.then.get()) {
+                    (true, Resume::Pause) if t.tag < WARM => Ask::Done,
+                    // The template sleeps on its doorbell until the next fork.
+                    (true, Resume::Pause) => return None,
+                    _ => {
+                        self.proceed(t);
+                        return None;
+                    }
                 }
-                self.proceed(t);
-                return None;
             }
             ask::FAILED => {
                 t.queue.borrow_mut().clear();
@@ -305,7 +309,7 @@ impl Slots {
                 self.warm_coming -= 1;
                 return;
             }
-            t.then.set(Resume::Unchanged);
+            t.then.set(Resume::Pause);
             self.proceed(&t);
         }
     }

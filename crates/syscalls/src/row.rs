@@ -55,9 +55,9 @@ pub fn hints(rows: &[Row]) -> [Hint; HINTS] {
 
 /// Declares the table: the list of rows, and the dispatcher.
 ///
-/// A row is `number name(argument: Type, …) => [async] module::handler, support [, "caveat"];`. The handler gets the task and
-/// the decoded arguments, in order. `support` is `full`, `partial` or `refused`; `context` before the handler asks for the
-/// whole register context.
+/// A row is `number name(argument: Type, …) => [@wait] [@context] module::handler, support [, "caveat"];`. The handler gets
+/// the task and the decoded arguments, in order. `@wait`: it is async and may wait. `@context`: it needs the whole
+/// register context. `support` is `full`, `partial` or `refused`.
 #[macro_export]
 macro_rules! syscall_table {
     ($( $nr:literal $name:ident ( $($arg:ident : $ty:ty),* ) => $(@$mark:ident)* $module:ident :: $handler:ident , $support:ident $(, $caveat:literal)? ; )*) => {

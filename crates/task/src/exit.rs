@@ -41,11 +41,40 @@ impl Process {
     }
 }
 
+impl crate::Kernel {
+    /// A thread leaves an address space that others still use: they are told through its robust list and clear_child_tid.
+    pub(crate) fn leave_memory(&self, t: &Task, mm: &crate::Mm) {
+        let mem = t.mem();
+        let wake = |addr: u64| {
+            for private in [true, false] {
+                let _ = kernel::futex::wake(mm.futex_key(addr, private), 1, kernel::futex::ANY);
+            }
+        };
+        let (head, _) = t.robust_list.get();
+        if head != 0 {
+            kernel::futex::exit_robust_list(&*mem, head, t.tid as u32, &mut |addr| wake(addr));
+        }
+        let clear = t.clear_child_tid.replace(0);
+        if clear != 0 && mem.write_now(clear, &0u32.to_ne_bytes()).is_ok() {
+            wake(clear);
+        }
+    }
+
+    /// Closes a table of descriptors, if nobody else shares it.
+    pub(crate) fn close_files(&self, files: Rc<vfs::FdTable>, owner: &Process) {
+        if Rc::strong_count(&files) > 1 {
+            return;
+        }
+        for fd in files.numbers(0, u32::MAX) {
+            if let Ok(f) = files.close(fd) {
+                self.closed(f, owner.pid);
+            }
+        }
+    }
+}
+
 impl Task {
     /// The thread is gone: its traces in memory, its place in the group; with the last thread the process ends.
-    ///
-    /// `alone`: the address space outlives it only for others (threads, or a vfork parent), so clear_child_tid and the robust
-    /// list matter.
     pub fn finish_exit(self: &Rc<Task>) {
         let p = self.process.clone();
         if self.dead.replace(true) {

@@ -41,11 +41,15 @@ pub struct Kernel {
     pub kicks: RefCell<Vec<u64>>,
     /// Threads whose exec waits for a fresh stub.
     pub execs: RefCell<Vec<Rc<Task>>>,
-    pub futexes: kernel::futex::FutexTable,
     pub mounts: Rc<vfs::MountTable>,
+    pub locks: vfs::locks::Locks,
+    /// Lines for the debug log.
+    pub log: RefCell<Vec<String>>,
     /// Monotonic nanoseconds at the start.
     pub boot: u64,
     pub foreground: Cell<i32>,
+    /// The signal being sent comes from the operator, whom pid 1 must obey.
+    pub outside_signal: Cell<bool>,
     /// Numbers of calls nobody serves, already logged.
     pub unknown: RefCell<std::collections::HashSet<u64>>,
 }
@@ -65,10 +69,12 @@ impl Kernel {
             gone: RefCell::default(),
             kicks: RefCell::default(),
             execs: RefCell::default(),
-            futexes: Default::default(),
             mounts,
+            locks: Default::default(),
+            log: RefCell::default(),
             boot: host::time::monotonic_ns(),
             foreground: Cell::new(1),
+            outside_signal: Cell::new(false),
             unknown: RefCell::default(),
         })
     }
@@ -157,6 +163,35 @@ impl Kernel {
     /// Members of a process group.
     pub fn group(&self, pgid: i32) -> Vec<Rc<Process>> {
         self.processes.borrow().values().filter(|p| p.pgid.get() == pgid && !p.zombie.get()).cloned().collect()
+    }
+
+    /// A descriptor of process `pid` was closed: its record locks on the file go; with the last, the description's.
+    pub fn closed(&self, f: Rc<vfs::OpenFile>, pid: i32) {
+        use vfs::locks::Owner;
+        if let Some(a) = f.path().and_then(|p| p.inode().attr().ok()) {
+            let id = Some((a.dev, a.ino));
+            self.locks.release(id, Owner::Process(pid));
+            if Rc::strong_count(&f) == 1 {
+                self.locks.release(id, Owner::Description(Rc::as_ptr(&f) as usize));
+            }
+        }
+    }
+
+    /// A line for the debug log.
+    pub fn note(&self, line: &str) {
+        let mut log = self.log.borrow_mut();
+        if log.len() < 10_000 {
+            log.push(line.to_owned());
+        }
+    }
+
+    /// Memory of the container and what is free of it, in bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        let (total, free) = host::time::memory();
+        match self.config.memory {
+            Some(m) if m < total => (m, free.min(m)),
+            _ => (total, free),
+        }
     }
 
     /// Pid 1 is gone: everything goes.

@@ -63,6 +63,28 @@ impl Mm {
         })
     }
 
+    /// Names a futex word: by the object for shared mappings.
+    pub fn futex_key(&self, addr: u64, private: bool) -> kernel::futex::Key {
+        use kernel::futex::Key;
+        if !private
+            && let Some(v) = self.space.borrow().at(addr)
+            && v.shared
+            && let Some((file, offset)) = &v.file
+        {
+            let (dev, ino) = file.dev_ino();
+            return Key::Shared { object: dev.rotate_left(32) ^ ino, offset: offset + (addr - v.start) };
+        }
+        Key::Private { space: self.id, addr }
+    }
+
+    /// The range has other contents now: its call sites are to be looked at anew.
+    pub fn forget_sites(&self, r: std::ops::Range<u64>) {
+        let mut sites = self.sites.borrow_mut();
+        if !sites.is_empty() {
+            sites.retain(|s| !r.contains(s));
+        }
+    }
+
     /// The copy that a forked child has.
     pub fn fork(&self, id: u64) -> Rc<Mm> {
         let m = Mm::new(id, self.space.borrow().fork());

@@ -95,12 +95,13 @@ pub struct Process {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes.
+    /// Bytes, the sentry's own included; no swap.
     #[serde(default)]
     pub memory: Option<u64>,
     /// CPUs in thousandths: 1500 is one and a half.
     #[serde(default)]
     pub millicpus: Option<u64>,
+    /// Guest tasks. The sentry keeps this limit; the cgroup allows a few more for the sandbox's own.
     #[serde(default)]
     pub pids: Option<u64>,
 }
@@ -150,8 +151,8 @@ pub enum IdMap {
     Single,
 }
 
+// Without deny_unknown_fields: serde does not have it together with flatten.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Absolute path inside.
     pub target: String,
@@ -176,12 +177,44 @@ pub enum MountKind {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// From the launcher: the sentry's pid in the launcher's pid namespace.
-    Launched { pid: i32 },
+    /// From the launcher: the sentry's pid in the launcher's pid namespace. It is the caller's child: it must
+    /// be waited for even if `Failed` follows. `cgroups` are directories the caller removes after that.
+    Launched {
+        pid: i32,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cgroups: Vec<String>,
+    },
     /// The guest's first instruction is about to run. `ns`: since the launcher's first instruction.
     Started { ns: u64 },
     /// The command could not be started: exit status 125, 126 or 127 as `docker run`.
     Failed { status: i32, message: String },
     /// The first process ended: `status` is its exit status, or 128 + `signal`.
     Exited { status: i32, signal: Option<i32> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_comes_back() {
+        for kind in [
+            MountKind::Host { fd: 7, read_only: true, exclusive: false },
+            MountKind::Overlay { lower_fd: 3, upper_fd: Some(4) },
+            MountKind::Overlay { lower_fd: 3, upper_fd: None },
+            MountKind::Tmpfs,
+        ] {
+            let text = serde_json::to_string(&Mount { target: "/x".into(), kind }).expect("writes");
+            let back: Mount = serde_json::from_str(&text).expect("reads");
+            assert_eq!(serde_json::to_string(&back).expect("writes"), text);
+        }
+    }
+
+    #[test]
+    fn launched_without_cgroups_is_as_it_was() {
+        let event = Event::Launched { pid: 5, cgroups: vec![] };
+        assert_eq!(serde_json::to_string(&event).expect("writes"), r#"{"event":"launched","pid":5}"#);
+        let old: Event = serde_json::from_str(r#"{"event":"launched","pid":5}"#).expect("reads");
+        assert!(matches!(old, Event::Launched { pid: 5, cgroups } if cgroups.is_empty()));
+    }
 }

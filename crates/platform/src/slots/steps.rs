@@ -181,7 +181,8 @@ impl Slots {
         let (code, ret) = match t.then.get() {
             Resume::Return(r) => (then::RETURN, r),
             Resume::Regs => (then::REGS, 0),
-            Resume::Unchanged => (if t.tag >= WARM { then::MORE } else { then::RESUME }, 0),
+            Resume::Unchanged => (then::RESUME, 0),
+            Resume::Pause => (then::MORE, 0),
             Resume::Context(r) => (then::CONTEXT, r),
             Resume::Exit => (then::EXIT, 0),
         };

@@ -130,9 +130,6 @@ impl Thread {
         })
     }
 
-    fn host_pid(&self) -> i32 {
-        self.process.pid.get()
-    }
 }
 
 /// Addresses a guest may name: its own, and the vDSO page range is never written.
@@ -150,13 +147,7 @@ impl Memory for Thread {
                 self.process.region.get(self.index, at, buf);
                 Ok(())
             }
-            _ => {
-                guest_range(addr, buf.len())?;
-                match host::stub::read_memory(self.host_pid(), addr, buf)? {
-                    n if n == buf.len() => Ok(()),
-                    _ => Err(Errno::EFAULT),
-                }
-            }
+            _ => self.read_now(addr, buf),
         }
     }
 
@@ -170,8 +161,21 @@ impl Memory for Thread {
             self.push(op::COPY, 0, &[addr, at as u64, bytes.len() as u64]);
             return Ok(());
         }
-        match host::stub::write_memory(self.host_pid(), addr, bytes)? {
+        self.write_now(addr, bytes)
+    }
+
+    fn write_now(&self, addr: u64, bytes: &[u8]) -> Result {
+        guest_range(addr, bytes.len())?;
+        match host::stub::write_memory(self.process.pid.get(), addr, bytes)? {
             n if n == bytes.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    fn read_now(&self, addr: u64, buf: &mut [u8]) -> Result {
+        guest_range(addr, buf.len())?;
+        match host::stub::read_memory(self.process.pid.get(), addr, buf)? {
+            n if n == buf.len() => Ok(()),
             _ => Err(Errno::EFAULT),
         }
     }
@@ -183,7 +187,11 @@ impl Memory for Thread {
         }
         guest_range(addr, buf.len().min(1))?;
         let room = (layout::GUEST_END - addr).min(buf.len() as u64) as usize;
-        host::stub::read_memory(self.host_pid(), addr, &mut buf[..room])
+        host::stub::read_memory(self.process.pid.get(), addr, &mut buf[..room])
+    }
+
+    fn host_pid(&self) -> i32 {
+        self.process.pid.get()
     }
 
     fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {

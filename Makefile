@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` shows the main job, `make test` passes the tests. Both install what they need.
+
+VENV    := build/venv
+PYTHON  ?= python3
+BIN     := $(VENV)/bin
+CARGO   ?= cargo
+JOBS    ?= $(shell nproc)
+PYTEST  ?= --timeout=300
+RELEASE := target/x86_64-unknown-linux-gnu/release
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python lint wheel clean
+
+help:
+	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
+	@echo "make demo     build, then show real programs on a private kernel"
+	@echo "make test     build, then all tests"
+	@echo "make lint     formatting, clippy, ruff, mypy"
+	@echo "make wheel    one wheel with the command and the executables, in dist/"
+	@echo "make clean    remove build/ and target/"
+
+build: binaries venv
+
+binaries: packages
+	$(CARGO) build --release --locked -j $(JOBS)
+
+# The stamp keeps pip from being asked at every call.
+venv: $(VENV)/.stamp
+$(VENV)/.stamp: pyproject.toml | packages
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rvisor needs Python 3.11 or newer; say which with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+packages:
+	@tools/packages.sh
+
+rootfs: packages
+	tools/rootfs.py build/rootfs
+
+demo: build
+	@tools/demo.sh $(BIN)/rvisor
+
+test: build rootfs test-rust test-python
+
+test-rust:
+	$(CARGO) test --workspace --locked -j $(JOBS)
+
+test-python:
+	RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST)
+
+lint: venv
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff format --check python tests tools
+	$(BIN)/ruff check python tests tools
+	$(BIN)/mypy
+
+# The executables travel inside the package; a wheel for every Python 3 on x86-64 Linux.
+wheel: venv
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps -w dist .
+
+clean:
+	rm -rf build target dist

@@ -1,0 +1,243 @@
+//! The sentry's own filter. A call that is not here ends the sandbox: it is a fault of the sentry, or
+//! somebody else's code running in it.
+use crate::policy::{Action, Policy, arg};
+use crate::surface::{Permission, permit};
+use Action::{Allow, Errno};
+use abi::c;
+
+/// The C library's new thread: everything shared, and the three addresses it keeps for joins.
+const CLONE_THREAD: i32 = c::CLONE_VM
+    | c::CLONE_FS
+    | c::CLONE_FILES
+    | c::CLONE_SIGHAND
+    | c::CLONE_THREAD
+    | c::CLONE_SYSVSEM
+    | c::CLONE_SETTLS
+    | c::CLONE_PARENT_SETTID
+    | c::CLONE_CHILD_CLEARTID;
+
+const IOCTLS: [u64; 18] = [
+    0xc050_2100, // SECCOMP_IOCTL_NOTIF_RECV
+    0xc018_2101, // SECCOMP_IOCTL_NOTIF_SEND
+    0x4008_2102, // SECCOMP_IOCTL_NOTIF_ID_VALID
+    0x4008_2104, // SECCOMP_IOCTL_NOTIF_SET_FLAGS
+    c::TCGETS,
+    c::TCSETS,
+    c::TCSETSW,
+    c::TCSETSF,
+    c::TCGETS2,
+    c::TCSETS2,
+    c::TCSETSW2,
+    c::TCSETSF2,
+    c::TIOCGWINSZ,
+    c::TIOCSWINSZ,
+    c::TCFLSH,
+    c::TIOCOUTQ,
+    c::FIONREAD,
+    c::FIONBIO,
+];
+
+const FCNTLS: [i32; 11] = [
+    c::F_GETFD,
+    c::F_SETFD,
+    c::F_GETFL,
+    c::F_SETFL,
+    c::F_DUPFD_CLOEXEC,
+    c::F_ADD_SEALS,
+    c::F_GET_SEALS,
+    c::F_OFD_GETLK,
+    c::F_OFD_SETLK,
+    c::F_GETPIPE_SZ,
+    c::F_SETPIPE_SZ,
+];
+
+const PR_SET_VMA: u64 = 0x5356_4d41;
+/// The types of file a guest may make in a host directory: no device.
+const MADE: [u32; 3] = [c::S_IFREG, c::S_IFIFO, c::S_IFSOCK];
+
+/// What the sentry may call, and why.
+pub fn sentry_permissions() -> Vec<Permission> {
+    let mut list = files();
+    list.extend(names());
+    list.extend(processes());
+    list.extend(own());
+    list
+}
+
+fn files() -> Vec<Permission> {
+    let io = "guest file and terminal I/O, on descriptors the sentry holds";
+    let about = "stat, statfs and sizes of guest files";
+    let size = "the guest's change of a file's size or reservation";
+    let sync = "the guest's fsync";
+    let xattr = "the guest's extended attributes, and its owners where the host cannot keep them";
+    vec![
+        permit!(SYS_read, [], Allow, io),
+        permit!(SYS_write, [], Allow, io),
+        permit!(SYS_readv, [], Allow, io),
+        permit!(SYS_writev, [], Allow, io),
+        permit!(SYS_pread64, [], Allow, io),
+        permit!(SYS_pwrite64, [], Allow, io),
+        permit!(SYS_preadv, [], Allow, io),
+        permit!(SYS_pwritev, [], Allow, io),
+        permit!(SYS_preadv2, [], Allow, "reads that fail instead of waiting for the disk"),
+        permit!(SYS_pwritev2, [], Allow, "writes that fail instead of waiting for the disk"),
+        permit!(SYS_copy_file_range, [], Allow, "copy-up of overlay files, and the guest's own call"),
+        permit!(SYS_lseek, [], Allow, "SEEK_DATA and SEEK_HOLE; starting a directory again"),
+        permit!(SYS_fstat, [], Allow, about),
+        permit!(SYS_statx, [], Allow, about),
+        permit!(SYS_newfstatat, [], Allow, about),
+        permit!(SYS_fstatfs, [], Allow, about),
+        permit!(SYS_getdents64, [], Allow, "listing guest directories"),
+        permit!(SYS_ftruncate, [], Allow, size),
+        permit!(SYS_fallocate, [], Allow, size),
+        permit!(SYS_fsync, [], Allow, sync),
+        permit!(SYS_fdatasync, [], Allow, sync),
+        permit!(SYS_fadvise64, [], Allow, "the guest's own call"),
+        permit!(SYS_flock, [], Allow, "locks that other holders of a shared directory see"),
+        permit!(SYS_fgetxattr, [], Allow, xattr),
+        permit!(SYS_fsetxattr, [], Allow, xattr),
+        permit!(SYS_flistxattr, [], Allow, xattr),
+        permit!(SYS_fremovexattr, [], Allow, xattr),
+        permit!(
+            SYS_fcntl,
+            [arg(1).is_in(FCNTLS.map(|f| f as u64))],
+            Allow,
+            "flags, seals, locks and duplicates of the sentry's descriptors; not owners, signals or leases"
+        ),
+        permit!(
+            SYS_ioctl,
+            [arg(1).is_in(IOCTLS)],
+            Allow,
+            "the doorbell's listener, the terminal's settings, bytes to read; not TIOCSTI"
+        ),
+        permit!(SYS_close, [], Allow, "closing"),
+    ]
+}
+
+fn names() -> Vec<Permission> {
+    let change = "the guest's change of a directory it was given, by name below a descriptor";
+    let attr = "the guest's change of mode, owner or times";
+    let mut list = vec![
+        permit!(
+            SYS_openat2,
+            [],
+            Allow,
+            "opens below the descriptors it was given (RESOLVE_BENEATH); the root is empty"
+        ),
+        permit!(
+            SYS_openat,
+            [],
+            Errno(c::ENOENT as u16),
+            "the C library's optional look-ups; the root is empty"
+        ),
+        permit!(SYS_readlinkat, [], Allow, "reading guest symbolic links"),
+        permit!(SYS_mkdirat, [], Allow, change),
+        permit!(SYS_unlinkat, [], Allow, change),
+        permit!(SYS_renameat, [], Allow, change),
+        permit!(SYS_renameat2, [], Allow, change),
+        permit!(SYS_symlinkat, [], Allow, change),
+        permit!(SYS_linkat, [], Allow, change),
+        permit!(SYS_fchmod, [], Allow, attr),
+        permit!(SYS_fchmodat, [], Allow, attr),
+        permit!(SYS_fchmodat2, [], Allow, attr),
+        permit!(SYS_fchown, [], Allow, attr),
+        permit!(SYS_fchownat, [], Allow, attr),
+        permit!(SYS_utimensat, [], Allow, attr),
+    ];
+    for kind in MADE {
+        let test = arg(2).masked(c::S_IFMT.into(), kind.into());
+        list.push(permit!(SYS_mknodat, [test], Allow, "regular files, fifos and sockets by name; no device"));
+    }
+    let character = arg(2).masked(c::S_IFMT.into(), c::S_IFCHR.into());
+    list.push(permit!(
+        SYS_mknodat,
+        [character, arg(3).eq(0)],
+        Allow,
+        "an overlay's mark of a removed file, device 0:0"
+    ));
+    list
+}
+
+fn processes() -> Vec<Permission> {
+    let memory = "guest memory: arguments and results that the slots do not carry";
+    let kick = "kicks a stub's thread; no process outside its pid namespace has a number";
+    vec![
+        permit!(SYS_process_vm_readv, [], Allow, memory),
+        permit!(SYS_process_vm_writev, [], Allow, memory),
+        permit!(SYS_pidfd_open, [], Allow, "learns of a stub's end"),
+        permit!(SYS_pidfd_send_signal, [], Allow, "ends a stub"),
+        permit!(SYS_tkill, [], Allow, kick),
+        permit!(SYS_tgkill, [], Allow, kick),
+        permit!(SYS_waitid, [], Allow, "as first process of its namespace: takes in the orphans"),
+        permit!(SYS_wait4, [], Allow, "as first process of its namespace: takes in the orphans"),
+        permit!(SYS_socketpair, [arg(0).eq(c::AF_UNIX as u64)], Allow, "a forked stub's socket"),
+        permit!(SYS_sendmsg, [], Allow, "sends descriptors to stubs"),
+        permit!(SYS_recvmsg, [], Allow, "receives the listener, and reports, from stubs"),
+        permit!(SYS_memfd_create, [], Allow, "slots, shared memory and in-memory files"),
+    ]
+}
+
+fn own() -> Vec<Permission> {
+    let memory = "the sentry's own memory, slots and shared frames";
+    let signals = "the sentry's own signal handling";
+    let wait = "waits for the doorbell, host descriptors and timers";
+    let thread = "helper threads for host calls that can block";
+    let end = "ends the sentry or a helper";
+    vec![
+        permit!(SYS_mmap, [], Allow, memory),
+        permit!(SYS_munmap, [], Allow, memory),
+        permit!(SYS_mprotect, [], Allow, memory),
+        permit!(SYS_mremap, [], Allow, memory),
+        permit!(SYS_madvise, [], Allow, memory),
+        permit!(SYS_brk, [], Allow, memory),
+        permit!(SYS_epoll_create1, [], Allow, wait),
+        permit!(SYS_epoll_ctl, [], Allow, wait),
+        permit!(SYS_epoll_wait, [], Allow, wait),
+        permit!(SYS_epoll_pwait, [], Allow, wait),
+        permit!(SYS_epoll_pwait2, [], Allow, wait),
+        permit!(SYS_poll, [], Allow, wait),
+        permit!(SYS_ppoll, [], Allow, wait),
+        permit!(SYS_eventfd2, [], Allow, "a helper's completion wakes the kernel thread"),
+        permit!(SYS_signalfd4, [], Allow, "the operator's SIGTERM and SIGWINCH"),
+        permit!(SYS_futex, [], Allow, thread),
+        permit!(SYS_clone, [arg(0).eq(CLONE_THREAD as u64)], Allow, thread),
+        permit!(
+            SYS_clone3,
+            [],
+            Errno(c::ENOSYS as u16),
+            "its flags cannot be examined; the C library falls back to clone"
+        ),
+        permit!(SYS_set_robust_list, [], Allow, thread),
+        permit!(SYS_rseq, [], Allow, thread),
+        permit!(
+            SYS_prctl,
+            [arg(0).is_in([c::PR_SET_NAME as u64, PR_SET_VMA])],
+            Allow,
+            "names of threads and of the allocator's memory"
+        ),
+        permit!(SYS_rt_sigaction, [], Allow, signals),
+        permit!(SYS_rt_sigprocmask, [], Allow, signals),
+        permit!(SYS_rt_sigreturn, [], Allow, signals),
+        permit!(SYS_sigaltstack, [], Allow, signals),
+        permit!(SYS_restart_syscall, [], Allow, "the host's own continuation of an interrupted wait"),
+        permit!(SYS_clock_gettime, [], Allow, "the clocks the vDSO does not serve"),
+        permit!(SYS_clock_nanosleep, [], Allow, "a helper's back-off"),
+        permit!(SYS_sched_yield, [], Allow, "spinning gives way"),
+        permit!(SYS_sched_getaffinity, [], Allow, "how many CPUs there are to spin on"),
+        permit!(SYS_getrandom, [], Allow, "the guest's random bytes, cookies and hash keys"),
+        permit!(SYS_getpid, [], Allow, "aborting after a fault"),
+        permit!(SYS_gettid, [], Allow, "aborting after a fault"),
+        permit!(SYS_exit, [], Allow, end),
+        permit!(SYS_exit_group, [], Allow, end),
+    ]
+}
+
+/// The sentry's filter.
+pub fn sentry_policy() -> Policy {
+    Policy {
+        rules: sentry_permissions().into_iter().map(|p| p.rule).collect(),
+        default: Action::Kill,
+        foreign: Action::Kill,
+        code: None,
+    }
+}

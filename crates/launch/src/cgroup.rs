@@ -1,0 +1,227 @@
+//! The host's limits on the whole sandbox: cgroups(7), version 1 and 2.
+use crate::error::{Context, Failure};
+use crate::proc::Proc;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use wire::Limits;
+
+const MOUNT: &str = "/sys/fs/cgroup";
+/// Microseconds, the kernel's own default.
+const CPU_PERIOD: u64 = 100_000;
+/// The sandbox's own tasks beside the guest's: sentry and helpers, stub init, template, warm stubs.
+const OWN_TASKS: u64 = 32;
+
+/// One value for one file; `optional`: the kernel may have been built without it.
+#[derive(Debug, PartialEq, Eq)]
+struct Setting {
+    controller: &'static str,
+    file: &'static str,
+    value: String,
+    optional: bool,
+}
+
+/// The cgroups made for one sandbox. They are removed on drop, unless they are kept.
+#[derive(Debug, Default)]
+pub struct Cgroups {
+    dirs: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// Makes the cgroups that the limits ask for; none if there are no limits.
+    pub fn create(proc: &Proc, id: &str, limits: &Limits) -> Result<Cgroups, Failure> {
+        let mut made = Cgroups::default();
+        let unified = Path::new(MOUNT).join("cgroup.controllers").exists();
+        let settings = settings(unified, limits);
+        if settings.is_empty() {
+            return Ok(made);
+        }
+        let own = proc.read("self/cgroup")?;
+        let name = format!("rvisor-{id}");
+        for s in &settings {
+            let base = if unified { unified_base(&own, s.controller)? } else { base_v1(&own, s.controller)? };
+            let dir = base.join(&name);
+            if !made.dirs.contains(&dir) {
+                made.make(&dir)?;
+            }
+            write(&dir.join(s.file), &s.value, s.optional)?;
+        }
+        Ok(made)
+    }
+
+    fn make(&mut self, dir: &Path) -> Result<(), Failure> {
+        // One that a sandbox of this name left behind is empty and goes; one in use stays.
+        let _ = std::fs::remove_dir(dir);
+        std::fs::create_dir(dir).map_err(|e| {
+            let hint = match e.kind() {
+                std::io::ErrorKind::AlreadyExists => "a sandbox with this id is running",
+                _ => "limits need root or a delegated cgroup; run without them or as root",
+            };
+            Failure::new(format!("making the cgroup {}: {e}: {hint}", dir.display()))
+        })?;
+        self.dirs.push(dir.to_owned());
+        Ok(())
+    }
+
+    /// Moves a process in. It must not have run anything of the sandbox yet: what it uses is charged here.
+    pub fn add(&self, pid: i32) -> Result<(), Failure> {
+        self.dirs.iter().try_for_each(|d| write(&d.join("cgroup.procs"), &pid.to_string(), false))
+    }
+
+    /// Where they are.
+    pub fn paths(&self) -> Vec<String> {
+        self.dirs.iter().map(|d| d.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Lets them stay: from here on they are the caller's to remove.
+    pub fn keep(mut self) {
+        self.dirs.clear();
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for dir in &self.dirs {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+}
+
+fn settings(unified: bool, limits: &Limits) -> Vec<Setting> {
+    let mut list = Vec::new();
+    let mut set = |controller, v1: &'static str, v2: &'static str, value: String, optional| {
+        let file = if unified { v2 } else { v1 };
+        list.push(Setting { controller, file, value, optional });
+    };
+    if let Some(bytes) = limits.memory {
+        set("memory", "memory.limit_in_bytes", "memory.max", bytes.to_string(), false);
+        // Version 1 limits the sum of memory and swap, version 2 the swap.
+        let swap = if unified { 0 } else { bytes };
+        set("memory", "memory.memsw.limit_in_bytes", "memory.swap.max", swap.to_string(), true);
+    }
+    if let Some(milli) = limits.millicpus {
+        let quota = milli.saturating_mul(CPU_PERIOD / 1000);
+        if unified {
+            set("cpu", "", "cpu.max", format!("{quota} {CPU_PERIOD}"), false);
+        } else {
+            set("cpu", "cpu.cfs_period_us", "", CPU_PERIOD.to_string(), false);
+            set("cpu", "cpu.cfs_quota_us", "", quota.to_string(), false);
+        }
+    }
+    if let Some(tasks) = limits.pids {
+        set("pids", "pids.max", "pids.max", tasks.saturating_add(OWN_TASKS).to_string(), false);
+    }
+    list
+}
+
+/// The caller's own cgroup in a hierarchy, from the lines of `/proc/self/cgroup`.
+fn own_path<'a>(own: &'a str, controller: &str) -> Option<&'a str> {
+    own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let found = match controller {
+            "" => controllers.is_empty(),
+            c => controllers.split(',').any(|x| x == c),
+        };
+        found.then(|| path.trim_start_matches('/'))
+    })
+}
+
+/// Version 1: below the caller's own cgroup, so that what limits the caller limits the sandbox.
+fn base_v1(own: &str, controller: &str) -> Result<PathBuf, Failure> {
+    let mount = Path::new(MOUNT).join(controller);
+    let path = own_path(own, controller).filter(|_| mount.is_dir()).ok_or_else(|| missing(controller))?;
+    let base = mount.join(path);
+    // In a container the host's path may not exist: the mount's top is then the caller's own.
+    Ok(if base.is_dir() { base } else { mount })
+}
+
+/// Version 2: beside the caller's own cgroup, because one with processes cannot have limited children.
+fn unified_base(own: &str, controller: &str) -> Result<PathBuf, Failure> {
+    let own = own_path(own, "").unwrap_or("");
+    let mut dir = PathBuf::from(MOUNT);
+    let mut levels = vec![dir.clone()];
+    for part in Path::new(own).parent().into_iter().flatten() {
+        dir.push(part);
+        levels.push(dir.clone());
+    }
+    let dir = levels.iter().rev().find(|d| d.is_dir()).cloned().unwrap_or_else(|| MOUNT.into());
+    let enabled = |d: &Path, file: &str| {
+        std::fs::read_to_string(d.join(file)).is_ok_and(|s| s.split_whitespace().any(|c| c == controller))
+    };
+    // Each level hands a controller down only if told so. The last level's answer counts.
+    for level in levels.iter().filter(|l| !enabled(l, "cgroup.subtree_control")) {
+        let _ = std::fs::write(level.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    if enabled(&dir, "cgroup.subtree_control") { Ok(dir) } else { Err(missing(controller)) }
+}
+
+fn missing(controller: &str) -> Failure {
+    Failure::new(format!(
+        "this host does not offer the cgroup controller {controller} here: enable it for the parent cgroup, or run without this limit"
+    ))
+}
+
+fn write(file: &Path, value: &str, optional: bool) -> Result<(), Failure> {
+    let opened = std::fs::OpenOptions::new().write(true).open(file);
+    match opened {
+        Err(e) if optional && e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        opened => opened
+            .and_then(|mut f| f.write_all(value.as_bytes()))
+            .context(&format!("writing {value} to {}", file.display())),
+    }
+}
+
+/// Which of the three controllers can be used, for the doctor: name and where it was found.
+pub fn available(proc: &Proc) -> Result<Vec<(&'static str, Option<&'static str>)>, Failure> {
+    let own = proc.read("self/cgroup")?;
+    let unified = std::fs::read_to_string(Path::new(MOUNT).join("cgroup.controllers")).ok();
+    let find = |c: &'static str| match &unified {
+        Some(list) => list.split_whitespace().any(|x| x == c).then_some("version 2"),
+        None => base_v1(&own, c).is_ok().then_some("version 1"),
+    };
+    Ok(["memory", "cpu", "pids"].map(|c| (c, find(c))).to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory: Some(64 << 20), millicpus: Some(1500), pids: Some(10) };
+
+    fn flat(unified: bool) -> Vec<(&'static str, String)> {
+        settings(unified, &LIMITS).into_iter().map(|s| (s.file, s.value)).collect()
+    }
+
+    #[test]
+    fn version_1() {
+        let expected = [
+            ("memory.limit_in_bytes", "67108864"),
+            ("memory.memsw.limit_in_bytes", "67108864"),
+            ("cpu.cfs_period_us", "100000"),
+            ("cpu.cfs_quota_us", "150000"),
+            ("pids.max", "42"),
+        ];
+        assert_eq!(flat(false), expected.map(|(f, v)| (f, v.to_string())));
+    }
+
+    #[test]
+    fn version_2() {
+        let expected = [
+            ("memory.max", "67108864"),
+            ("memory.swap.max", "0"),
+            ("cpu.max", "150000 100000"),
+            ("pids.max", "42"),
+        ];
+        assert_eq!(flat(true), expected.map(|(f, v)| (f, v.to_string())));
+        assert!(settings(true, &Limits::default()).is_empty());
+    }
+
+    #[test]
+    fn own_cgroup() {
+        let own = "8:pids:/a\n4:cpu,cpuacct:/b/c\n1:name=systemd:/\n0::/u:v\n";
+        assert_eq!(own_path(own, "cpu"), Some("b/c"));
+        assert_eq!(own_path(own, "pids"), Some("a"));
+        assert_eq!(own_path(own, ""), Some("u:v"));
+        assert_eq!(own_path(own, "memory"), None);
+    }
+}

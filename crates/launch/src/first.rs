@@ -1,0 +1,237 @@
+//! The sandbox's first process: root in its own user namespace, pid 1 in its own pid namespace. It empties
+//! its root, starts the stubs' init below itself, gives up its rights and becomes the sentry.
+use crate::error::{Context, Failure};
+use crate::idmap::Maps;
+use crate::parent::{HostPath, Inputs};
+use crate::proc::Proc;
+use crate::stub_init;
+use host::caps::CapabilitySet;
+use rustix::fs::{MemfdFlags, Mode, SeekFrom};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::process::{Resource, Rlimit, Signal};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use wire::{LaunchSpec, Mount, MountKind, Overlay, SentrySpec};
+
+/// The rights the sentry keeps, all within its own user namespace and none outside: over files whose
+/// owners are mapped there, that is the ones it serves.
+///
+/// - CHOWN: the guest's root gives files away.
+/// - DAC_OVERRIDE: the container's users own files; the sentry checks their permissions itself.
+/// - FOWNER: chmod, utimensat and sticky directories on files of any container user.
+/// - FSETID: a file keeps its set-id bits when the sentry writes or changes it for another user.
+///
+/// Reading a stub's memory needs none: the user who made a user namespace has every right in it.
+pub const SENTRY_CAPS: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID);
+
+/// The usual stack: with an unlimited one the host lays out address spaces in another way.
+const STACK: u64 = 8 << 20;
+
+/// What the launcher hands to the process it made.
+#[derive(Debug)]
+pub struct Job<'a> {
+    pub spec: &'a LaunchSpec,
+    pub proc: Proc,
+    pub maps: Maps,
+    pub inputs: Inputs,
+    pub started_ns: u64,
+    /// A byte comes when ids and limits are set; the end of file if the launcher gave up.
+    pub release: OwnedFd,
+    /// For the reason of a failure. Closed by exec.
+    pub status: OwnedFd,
+}
+
+/// Runs the new process. Returns by exec only.
+pub fn main(job: Job<'_>) -> ! {
+    let Err(failure) = run(&job);
+    let _ = rustix::io::write(&job.status, failure.to_string().as_bytes());
+    std::process::exit(crate::FAILED.into())
+}
+
+fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
+    die_with_parent()?;
+    wait_for(&job.release)?;
+    leave_terminal()?;
+    set_limits()?;
+    let mounts = collect_mounts(job)?;
+    empty_root()?;
+    let (own, theirs) = host::stub::socketpair().context("making the socket to the stubs' init")?;
+    let init_pid = stub_init::start(job, theirs)?;
+    raise_file_limit();
+    // Files get exactly the modes the guest's own umask leaves.
+    rustix::process::umask(Mode::empty());
+    give_up_rights()?;
+    become_sentry(job, mounts, own, init_pid)
+}
+
+/// The caller's end is the sandbox's end, however it comes. For a child made with CLONE_PARENT the parent
+/// is the caller's thread that started the launcher.
+pub fn die_with_parent() -> Result<(), Failure> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("PR_SET_PDEATHSIG")
+}
+
+/// Waits until the parent has written the id maps: before that this process is nobody.
+pub fn wait_for(release: &OwnedFd) -> Result<(), Failure> {
+    match rustix::io::retry_on_intr(|| rustix::io::read(release, &mut [0u8]))
+        .context("waiting for the parent")?
+    {
+        1 => Ok(()),
+        _ => Err(Failure::new("the parent gave up")),
+    }
+}
+
+/// No controlling terminal: a Ctrl-C at the operator's terminal is for the operator's program and for
+/// the guest's terminal, never for a stub.
+fn leave_terminal() -> Result<(), Failure> {
+    rustix::process::setsid().map(drop).context("setsid")
+}
+
+/// A core file would hold guest memory, written by the host's own core handler. The stack limit decides
+/// the layout of address spaces.
+fn set_limits() -> Result<(), Failure> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none).context("RLIMIT_CORE")?;
+    let old = rustix::process::getrlimit(Resource::Stack);
+    let current = old.maximum.map_or(STACK, |m| m.min(STACK));
+    let stack = Rlimit { current: Some(current), maximum: old.maximum };
+    rustix::process::setrlimit(Resource::Stack, stack).context("RLIMIT_STACK")
+}
+
+/// A sentry serves many guest descriptors: as many as the host lets it have.
+fn raise_file_limit() {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    // Raising to the hard limit is always allowed; a refusal would leave the old limit, which also works.
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// Turns the host paths into private mount trees: nothing mounted on the host later shows up in them, no
+/// device opens through them, and what must not be written is read-only for the host's kernel.
+fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("making mounts private (the host may restrict user namespaces: see rvisor doctor)")?;
+    let mut mounts = Mounts::default();
+    let root = mounts.keep(&job.inputs.root)?;
+    let upper = job.inputs.upper.as_ref().map(|u| mounts.keep(u)).transpose()?;
+    let kind = match job.spec.root.overlay {
+        Overlay::None => MountKind::Host { fd: root, read_only: false, exclusive: false },
+        Overlay::Memory | Overlay::Dir(_) => MountKind::Overlay { lower_fd: root, upper_fd: upper },
+    };
+    mounts.at("/", kind);
+    mounts.at("/proc", MountKind::Proc);
+    mounts.at("/dev", MountKind::Dev);
+    mounts.at("/dev/shm", MountKind::Tmpfs);
+    for (volume, opened) in job.spec.volumes.iter().zip(&job.inputs.volumes) {
+        let fd = mounts.keep(opened)?;
+        mounts.at(&volume.target, MountKind::Host { fd, read_only: volume.read_only, exclusive: false });
+    }
+    Ok(mounts)
+}
+
+/// The sentry's mounts, and the descriptors that they name.
+#[derive(Debug, Default)]
+struct Mounts {
+    list: Vec<Mount>,
+    trees: Vec<OwnedFd>,
+}
+
+impl Mounts {
+    fn keep(&mut self, path: &HostPath) -> Result<RawFd, Failure> {
+        let tree = tree(path)?;
+        let number = tree.as_raw_fd();
+        self.trees.push(tree);
+        Ok(number)
+    }
+
+    fn at(&mut self, target: &str, kind: MountKind) {
+        self.list.push(Mount { target: target.into(), kind });
+    }
+}
+
+fn tree(from: &HostPath) -> Result<OwnedFd, Failure> {
+    let path = CString::new(from.path.as_str()).context("path")?;
+    let tree = host::mount::clone_tree(&path, from.read_only)
+        .context(&format!("preparing {} (open_tree and mount_setattr, Linux 5.12)", from.path))?;
+    let same = |a: &OwnedFd, b: &OwnedFd| {
+        let (a, b) = (rustix::fs::fstat(a)?, rustix::fs::fstat(b)?);
+        Ok::<_, rustix::io::Errno>((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+    };
+    match same(&tree, &from.fd).context(&from.path)? {
+        true => Ok(tree),
+        false => Err(Failure::new(format!("{}: replaced by another file while launching", from.path))),
+    }
+}
+
+/// An empty, read-only root: whatever the sentry or a stub is made to do, there is no path to open.
+fn empty_root() -> Result<(), Failure> {
+    // Any directory will do to stand on; this one exists, since ids are mapped through it.
+    let stand = "/proc";
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("none", stand, "tmpfs", flags, c"size=4096,nr_inodes=1,mode=0555")
+        .context("mounting the empty root")?;
+    rustix::process::chdir(stand).context("entering the empty root")?;
+    // The old root comes to lie on top of the new one, and is taken away with all its mounts.
+    rustix::process::pivot_root(".", ".")
+        .context("pivot_root (not possible from an initramfs or a chroot)")?;
+    unmount(".", UnmountFlags::DETACH).context("detaching the host's root")?;
+    rustix::process::chdir("/").context("entering the empty root")
+}
+
+/// From here on exec gives nothing back.
+fn give_up_rights() -> Result<(), Failure> {
+    host::caps::restrict(SENTRY_CAPS).context("giving up capabilities")?;
+    rustix::thread::set_no_new_privs(true).context("PR_SET_NO_NEW_PRIVS")
+}
+
+fn become_sentry(
+    job: &Job<'_>,
+    mounts: Mounts,
+    init: OwnedFd,
+    init_pid: i32,
+) -> Result<std::convert::Infallible, Failure> {
+    let spec = job.spec;
+    let sentry = SentrySpec {
+        id: spec.id.clone(),
+        process: spec.process.clone(),
+        hostname: spec.hostname.clone(),
+        limits: spec.limits.clone(),
+        platform: spec.platform,
+        mounts: mounts.list,
+        ids: job.maps.kind,
+        init_fd: init.as_raw_fd(),
+        init_pid,
+        strace_fd: spec.strace_fd,
+        log_fd: spec.log_fd,
+        events_fd: spec.events_fd,
+        millicpus: millicpus(spec.limits.millicpus),
+        started_ns: job.started_ns,
+    };
+    let text = memory_file(&serde_json::to_vec(&sentry).context("writing the sentry's specification")?)?;
+
+    // Exactly what is named below goes on: the three standard descriptors and these.
+    host::process::close_on_exec_from(3).context("close_range")?;
+    let inherited = [Some(spec.events_fd), spec.strace_fd, spec.log_fd].into_iter().flatten();
+    let trees = mounts.trees.iter().map(AsRawFd::as_raw_fd);
+    for fd in inherited.chain(trees).chain([text.as_raw_fd(), init.as_raw_fd()]) {
+        host::process::keep_on_exec(fd).context(&format!("keeping descriptor {fd}"))?;
+    }
+    let number = CString::new(text.as_raw_fd().to_string()).context("descriptor")?;
+    let e = host::process::exec(job.inputs.sentry.as_fd(), &[c"rvisor-sentry", &number], &[]);
+    Err(Failure::new(format!("executing the sentry {}: {e}", spec.sentry)))
+}
+
+/// CPUs that may be used at once, in thousandths: by affinity and by quota.
+fn millicpus(quota: Option<u64>) -> u64 {
+    let affinity = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+    (u64::from(affinity) * 1000).min(quota.unwrap_or(u64::MAX))
+}
+
+/// An anonymous file with these bytes, to be read from its beginning.
+fn memory_file(bytes: &[u8]) -> Result<OwnedFd, Failure> {
+    let fd = rustix::fs::memfd_create("spec", MemfdFlags::CLOEXEC).context("memfd_create")?;
+    host::process::write_all(fd.as_raw_fd(), bytes).context("writing the sentry's specification")?;
+    rustix::fs::seek(&fd, SeekFrom::Start(0)).context("writing the sentry's specification")?;
+    Ok(fd)
+}

@@ -1,0 +1,184 @@
+//! The launcher's own side: opens what the sandbox may touch, makes its first process, lets it go.
+use crate::cgroup::Cgroups;
+use crate::error::{Context, Failure, report};
+use crate::first::{self, Job};
+use crate::idmap::{self, Maps};
+use crate::proc::Proc;
+use host::process::{Cloned, clone_process};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wire::{Event, IdMap, LaunchSpec, Overlay};
+
+/// clone(2) flags: every kind of namespace that hides something of the host. (The time namespace only
+/// shifts clocks.)
+pub const NAMESPACES: i32 = abi::c::CLONE_NEWUSER
+    | abi::c::CLONE_NEWPID
+    | abi::c::CLONE_NEWNS
+    | abi::c::CLONE_NEWNET
+    | abi::c::CLONE_NEWIPC
+    | abi::c::CLONE_NEWUTS
+    | abi::c::CLONE_NEWCGROUP;
+
+/// A host path the sandbox may touch. The descriptor tells later whether the path still means the same.
+#[derive(Debug)]
+pub struct HostPath {
+    pub path: String,
+    pub fd: OwnedFd,
+    pub read_only: bool,
+}
+
+/// Everything of the host that goes into the sandbox.
+#[derive(Debug)]
+pub struct Inputs {
+    pub sentry: OwnedFd,
+    pub stub: OwnedFd,
+    pub root: HostPath,
+    pub upper: Option<HostPath>,
+    /// As in the specification.
+    pub volumes: Vec<HostPath>,
+}
+
+/// Launches the sandbox. On failure nothing of it is left, except a dead child for the caller to wait for
+/// if `Launched` was reported.
+pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
+    let caller = rustix::process::getppid();
+    let proc = Proc::open()?;
+    let maps = idmap::maps(&proc)?;
+    let inputs = open_inputs(spec, maps.kind)?;
+    let cgroups = Cgroups::create(&proc, &spec.id, &spec.limits)?;
+    let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+    let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+    // What the caller ignores or blocks is its own affair.
+    host::process::reset_signals();
+
+    // SAFETY: the launcher has one thread from start to end.
+    match unsafe { clone_process(NAMESPACES | abi::c::CLONE_PARENT) }.map_err(no_namespaces)? {
+        Cloned::Child => {
+            drop((releasing, status));
+            first::main(Job { spec, proc, maps, inputs, started_ns, release, status: reporting })
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop((release, reporting));
+            report(spec.events_fd, &Event::Launched { pid, cgroups: cgroups.paths() });
+            let go = prepare(&proc, &maps, &cgroups, pidfd.as_fd())
+                .and_then(|()| release_and_watch(releasing, status))
+                .and_then(|()| caller_is_there(caller));
+            if go.is_err() {
+                end(pidfd.as_fd());
+            } else {
+                cgroups.keep();
+            }
+            go
+        }
+    }
+}
+
+/// Opens by path, once, what the operator named, so that a wrong path is reported before anything is made.
+fn open_inputs(spec: &LaunchSpec, ids: IdMap) -> Result<Inputs, Failure> {
+    let directory = OFlags::DIRECTORY;
+    let host_path = |what, path: &str, flags, read_only| {
+        let fd = open_path(what, path, OFlags::PATH | flags)?;
+        Ok::<_, Failure>(HostPath { path: path.into(), fd, read_only })
+    };
+    let lower_kept = spec.root.overlay != Overlay::None;
+    let root = host_path("root directory", &spec.root.path, directory, lower_kept)?;
+    let upper = match &spec.root.overlay {
+        Overlay::Dir(path) => Some(host_path("overlay directory", path, directory, false)?),
+        Overlay::Memory | Overlay::None => None,
+    };
+    let mut volumes = Vec::new();
+    for v in &spec.volumes {
+        let volume = host_path("volume source", &v.source, OFlags::empty(), v.read_only)?;
+        let kind = file_type(&volume.fd)?;
+        if !(kind.is_dir() || kind.is_file()) {
+            let path = &v.source;
+            return Err(Failure::new(format!(
+                "volume source {path}: neither a directory nor a regular file"
+            )));
+        }
+        volumes.push(volume);
+    }
+    let sentry = open_path("sentry", &spec.sentry, OFlags::RDONLY)?;
+    let stub = open_path("stub", &spec.stub, OFlags::RDONLY)?;
+    // The stubs run as another user than the file's owner.
+    let others = Mode::ROTH | Mode::XOTH;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&stub).context("stub")?.st_mode);
+    if ids == IdMap::Identity && !mode.contains(others) {
+        let path = &spec.stub;
+        return Err(Failure::new(format!("stub {path}: must be executable by everyone: chmod 755 {path}")));
+    }
+    Ok(Inputs { sentry, stub, root, upper, volumes })
+}
+
+fn open_path(what: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
+    open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
+        let hint = match e {
+            rustix::io::Errno::NOENT => ": it does not exist; create it or correct the path",
+            rustix::io::Errno::NOTDIR => ": it is not a directory",
+            rustix::io::Errno::ACCESS => {
+                ": this user may not reach it; check the modes of the directories above"
+            }
+            _ => "",
+        };
+        Failure::new(format!("{what} {path}: {e}{hint}"))
+    })
+}
+
+fn file_type(fd: &OwnedFd) -> Result<rustix::fs::FileType, Failure> {
+    let stat = rustix::fs::fstat(fd).context("stat")?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode))
+}
+
+fn no_namespaces(e: abi::Errno) -> Failure {
+    let hint = match e {
+        abi::Errno::EPERM => {
+            "the host does not let this user make user namespaces: allow them \
+             (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), \
+             or run as root"
+        }
+        abi::Errno::ENOSPC => "the limit is reached: raise sysctl user.max_user_namespaces and its siblings",
+        abi::Errno::EINVAL => {
+            "the host's kernel lacks a namespace, or the launcher is the first process of its pid namespace"
+        }
+        abi::Errno::EAGAIN => "the limit of processes is reached (ulimit -u, or pids.max of the cgroup)",
+        _ => "see rvisor doctor",
+    };
+    Failure::new(format!("making the sandbox's namespaces: {e}: {hint}"))
+}
+
+/// Gives the new process its ids and its limits, before it runs anything.
+fn prepare(proc: &Proc, maps: &Maps, cgroups: &Cgroups, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+    let number = proc.number_of(pidfd)?;
+    if maps.kind == IdMap::Single {
+        // The kernel's condition for mapping a group without privilege.
+        proc.write(&format!("{number}/setgroups"), "deny")?;
+    }
+    proc.write(&format!("{number}/uid_map"), &maps.sentry[0])?;
+    proc.write(&format!("{number}/gid_map"), &maps.sentry[1])?;
+    cgroups.add(number)
+}
+
+/// Lets the new process go on and waits until the sentry and the stub's init are running, or a report of
+/// why they are not: the pipe ends when both have called exec.
+fn release_and_watch(releasing: OwnedFd, status: OwnedFd) -> Result<(), Failure> {
+    rustix::io::write(&releasing, &[1]).context("releasing the sandbox's first process")?;
+    drop(releasing);
+    let mut message = String::new();
+    std::fs::File::from(status).read_to_string(&mut message).context("watching the sandbox start")?;
+    if message.is_empty() { Ok(()) } else { Err(Failure::new(message)) }
+}
+
+/// The sandbox dies with the caller, by a signal that is set once it runs. A caller that was gone before
+/// would not be missed.
+fn caller_is_there(caller: Option<rustix::process::Pid>) -> Result<(), Failure> {
+    if rustix::process::getppid() == caller { Ok(()) } else { Err(Failure::new("the caller has gone away")) }
+}
+
+/// Kills the sandbox and waits for its end, after which its cgroups can be removed.
+fn end(pidfd: BorrowedFd<'_>) {
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    let mut ended = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    let _ = rustix::event::poll(&mut ended, None);
+}

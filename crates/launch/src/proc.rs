@@ -1,0 +1,45 @@
+//! /proc, kept as a descriptor: it serves after the root has been emptied, too.
+use crate::error::{Context, Failure};
+use rustix::fs::{Mode, OFlags, openat};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+#[derive(Debug)]
+pub struct Proc(OwnedFd);
+
+impl Proc {
+    pub fn open() -> Result<Proc, Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(rustix::fs::CWD, "/proc", flags, Mode::empty()).map(Proc).context("opening /proc")
+    }
+
+    fn file(&self, name: &str, flags: OFlags) -> Result<File, Failure> {
+        openat(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty())
+            .map(File::from)
+            .context(&format!("opening /proc/{name}"))
+    }
+
+    pub fn read(&self, name: &str) -> Result<String, Failure> {
+        let mut text = String::new();
+        self.file(name, OFlags::RDONLY)?
+            .read_to_string(&mut text)
+            .context(&format!("reading /proc/{name}"))?;
+        Ok(text)
+    }
+
+    pub fn write(&self, name: &str, value: &str) -> Result<(), Failure> {
+        self.file(name, OFlags::WRONLY)?
+            .write_all(value.as_bytes())
+            .context(&format!("writing {:?} to /proc/{name}", value.trim_end()))
+    }
+
+    /// The process's number here, which may be another than in the caller's pid namespace.
+    pub fn number_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32, Failure> {
+        let info = self.read(&format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        info.lines()
+            .find_map(|l| l.strip_prefix("Pid:")?.trim().parse().ok())
+            .filter(|pid| *pid > 0)
+            .ok_or_else(|| Failure::new("the new process has no number in /proc"))
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading the operator's request and refusing what cannot be meant.
+use crate::error::{Context, Failure};
+use std::io::Read;
+use wire::{LaunchSpec, Overlay};
+
+/// No honest request is larger.
+const MAX_BYTES: u64 = 16 << 20;
+const MAX_ID: usize = 64;
+const MAX_HOSTNAME: usize = 64;
+/// The host's shortest quota is 1 ms in each 100 ms.
+const MIN_MILLICPUS: u64 = 10;
+/// Below this the sentry itself does not fit.
+const MIN_MEMORY: u64 = 16 << 20;
+
+/// The text of the request: of a file, or of standard input for `-`.
+pub fn read(path: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match path {
+        "-" => std::io::stdin().take(MAX_BYTES).read_to_string(&mut text),
+        path => std::fs::File::open(path).and_then(|f| f.take(MAX_BYTES).read_to_string(&mut text)),
+    };
+    read.context(&format!("reading the launch specification {path}"))?;
+    Ok(text)
+}
+
+/// Where events go, even if the rest cannot be understood.
+pub fn events_fd(text: &str) -> Option<i32> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let fd = i32::try_from(value.get("events_fd")?.as_i64()?).ok()?;
+    host::process::is_open(fd).then_some(fd)
+}
+
+/// The request, checked.
+pub fn parse(text: &str) -> Result<LaunchSpec, Failure> {
+    let spec: LaunchSpec = serde_json::from_str(text).context("launch specification")?;
+    check(&spec)?;
+    Ok(spec)
+}
+
+fn check(spec: &LaunchSpec) -> Result<(), Failure> {
+    let id = spec.id.as_bytes();
+    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    require(!id.is_empty() && id.len() <= MAX_ID && id.iter().all(plain), || {
+        format!("id {:?}: must be 1 to {MAX_ID} of a-z, 0-9 and -", spec.id)
+    })?;
+    require(spec.hostname.len() <= MAX_HOSTNAME && !spec.hostname.contains('\0'), || {
+        format!("hostname: must be at most {MAX_HOSTNAME} bytes")
+    })?;
+    for (what, path) in [("sentry", &spec.sentry), ("stub", &spec.stub), ("root", &spec.root.path)] {
+        absolute(what, path)?;
+    }
+    if let Overlay::Dir(upper) = &spec.root.overlay {
+        absolute("overlay", upper)?;
+    }
+    for v in &spec.volumes {
+        absolute("volume source", &v.source)?;
+        absolute("volume target", &v.target)?;
+        require(!v.target.split('/').any(|part| part == ".." || part == "."), || {
+            format!("volume target {:?}: must not have . or .. in it", v.target)
+        })?;
+    }
+    let p = &spec.process;
+    require(!p.args.is_empty(), || "process: there is no command".into())?;
+    absolute("working directory", &p.cwd)?;
+    require(!p.args.iter().chain(&p.env).any(|s| s.contains('\0')), || {
+        "process: arguments and environment must not have NUL bytes".into()
+    })?;
+    let at_least = |what, value: Option<u64>, min| {
+        require(value.is_none_or(|v| v >= min), || format!("limit {what}: must be at least {min}"))
+    };
+    at_least("memory", spec.limits.memory, MIN_MEMORY)?;
+    at_least("millicpus", spec.limits.millicpus, MIN_MILLICPUS)?;
+    at_least("pids", spec.limits.pids, 1)?;
+    for (what, fd) in
+        [("events_fd", Some(spec.events_fd)), ("strace_fd", spec.strace_fd), ("log_fd", spec.log_fd)]
+    {
+        require(fd.is_none_or(host::process::is_open), || {
+            format!("{what}: the launcher did not inherit this descriptor")
+        })?;
+    }
+    Ok(())
+}
+
+fn require(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::new(message())) }
+}
+
+fn absolute(what: &str, path: &str) -> Result<(), Failure> {
+    require(path.starts_with('/') && !path.contains('\0'), || {
+        format!("{what} {path:?}: must be an absolute path")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut serde_json::Value)) -> Result<LaunchSpec, Failure> {
+        let mut v = serde_json::json!({
+            "id": "a-1", "sentry": "/s", "stub": "/t", "root": {"path": "/r"},
+            "process": {"args": ["true"], "env": [], "cwd": "/"}, "events_fd": 2,
+        });
+        change(&mut v);
+        parse(&v.to_string())
+    }
+
+    fn refused(change: impl FnOnce(&mut serde_json::Value), why: &str) {
+        let message = with(change).expect_err(why).to_string();
+        assert!(message.contains(why), "{message}");
+    }
+
+    #[test]
+    fn defaults() {
+        let spec = with(|_| {}).expect("valid");
+        assert_eq!(spec.root.overlay, Overlay::Memory);
+        assert_eq!(spec.hostname, "rvisor");
+    }
+
+    #[test]
+    fn refusals() {
+        refused(|v| v["id"] = "A".into(), "id \"A\"");
+        refused(|v| v["id"] = "".into(), "id");
+        refused(|v| v["id"] = "a/../b".into(), "id");
+        refused(|v| v["root"]["path"] = "r".into(), "root \"r\": must be an absolute path");
+        refused(|v| v["process"]["args"] = serde_json::json!([]), "no command");
+        refused(|v| v["process"]["cwd"] = "".into(), "working directory");
+        refused(|v| v["process"]["env"] = serde_json::json!(["A=\0"]), "NUL");
+        refused(|v| v["limits"] = serde_json::json!({"millicpus": 9}), "millicpus");
+        refused(|v| v["limits"] = serde_json::json!({"memory": 4096}), "memory");
+        refused(|v| v["events_fd"] = 999.into(), "events_fd");
+        refused(|v| v["surprise"] = 1.into(), "unknown field");
+        let volume = serde_json::json!([{"source": "/a", "target": "/b/../c"}]);
+        refused(|v| v["volumes"] = volume, "..");
+    }
+
+    #[test]
+    fn events_go_where_they_can() {
+        assert_eq!(events_fd(r#"{"events_fd": 2, "id": 7}"#), Some(2));
+        assert_eq!(events_fd(r#"{"events_fd": 9999}"#), None);
+        assert_eq!(events_fd("nonsense"), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! `--surface`: what the two filters let through, as JSON.
+use crate::error::{Context, Failure};
+use bpf::{Permission, Policy, compile, surface};
+use serde_json::{Value, json};
+
+pub fn print() -> Result<(), Failure> {
+    // The stub's code range does not change the program's length.
+    let stub = section(&bpf::stub_policy(0x1000..0x2000, bpf::Action::Notify), &bpf::stub_permissions())?;
+    let sentry = section(&bpf::sentry_policy(), &bpf::sentry_permissions())?;
+    crate::error::print(&format!("{:#}", json!({ "stub": stub, "sentry": sentry })))
+}
+
+fn section(policy: &Policy, permissions: &[Permission]) -> Result<Value, Failure> {
+    let calls: Vec<Value> = surface(permissions)
+        .into_iter()
+        .map(|s| {
+            json!({
+                "nr": s.nr, "name": s.name, "conditions": s.conditions,
+                "action": s.action.to_string(), "reason": s.reason,
+            })
+        })
+        .collect();
+    let instructions = compile(policy).context("compiling a filter")?.len();
+    Ok(json!({
+        "default": policy.default.to_string(), "foreign": policy.foreign.to_string(),
+        "instructions": instructions, "calls": calls,
+    }))
+}

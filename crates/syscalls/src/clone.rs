@@ -1,0 +1,184 @@
+//! New threads and processes: clone(2), clone3(2), fork(2), vfork(2).
+use abi::sys::CloneArgs;
+use abi::{Errno, Result, c};
+use guest::UserIn;
+use guest::ops::Op;
+use kernel::signal::ActionTable;
+use std::cell::RefCell;
+use std::rc::Rc;
+use task::{Outcome, Process, Task};
+
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CSIGNAL: u64 = 0xff;
+
+const fn bits(list: &[i32]) -> u64 {
+    let (mut b, mut i) = (0u64, 0);
+    while i < list.len() {
+        b |= list[i] as u32 as u64;
+        i += 1;
+    }
+    b
+}
+
+/// What is served; the rest is namespaces, pidfds and ptrace.
+const KNOWN: u64 = CLONE_CLEAR_SIGHAND
+    | bits(&[
+        c::CLONE_VM,
+        c::CLONE_FS,
+        c::CLONE_FILES,
+        c::CLONE_SIGHAND,
+        c::CLONE_VFORK,
+        c::CLONE_PARENT,
+        c::CLONE_THREAD,
+        c::CLONE_SYSVSEM,
+        c::CLONE_SETTLS,
+        c::CLONE_PARENT_SETTID,
+        c::CLONE_CHILD_CLEARTID,
+        c::CLONE_CHILD_SETTID,
+        c::CLONE_DETACHED,
+        c::CLONE_UNTRACED,
+        c::CLONE_IO,
+    ]);
+const NAMESPACES: u64 = bits(&[
+    c::CLONE_NEWNS,
+    c::CLONE_NEWCGROUP,
+    c::CLONE_NEWUTS,
+    c::CLONE_NEWIPC,
+    c::CLONE_NEWUSER,
+    c::CLONE_NEWPID,
+    c::CLONE_NEWNET,
+]);
+
+pub fn clone(t: &Rc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<i32> {
+    make(
+        t,
+        CloneArgs { flags: flags & !CSIGNAL, exit_signal: flags & CSIGNAL, stack, parent_tid, child_tid, tls, ..CloneArgs::default() },
+    )
+}
+
+pub fn fork(t: &Rc<Task>) -> Result<i32> {
+    make(t, CloneArgs { exit_signal: c::SIGCHLD as u64, ..CloneArgs::default() })
+}
+
+pub fn vfork(t: &Rc<Task>) -> Result<i32> {
+    let flags = bits(&[c::CLONE_VFORK, c::CLONE_VM]);
+    make(t, CloneArgs { flags, exit_signal: c::SIGCHLD as u64, ..CloneArgs::default() })
+}
+
+/// clone3(2): the structure may be shorter or longer than ours; what we do not know must be zero.
+pub fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32> {
+    const FIRST: usize = 64;
+    let full = size_of::<CloneArgs>();
+    if size < FIRST {
+        return Err(Errno::EINVAL);
+    }
+    if size > 4096 {
+        return Err(Errno::E2BIG);
+    }
+    let mut bytes = vec![0u8; size.max(full)];
+    t.mem().read(args.addr(), &mut bytes[..size])?;
+    if bytes[full..].iter().any(|b| *b != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let mut a: CloneArgs = zerocopy::FromBytes::read_from_bytes(&bytes[..full]).map_err(|_| Errno::EINVAL)?;
+    if a.flags & CSIGNAL != 0 || a.exit_signal > 64 || (a.stack == 0) != (a.stack_size == 0) || a.set_tid_size > 0 {
+        return Err(Errno::EINVAL);
+    }
+    a.stack = a.stack.checked_add(a.stack_size).ok_or(Errno::EINVAL)?;
+    make(t, a)
+}
+
+fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
+    let has = |f: i32| a.flags & f as u32 as u64 != 0;
+    if a.flags & NAMESPACES != 0 {
+        return Err(Errno::EPERM);
+    }
+    let thread = has(c::CLONE_THREAD);
+    if a.flags & !KNOWN != 0
+        || (thread && !has(c::CLONE_SIGHAND))
+        || (has(c::CLONE_SIGHAND) && !has(c::CLONE_VM))
+        || (has(c::CLONE_SIGHAND) && a.flags & CLONE_CLEAR_SIGHAND != 0)
+        || (thread && has(c::CLONE_VFORK) && a.exit_signal != 0)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let k = &t.kernel;
+    let pid = k.new_pid()?;
+    let process = if thread { t.process.clone() } else { new_process(t, pid, &a)? };
+    let mm = if has(c::CLONE_VM) { t.mm() } else { t.mm().fork(k.new_mm_id()) };
+    let fs = if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() };
+    let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork() };
+    let child = Task::new(pid, &process, mm, t.cred(), fs, files);
+    child.comm.replace(t.comm.borrow().clone());
+    child.blocked.set(t.blocked.get());
+    if !has(c::CLONE_VM) || has(c::CLONE_VFORK) {
+        child.altstack.set(t.altstack.get());
+    }
+    let mut regs = *t.regs.borrow();
+    regs.rax = 0;
+    if a.stack != 0 {
+        regs.rsp = a.stack;
+    }
+    child.resume_with(regs);
+    if has(c::CLONE_SETTLS) {
+        child.op(Op::SetFs(a.tls));
+    }
+    if has(c::CLONE_CHILD_SETTID) {
+        child.op(Op::Write { addr: a.child_tid, bytes: pid.to_ne_bytes().to_vec() });
+    }
+    if has(c::CLONE_CHILD_CLEARTID) {
+        child.clear_child_tid.set(a.child_tid);
+    }
+    if has(c::CLONE_PARENT_SETTID) {
+        t.op(Op::Write { addr: a.parent_tid, bytes: pid.to_ne_bytes().to_vec() });
+    }
+    let tag = child.tag.get();
+    t.op(if has(c::CLONE_VM) { Op::Thread { tag } } else { Op::Fork { tag } });
+    if has(c::CLONE_VFORK) {
+        child.vfork_parent.replace(Some(t.clone()));
+        t.vforking.set(true);
+        t.outcome.set(Outcome::Pause);
+    }
+    let failed = child.clone();
+    t.undo.replace(Some(Box::new(move |t: &Task| {
+        t.vforking.set(false);
+        failed.exiting.set(true);
+        failed.process.exit_signal.set(0);
+        failed.finish_exit();
+        if !thread {
+            failed.process.reap();
+        }
+    })));
+    Ok(pid)
+}
+
+fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
+    let k = &t.kernel;
+    let limit = t.process.rlimit(c::RLIMIT_NPROC);
+    if k.task_count() as u64 >= limit && t.cred().ruid != 0 {
+        return Err(Errno::EAGAIN);
+    }
+    let to_parent = a.flags & c::CLONE_PARENT as u64 != 0;
+    let parent = if to_parent { t.process.parent() } else { Some(t.process.clone()) };
+    let p = Process::new(k, pid, Some(&t.process));
+    let signal = if to_parent { t.process.exit_signal.get() } else { a.exit_signal as i32 };
+    p.exit_signal.set(signal);
+    p.dumpable.set(t.process.dumpable.get());
+    let actions = t.process.actions.borrow().clone();
+    let actions = if a.flags & c::CLONE_SIGHAND as u64 != 0 {
+        actions
+    } else if a.flags & CLONE_CLEAR_SIGHAND != 0 {
+        let mut fresh: ActionTable = actions.borrow().clone();
+        fresh.exec();
+        Rc::new(RefCell::new(fresh))
+    } else {
+        let copy = actions.borrow().clone();
+        Rc::new(RefCell::new(copy))
+    };
+    *p.actions.borrow_mut() = actions;
+    let parent = parent.ok_or(Errno::EINVAL)?;
+    p.adopt(&parent);
+    parent.children.borrow_mut().push(p.clone());
+    k.add_process(&p);
+    Ok(p)
+}

@@ -1,0 +1,326 @@
+//! A new program: execve(2), execveat(2).
+use crate::args::{Addr, Fd, Flags, PathArg};
+use crate::memory::{Mapped, backing};
+use crate::path::{as_caller, base};
+use abi::regs::Regs;
+use abi::{Errno, PAGE_SIZE, Result, c};
+use guest::io::SliceSink;
+use guest::ops::Op;
+use guest::{Memory, read_cstr};
+use kernel::cred::{CAPS_DEFAULT, Cred};
+use kernel::elf::{self, Elf, Piece, Refused, stack};
+use kernel::mm::{AddressSpace, MappedFile, USER_END, Vma, anonymous};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use task::{Exec, Mm, Outcome, Task};
+use vfs::{MAY_EXEC, OpenFile, Path};
+
+/// Interpreters of interpreters, at most.
+const SCRIPTS_MAX: usize = 5;
+const STRING_MAX: usize = 128 << 10;
+
+pub fn execve(t: &Rc<Task>, path: PathArg, argv: Addr, envp: Addr) -> Result {
+    execveat(t, Fd(c::AT_FDCWD), path, argv, envp, Flags(0))
+}
+
+pub fn execveat(t: &Rc<Task>, dir: Fd, path: PathArg, argv: Addr, envp: Addr, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_EMPTY_PATH | c::AT_SYMLINK_NOFOLLOW)?;
+    let mem = t.mem();
+    let name = path.get(&*mem)?;
+    let limit = (t.process.rlimit(c::RLIMIT_STACK) / 4).clamp(128 << 10, 6 << 20) as usize;
+    let mut left = limit;
+    let args = strings(&*mem, argv.0, &mut left)?;
+    let env = strings(&*mem, envp.0, &mut left)?;
+    let p = if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 {
+        t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::ENOENT)?
+    } else {
+        let from = base(t, dir, &name)?;
+        let p = as_caller(t, |w| w.path(&from, &name, flags & c::AT_SYMLINK_NOFOLLOW == 0))?;
+        if p.inode().attr()?.is_link() {
+            return Err(Errno::ELOOP);
+        }
+        p
+    };
+    program(t, p, name, args, env)
+}
+
+/// A NULL-terminated array of strings. E2BIG when they take more than `left` bytes together.
+fn strings(mem: &dyn Memory, addr: u64, left: &mut usize) -> Result<Vec<Vec<u8>>> {
+    let mut out = Vec::new();
+    if addr == 0 {
+        return Ok(out);
+    }
+    let mut at = addr;
+    loop {
+        let mut words = [0u8; 512];
+        let to_page_end = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+        let want = if to_page_end >= 8 { to_page_end.min(512) & !7 } else { 8 };
+        let n = mem.read_some(at, &mut words[..want])? & !7;
+        if n == 0 {
+            return Err(Errno::EFAULT);
+        }
+        for w in words[..n].chunks_exact(8) {
+            let p = u64::from_ne_bytes(w.try_into().expect("eight bytes"));
+            if p == 0 {
+                return Ok(out);
+            }
+            let s = read_cstr(mem, p, STRING_MAX).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
+            *left = left.checked_sub(s.len() + 9).ok_or(Errno::E2BIG)?;
+            out.push(s);
+        }
+        at += n as u64;
+    }
+}
+
+/// Opens a program file, checking that it may be executed.
+fn open(t: &Task, p: &Path) -> Result<Rc<OpenFile>> {
+    let a = p.inode().attr()?;
+    if !a.is_file() || p.mount.no_exec {
+        return Err(Errno::EACCES);
+    }
+    vfs::permission(&a, &t.cred(), MAY_EXEC)?;
+    let ops = p.inode().open(c::O_RDONLY)?;
+    Ok(OpenFile::new(ops, c::O_RDONLY, Some(p.clone())))
+}
+
+fn read_at(f: &Rc<OpenFile>, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        let mut sink = SliceSink::new(&mut buf[done..]);
+        match f.ops().read(f, &mut sink, offset + done as u64)? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
+}
+
+fn parse(t: &Task, f: &Rc<OpenFile>) -> Result<Elf> {
+    Elf::parse(&mut |at, buf| read_at(f, at, buf)).map_err(|Refused(e, why)| {
+        t.kernel.note(&format!("exec refused: {why}"));
+        e
+    })
+}
+
+/// Starts the program at `p`. `name`: as it was called. Nothing of the old image is touched before success is certain.
+pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env: Vec<Vec<u8>>) -> Result {
+    if args.is_empty() {
+        args.push(Vec::new());
+    }
+    let comm = name.rsplit(|b| *b == b'/').next().unwrap_or(&name).to_vec();
+    let (mut at, mut file, mut execfn) = (p.clone(), open(t, &p)?, name);
+    for depth in 0.. {
+        let mut head = [0u8; 256];
+        let n = read_at(&file, 0, &mut head)?;
+        let Some(script) = elf::script(&head[..n]) else { break };
+        if depth >= SCRIPTS_MAX {
+            return Err(Errno::ELOOP);
+        }
+        let (interp, arg) = script?;
+        args.splice(0..1, [Some(interp.clone()), arg, Some(execfn)].into_iter().flatten());
+        execfn = interp;
+        at = find(t, &execfn)?;
+        file = open(t, &at)?;
+    }
+    let main = parse(t, &file)?;
+    let interp = match &main.interpreter {
+        None => None,
+        Some(path) => {
+            let p = find(t, path)?;
+            let f = open(t, &p)?;
+            let e = parse(t, &f).map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
+            Some((e, f))
+        }
+    };
+    let cred = new_cred(t, &at)?;
+    let image = build(t, &main, &file, interp.as_ref(), &args, &env, &execfn, &cred)?;
+    commit(t, image, cred, at, comm);
+    Ok(())
+}
+
+fn find(t: &Task, path: &[u8]) -> Result<Path> {
+    let cwd = t.fs().cwd.borrow().clone();
+    as_caller(t, |w| w.path(&cwd, path, true))
+}
+
+/// Credentials after exec: set-user-id, set-group-id, and what becomes of capabilities (capabilities(7)).
+fn new_cred(t: &Task, p: &Path) -> Result<Cred> {
+    let a = p.inode().attr()?;
+    let mut cr = Cred::clone(&t.cred());
+    let honour = !p.mount.no_suid && !cr.no_new_privs;
+    if honour && a.mode & c::S_ISUID != 0 {
+        cr.euid = a.uid;
+    }
+    if honour && a.mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
+        cr.egid = a.gid;
+    }
+    cr.suid = cr.euid;
+    cr.sgid = cr.egid;
+    cr.fsuid = cr.euid;
+    cr.fsgid = cr.egid;
+    if cr.euid == 0 || cr.ruid == 0 {
+        cr.permitted = cr.bounding & CAPS_DEFAULT | cr.inheritable;
+        cr.effective = if cr.euid == 0 { cr.permitted } else { 0 };
+        cr.ambient = 0;
+    } else {
+        cr.permitted = cr.ambient;
+        cr.effective = cr.ambient;
+    }
+    Ok(cr)
+}
+
+struct Image {
+    exec: Exec,
+}
+
+/// A random number of pages below `1 << bits`.
+fn random_pages(bits: u32) -> u64 {
+    (host::stub::random_u64() & ((1 << bits) - 1)) * PAGE_SIZE
+}
+
+const STACK_FLAGS: i32 = c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE;
+
+#[expect(clippy::too_many_arguments, reason = "one image has this many parts")]
+fn build(
+    t: &Task,
+    main: &Elf,
+    file: &Rc<OpenFile>,
+    interp: Option<&(Elf, Rc<OpenFile>)>,
+    args: &[Vec<u8>],
+    env: &[Vec<u8>],
+    execfn: &[u8],
+    cred: &Cred,
+) -> Result<Image> {
+    let top = USER_END - PAGE_SIZE - random_pages(18);
+    let stack_size = t.process.rlimit(c::RLIMIT_STACK).clamp(128 << 10, 64 << 20) & !(PAGE_SIZE - 1);
+    let gap = (stack_size + (1 << 20)).max(128 << 20);
+    let mut space = AddressSpace::new((top - gap - random_pages(12)) & !(PAGE_SIZE - 1));
+    let mut ops = Vec::new();
+    let bias = if main.relocatable { (0x5555_5555_4000 + random_pages(20)) & !(main.align - 1) } else { 0 };
+    place(t, &mut space, &mut ops, main, file, bias)?;
+    let (mut entry, mut at_base) = (main.entry.wrapping_add(bias), 0);
+    if let Some((e, f)) = interp {
+        let r = e.range();
+        let at = space.find_below(r.end - r.start, space.mmap_base).ok_or(Errno::ENOMEM)?;
+        at_base = at - r.start;
+        place(t, &mut space, &mut ops, e, f, at_base)?;
+        entry = e.entry.wrapping_add(at_base);
+    }
+    let end = main.range().end + bias;
+    space.brk_start = if main.takes_sites() { end } else { end + random_pages(10) };
+    space.brk = space.brk_start;
+
+    let k = &t.kernel.config;
+    let mut auxv: stack::Auxv = vec![
+        (c::AT_HWCAP, k.hwcap),
+        (c::AT_PAGESZ, PAGE_SIZE),
+        (c::AT_CLKTCK, 100),
+        (c::AT_PHDR, main.phdr + bias),
+        (c::AT_PHENT, main.phentsize as u64),
+        (c::AT_PHNUM, main.phnum as u64),
+        (c::AT_BASE, at_base),
+        (c::AT_FLAGS, 0),
+        (c::AT_ENTRY, main.entry.wrapping_add(bias)),
+        (c::AT_UID, cred.ruid as u64),
+        (c::AT_EUID, cred.euid as u64),
+        (c::AT_GID, cred.rgid as u64),
+        (c::AT_EGID, cred.egid as u64),
+        (c::AT_SECURE, (cred.ruid != cred.euid || cred.rgid != cred.egid) as u64),
+        (c::AT_HWCAP2, k.hwcap2),
+    ];
+    if k.vdso != 0 {
+        auxv.insert(0, (c::AT_SYSINFO_EHDR, k.vdso));
+    }
+    let mut random = [0u8; 16];
+    host::stub::random(&mut random);
+    let st = stack::build(top, args, env, execfn, random, &auxv, (stack_size / 4).max(128 << 10).max(6 << 20).min(stack_size - 65536))?;
+    let prot = c::PROT_READ | c::PROT_WRITE | if main.executable_stack { c::PROT_EXEC } else { 0 };
+    let low = top - stack_size;
+    space.map(Vma { start: low, end: top, prot, label: "[stack]", ..anonymous() });
+    ops.push(Op::Map { addr: low, len: stack_size, prot, flags: STACK_FLAGS, file: None });
+    let sp = st.sp;
+    ops.push(Op::Write { addr: sp, bytes: st.bytes });
+    let mm = Mm::new(t.kernel.new_mm_id(), space);
+    mm.args.set(st.args);
+    mm.env.set(st.env);
+    mm.auxv.replace(st.auxv);
+    let regs = Regs { rip: entry, rsp: sp, eflags: 0x202, segments: 0x002b_0000_0000_0033, ..Regs::default() };
+    Ok(Image { exec: Exec { ops, regs, mm } })
+}
+
+/// Maps one executable's pieces.
+fn place(
+    t: &Task,
+    space: &mut AddressSpace,
+    ops: &mut Vec<Op>,
+    e: &Elf,
+    f: &Rc<OpenFile>,
+    bias: u64,
+) -> Result {
+    let fd: Rc<OwnedFd> = backing(f, false)?.ok_or(Errno::ENOEXEC)?;
+    let mapped: Rc<dyn MappedFile> = Mapped::new(t, f);
+    for Piece { addr, len, prot, offset, zero_from } in e.pieces(bias) {
+        if addr < kernel::mm::USER_START || addr + len > USER_END || !space.is_free(addr..addr + len) {
+            return Err(Errno::ENOMEM);
+        }
+        let file = offset.map(|o| (mapped.clone(), o));
+        space.map(Vma { start: addr, end: addr + len, prot, file, ..anonymous() });
+        let flags = c::MAP_PRIVATE | if offset.is_none() { c::MAP_ANONYMOUS } else { 0 };
+        ops.push(Op::Map { addr, len, prot, flags, file: offset.map(|o| (fd.clone(), o)) });
+        if let Some(z) = zero_from {
+            ops.push(Op::Zero { addr: z, len: addr + len - z });
+        }
+    }
+    Ok(())
+}
+
+/// The old program is gone.
+fn commit(t: &Rc<Task>, image: Image, cred: Cred, exe: Path, mut comm: Vec<u8>) {
+    let p = &t.process;
+    for other in p.threads() {
+        if !Rc::ptr_eq(&other, t) {
+            other.exiting.set(true);
+            other.finish_exit();
+        }
+    }
+    comm.truncate(15);
+    t.comm.replace(comm);
+    let old = t.cred();
+    p.dumpable.set(if (old.euid, old.egid) == (cred.euid, cred.egid) { 1 } else { 0 });
+    t.set_cred(cred);
+    let table = p.actions.borrow().borrow().clone();
+    let mut table = table;
+    table.exec();
+    *p.actions.borrow_mut() = Rc::new(table.into());
+    t.altstack.set(Default::default());
+    let files = t.files.borrow().clone();
+    if let Some(f) = files {
+        let own = if Rc::strong_count(&f) > 2 { f.fork() } else { f };
+        own.exec();
+        t.files.replace(Some(own));
+    }
+    image.exec.mm.exe.replace(Some(exe));
+    p.has_execed.set(true);
+    t.exec.replace(Some(image.exec));
+    t.outcome.set(Outcome::Exec);
+}
+
+/// The first program of the sandbox, by its name: with a slash a path, otherwise looked for in `PATH`.
+pub fn first(t: &Rc<Task>, args: Vec<Vec<u8>>, env: Vec<Vec<u8>>) -> Result {
+    let name = args.first().cloned().ok_or(Errno::ENOENT)?;
+    if name.contains(&b'/') {
+        let p = find(t, &name)?;
+        return program(t, p, name, args, env);
+    }
+    let path = env.iter().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    let mut worst = Errno::ENOENT;
+    for dir in path.split(|b| *b == b':') {
+        let full = [dir, b"/", &name].concat();
+        match find(t, &full).and_then(|p| program(t, p, full.clone(), args.clone(), env.clone())) {
+            Ok(()) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(e) => worst = e,
+        }
+    }
+    Err(worst)
+}

@@ -1,0 +1,253 @@
+//! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), madvise(2).
+use crate::args::{Addr, Fd, Flags, OutBuf};
+use abi::{Errno, PAGE_SIZE, Result, c};
+use guest::ops::Op;
+use kernel::mm::{AddressSpace, BrkChange, Limits, MappedFile, Remap, Vma, anonymous};
+use std::any::Any;
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use task::Task;
+use vfs::{Backing, OpenFile};
+
+/// A file as a mapping knows it.
+pub struct Mapped {
+    file: Option<Rc<OpenFile>>,
+    name: Vec<u8>,
+    id: (u64, u64),
+    write_shared: bool,
+}
+
+thread_local! {
+    static ANONYMOUS: Cell<u64> = const { Cell::new(1) };
+}
+
+impl Mapped {
+    pub fn new(t: &Task, f: &Rc<OpenFile>) -> Rc<Mapped> {
+        let fs = t.fs();
+        let name = f.path().and_then(|p| vfs::name_of(p, &fs.root.borrow())).unwrap_or_default();
+        let id = f.path().and_then(|p| p.inode().attr().ok()).map_or((0, 0), |a| (a.dev, a.ino));
+        Rc::new(Mapped { file: Some(f.clone()), name, id, write_shared: f.writable() })
+    }
+    /// Shared anonymous memory: an object of its own, known by a number.
+    fn shared_zeroes() -> Rc<Mapped> {
+        let n = ANONYMOUS.replace(ANONYMOUS.get() + 1);
+        Rc::new(Mapped { file: None, name: b"/dev/zero (deleted)".to_vec(), id: (1, n), write_shared: true })
+    }
+    pub fn file(&self) -> Option<&Rc<OpenFile>> {
+        self.file.as_ref()
+    }
+}
+
+impl MappedFile for Mapped {
+    fn path(&self) -> Vec<u8> {
+        self.name.clone()
+    }
+    fn dev_ino(&self) -> (u64, u64) {
+        self.id
+    }
+    fn may_write_shared(&self) -> bool {
+        self.write_shared
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+pub(crate) fn limits(t: &Task) -> Limits {
+    Limits { address_space: t.process.rlimit(c::RLIMIT_AS), data: t.process.rlimit(c::RLIMIT_DATA) }
+}
+
+/// The host descriptor to map a file by; `None`: plain zeroes.
+pub(crate) fn backing(f: &Rc<OpenFile>, writable_shared: bool) -> Result<Option<Rc<OwnedFd>>> {
+    let mut got = None;
+    f.ops().mmap(writable_shared, &mut |b| {
+        if let Backing::Host(fd) = b {
+            got = Some(Rc::new(host::fs::dup(fd)?));
+        }
+        Ok(())
+    })?;
+    Ok(got)
+}
+
+const PROT: i32 = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
+/// Flags the host sees; the others only say where.
+const HOST_FLAGS: i32 = c::MAP_SHARED | c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE | c::MAP_POPULATE | c::MAP_STACK;
+
+pub fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) -> Result<u64> {
+    let flags = flags.bits();
+    let kind = flags & 0xf;
+    let shared = match kind {
+        c::MAP_PRIVATE => false,
+        c::MAP_SHARED | c::MAP_SHARED_VALIDATE => true,
+        _ => return Err(Errno::EINVAL),
+    };
+    if offset % PAGE_SIZE != 0 || len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & c::MAP_HUGETLB != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    let prot = prot & PROT;
+    let mut host_fd = None;
+    let mut mapped: Option<Rc<Mapped>> = None;
+    if flags & c::MAP_ANONYMOUS == 0 {
+        let f = t.files()?.get(fd.0)?;
+        if f.flags() & c::O_PATH != 0 {
+            return Err(Errno::EBADF);
+        }
+        if !f.readable() || (shared && prot & c::PROT_WRITE != 0 && !f.writable()) {
+            return Err(Errno::EACCES);
+        }
+        if prot & c::PROT_EXEC != 0 && f.path().is_some_and(|p| p.mount.no_exec) {
+            return Err(Errno::EPERM);
+        }
+        offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+        host_fd = backing(&f, shared && f.writable())?;
+        mapped = Some(Mapped::new(t, &f));
+    } else if shared {
+        mapped = Some(Mapped::shared_zeroes());
+    }
+    let mm = t.mm();
+    let range = mm.space.borrow().place(addr.0, len, flags, limits(t))?;
+    let file = mapped.map(|m| (m as Rc<dyn MappedFile>, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
+    mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, ..anonymous() });
+    mm.forget_sites(range.clone());
+    let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
+    t.op(Op::Map {
+        addr: range.start,
+        len: range.end - range.start,
+        prot,
+        flags,
+        file: host_fd.map(|fd| (fd, offset)),
+    });
+    t.undo.replace(Some(Box::new({
+        let r = range.clone();
+        move |t: &Task| t.mm().space.borrow_mut().forget(r)
+    })));
+    Ok(range.start)
+}
+
+pub fn munmap(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
+    let mm = t.mm();
+    let r = mm.space.borrow_mut().unmap(addr.0, len)?;
+    mm.forget_sites(r.clone());
+    t.op(Op::Unmap { addr: r.start, len: r.end - r.start });
+    Ok(())
+}
+
+pub fn mprotect(t: &Rc<Task>, addr: Addr, len: u64, prot: i32) -> Result {
+    let r = t.mm().space.borrow_mut().protect(addr.0, len, prot & !(c::PROT_GROWSDOWN | c::PROT_GROWSUP))?;
+    if !r.is_empty() {
+        t.op(Op::Protect { addr: r.start, len: r.end - r.start, prot });
+    }
+    Ok(())
+}
+
+pub fn mremap(t: &Rc<Task>, addr: Addr, old: u64, new: u64, flags: Flags, new_addr: Addr) -> Result<u64> {
+    let flags = flags.bits();
+    let did = t.mm().space.borrow_mut().remap(addr.0, old, new, flags, new_addr.0, limits(t))?;
+    match did {
+        Remap::InPlace => {
+            t.op(Op::Remap { addr: addr.0, old_len: old, new_len: new, flags: 0, new_addr: 0 });
+            Ok(addr.0)
+        }
+        Remap::To(to) => {
+            let flags = (flags & c::MREMAP_DONTUNMAP) | c::MREMAP_MAYMOVE | c::MREMAP_FIXED;
+            t.op(Op::Remap { addr: addr.0, old_len: old, new_len: new, flags, new_addr: to });
+            Ok(to)
+        }
+    }
+}
+
+pub fn brk(t: &Rc<Task>, addr: Addr) -> Result<u64> {
+    let (end, change) = t.mm().space.borrow_mut().set_brk(addr.0, limits(t));
+    match change {
+        Some(BrkChange::Grow(r)) => t.op(Op::Map {
+            addr: r.start,
+            len: r.end - r.start,
+            prot: c::PROT_READ | c::PROT_WRITE,
+            flags: c::MAP_PRIVATE | c::MAP_ANONYMOUS,
+            file: None,
+        }),
+        Some(BrkChange::Shrink(r)) => t.op(Op::Unmap { addr: r.start, len: r.end - r.start }),
+        None => {}
+    }
+    Ok(end)
+}
+
+pub fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
+    let r = AddressSpace::pages(addr.0, len).map_err(|_| Errno::EINVAL)?;
+    let mm = t.mm();
+    if r.is_empty() {
+        return Ok(());
+    }
+    match advice {
+        c::MADV_DONTFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(true), None),
+        c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None),
+        c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true)),
+        c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false)),
+        c::MADV_NORMAL | c::MADV_RANDOM | c::MADV_SEQUENTIAL | c::MADV_WILLNEED | c::MADV_DONTNEED | c::MADV_FREE
+        | c::MADV_HUGEPAGE | c::MADV_NOHUGEPAGE | c::MADV_DONTDUMP | c::MADV_DODUMP | c::MADV_POPULATE_READ
+        | c::MADV_POPULATE_WRITE => {}
+        // Merging pages between processes would be a side channel; it is advice, and not taken.
+        c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT => return Ok(()),
+        _ => return Err(Errno::EINVAL),
+    }
+    mm.space.borrow().check_mapped(r.clone())?;
+    t.op(Op::Advise { addr: r.start, len: r.end - r.start, advice });
+    Ok(())
+}
+
+/// Memory is never swapped out by us: locking is granted within the limit and changes nothing.
+pub fn mlock(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
+    let start = addr.0 & !(PAGE_SIZE - 1);
+    let r = AddressSpace::pages(start, len.saturating_add(addr.0 - start))?;
+    t.mm().space.borrow().check_mapped(r)
+}
+pub fn munlock(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
+    mlock(t, addr, len)
+}
+pub fn mlock2(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
+    flags.only(1)?;
+    mlock(t, addr, len)
+}
+pub fn mlockall(_t: &Rc<Task>, flags: Flags) -> Result {
+    match flags.only(7)? {
+        0 => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
+}
+pub fn munlockall(_t: &Rc<Task>) -> Result {
+    Ok(())
+}
+
+pub fn msync(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
+    let flags = flags.only(c::MS_ASYNC | c::MS_SYNC | c::MS_INVALIDATE)?;
+    if flags & (c::MS_ASYNC | c::MS_SYNC) == c::MS_ASYNC | c::MS_SYNC {
+        return Err(Errno::EINVAL);
+    }
+    let r = AddressSpace::pages(addr.0, len)?;
+    t.mm().space.borrow().check_mapped(r.clone())?;
+    if flags & c::MS_SYNC != 0 {
+        for v in t.mm().space.borrow().overlapping(r) {
+            if let (true, Some((f, _))) = (v.shared, &v.file)
+                && let Some(f) = f.as_any().downcast_ref::<Mapped>().and_then(Mapped::file)
+            {
+                f.ops().sync(true)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every mapped page is said to be resident.
+pub fn mincore(t: &Rc<Task>, addr: Addr, len: u64, vec: OutBuf<1>) -> Result {
+    let r = AddressSpace::pages(addr.0, len)?;
+    t.mm().space.borrow().check_mapped(r.clone())?;
+    let pages = (r.end - r.start) / PAGE_SIZE;
+    if pages > 1 << 24 {
+        return Err(Errno::ENOMEM);
+    }
+    t.mem().write(vec.0, &vec![1u8; pages as usize])
+}

@@ -1,0 +1,378 @@
+//! The rest: uname(2), sysinfo(2), prctl(2), getrlimit(2), arch_prctl(2), sched_*(2), getrandom(2).
+use crate::args::{Flags, InBuf, OutBuf};
+use abi::sys::{Rlimit, Rusage, Sysinfo, Timespec, Timeval, Utsname};
+use abi::{Errno, Result, c};
+use guest::ops::Op;
+use guest::{UserIn, UserOut};
+use kernel::cred::{CAP_LAST, CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Cred};
+use std::rc::Rc;
+use task::{Outcome, Task};
+
+/// What uname(2) says this kernel is: the Linux whose behaviour it keeps to.
+pub const RELEASE: &str = "6.1.0-rvisor";
+pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC rVisor";
+
+pub fn uname(t: &Rc<Task>, out: UserOut<Utsname>) -> Result {
+    let field = |s: &[u8]| {
+        let mut f = [0u8; 65];
+        let n = s.len().min(64);
+        f[..n].copy_from_slice(&s[..n]);
+        f
+    };
+    let k = &t.kernel;
+    out.put(
+        &*t.mem(),
+        &Utsname {
+            sysname: field(b"Linux"),
+            nodename: field(&k.hostname.borrow()),
+            release: field(RELEASE.as_bytes()),
+            version: field(VERSION.as_bytes()),
+            machine: field(b"x86_64"),
+            domainname: field(&k.domainname.borrow()),
+        },
+    )
+}
+
+fn set_name(t: &Task, buf: u64, len: usize, to: &std::cell::RefCell<Vec<u8>>) -> Result {
+    if !t.cred().has(CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if len > 64 {
+        return Err(Errno::EINVAL);
+    }
+    let mut name = vec![0u8; len];
+    t.mem().read(buf, &mut name)?;
+    to.replace(name);
+    Ok(())
+}
+pub fn sethostname(t: &Rc<Task>, buf: InBuf<1>, len: usize) -> Result {
+    set_name(t, buf.0, len, &t.kernel.hostname)
+}
+pub fn setdomainname(t: &Rc<Task>, buf: InBuf<1>, len: usize) -> Result {
+    set_name(t, buf.0, len, &t.kernel.domainname)
+}
+
+pub fn sysinfo(t: &Rc<Task>, out: UserOut<Sysinfo>) -> Result {
+    let k = &t.kernel;
+    let (total, free) = k.memory();
+    let up = (host::time::monotonic_ns() - k.boot) / 1_000_000_000;
+    out.put(
+        &*t.mem(),
+        &Sysinfo {
+            uptime: up as i64,
+            totalram: total,
+            freeram: free,
+            procs: k.task_count() as u16,
+            mem_unit: 1,
+            ..Sysinfo::default()
+        },
+    )
+}
+
+pub fn getrandom(t: &Rc<Task>, buf: OutBuf<1>, len: usize, flags: Flags) -> Result<usize> {
+    let flags = flags.only((c::GRND_NONBLOCK | c::GRND_RANDOM | c::GRND_INSECURE) as i32)? as u32;
+    if flags & (c::GRND_RANDOM | c::GRND_INSECURE) == c::GRND_RANDOM | c::GRND_INSECURE {
+        return Err(Errno::EINVAL);
+    }
+    let mem = t.mem();
+    let len = len.min(1 << 20);
+    let mut chunk = [0u8; 256];
+    let mut done = 0;
+    while done < len {
+        let n = chunk.len().min(len - done);
+        host::stub::random(&mut chunk[..n]);
+        mem.write(buf.0 + done as u64, &chunk[..n])?;
+        done += n;
+    }
+    Ok(done)
+}
+
+pub fn set_tid_address(t: &Rc<Task>, addr: u64) -> Result<i32> {
+    t.clear_child_tid.set(addr);
+    Ok(t.tid)
+}
+
+pub fn set_robust_list(t: &Rc<Task>, head: u64, len: usize) -> Result {
+    if len != 24 {
+        return Err(Errno::EINVAL);
+    }
+    t.robust_list.set((head, len as u64));
+    Ok(())
+}
+
+pub fn get_robust_list(t: &Rc<Task>, pid: i32, head: UserOut<u64>, len: UserOut<u64>) -> Result {
+    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    if !Rc::ptr_eq(&who.process, &t.process) && !task::may_signal(&t.cred(), &who.cred()) {
+        return Err(Errno::EPERM);
+    }
+    let (h, l) = who.robust_list.get();
+    let mem = t.mem();
+    head.put(&*mem, &h)?;
+    len.put(&*mem, &if l == 0 { 24 } else { l })
+}
+
+const ARCH_SET_GS: i32 = 0x1001;
+const ARCH_SET_FS: i32 = 0x1002;
+const ARCH_GET_FS: i32 = 0x1003;
+const ARCH_GET_GS: i32 = 0x1004;
+
+/// The gs base is the stub's own.
+pub fn arch_prctl(t: &Rc<Task>, op: i32, addr: u64) -> Result {
+    match op {
+        ARCH_SET_FS if addr >= kernel::mm::USER_END => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            t.fs_base.set(addr);
+            t.op(Op::SetFs(addr));
+            Ok(())
+        }
+        ARCH_GET_FS => UserOut::new(addr).put(&*t.mem(), &t.fs_base.get()),
+        ARCH_GET_GS => UserOut::new(addr).put(&*t.mem(), &0u64),
+        ARCH_SET_GS if addr == 0 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i64> {
+    let mem = t.mem();
+    let p = &t.process;
+    match op {
+        c::PR_SET_NAME => {
+            let mut name = guest::read_cstr(&*mem, a, 15).or_else(|_| {
+                let mut raw = vec![0u8; 15];
+                mem.read(a, &mut raw)?;
+                Ok(raw)
+            })?;
+            name.truncate(15);
+            t.comm.replace(name);
+            Ok(0)
+        }
+        c::PR_GET_NAME => {
+            let mut name = t.comm.borrow().clone();
+            name.resize(16, 0);
+            mem.write(a, &name)?;
+            Ok(0)
+        }
+        c::PR_SET_PDEATHSIG if a <= 64 => {
+            p.parent_death_signal.set(a as i32);
+            Ok(0)
+        }
+        c::PR_GET_PDEATHSIG => UserOut::new(a).put(&*mem, &p.parent_death_signal.get()).map(|()| 0),
+        c::PR_GET_DUMPABLE => Ok(p.dumpable.get() as i64),
+        c::PR_SET_DUMPABLE if a <= 1 => {
+            p.dumpable.set(a as i32);
+            Ok(0)
+        }
+        c::PR_SET_NO_NEW_PRIVS if a == 1 && b == 0 && d == 0 && e == 0 => {
+            let mut cr = Cred::clone(&t.cred());
+            cr.no_new_privs = true;
+            t.set_cred(cr);
+            Ok(0)
+        }
+        c::PR_GET_NO_NEW_PRIVS if a == 0 && b == 0 && d == 0 && e == 0 => Ok(t.cred().no_new_privs as i64),
+        c::PR_SET_CHILD_SUBREAPER => {
+            p.child_subreaper.set(a != 0);
+            Ok(0)
+        }
+        c::PR_GET_CHILD_SUBREAPER => {
+            UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0)
+        }
+        c::PR_SET_KEEPCAPS if a <= 1 => Ok(0),
+        c::PR_GET_KEEPCAPS => Ok(0),
+        c::PR_GET_SECCOMP => Ok(0),
+        c::PR_GET_SECUREBITS => Ok(t.cred().securebits as i64),
+        c::PR_CAPBSET_READ if a <= CAP_LAST as u64 => Ok((t.cred().bounding >> a & 1) as i64),
+        c::PR_CAPBSET_DROP if a <= CAP_LAST as u64 => {
+            let mut cr = Cred::clone(&t.cred());
+            if !cr.has(kernel::cred::CAP_SETPCAP) {
+                return Err(Errno::EPERM);
+            }
+            cr.bounding &= !(1 << a);
+            t.set_cred(cr);
+            Ok(0)
+        }
+        c::PR_CAP_AMBIENT => ambient(t, a as i32, b),
+        c::PR_SET_TIMERSLACK => Ok(0),
+        c::PR_GET_TIMERSLACK => Ok(50_000),
+        c::PR_SET_THP_DISABLE | c::PR_SET_VMA => Ok(0),
+        c::PR_GET_THP_DISABLE => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn ambient(t: &Task, op: i32, cap: u64) -> Result<i64> {
+    let mut cr = Cred::clone(&t.cred());
+    if op == c::PR_CAP_AMBIENT_CLEAR_ALL {
+        cr.ambient = 0;
+        t.set_cred(cr);
+        return Ok(0);
+    }
+    if cap > CAP_LAST as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let bit = 1u64 << cap;
+    match op {
+        c::PR_CAP_AMBIENT_IS_SET => return Ok((cr.ambient & bit != 0) as i64),
+        c::PR_CAP_AMBIENT_RAISE if cr.permitted & cr.inheritable & bit == 0 => return Err(Errno::EPERM),
+        c::PR_CAP_AMBIENT_RAISE => cr.ambient |= bit,
+        c::PR_CAP_AMBIENT_LOWER => cr.ambient &= !bit,
+        _ => return Err(Errno::EINVAL),
+    }
+    t.set_cred(cr);
+    Ok(0)
+}
+
+pub fn getrlimit(t: &Rc<Task>, which: u32, out: UserOut<Rlimit>) -> Result {
+    prlimit64(t, 0, which, UserIn::new(0), out)
+}
+pub fn setrlimit(t: &Rc<Task>, which: u32, new: UserIn<Rlimit>) -> Result {
+    let mem = t.mem();
+    let new = new.get(&*mem)?;
+    change_limit(t, t, which, new)
+}
+
+fn change_limit(t: &Task, who: &Task, which: u32, new: Rlimit) -> Result {
+    if new.cur > new.max {
+        return Err(Errno::EINVAL);
+    }
+    let mut limits = who.process.rlimits.borrow_mut();
+    let l = limits.0.get_mut(which as usize).ok_or(Errno::EINVAL)?;
+    if new.max > l.1 && !t.cred().has(CAP_SYS_RESOURCE) {
+        return Err(Errno::EPERM);
+    }
+    *l = (new.cur, new.max);
+    Ok(())
+}
+
+pub fn prlimit64(t: &Rc<Task>, pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) -> Result {
+    let mem = t.mem();
+    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    if which >= 16 {
+        return Err(Errno::EINVAL);
+    }
+    let was = who.process.rlimits.borrow().0[which as usize];
+    if let Some(new) = new.get_opt(&*mem)? {
+        change_limit(t, &who, which, new)?;
+    }
+    old.put_opt(&*mem, &Rlimit { cur: was.0, max: was.1 })
+}
+
+pub fn getrusage(t: &Rc<Task>, who: i32, out: UserOut<Rusage>) -> Result {
+    let ns = match who {
+        c::RUSAGE_SELF => t.process.cpu_ns(),
+        c::RUSAGE_CHILDREN => t.process.child_cpu.get(),
+        c::RUSAGE_THREAD => t.cpu_ns(),
+        _ => return Err(Errno::EINVAL),
+    };
+    out.put(&*t.mem(), &Rusage { utime: Timeval::from_ns(ns), ..Rusage::default() })
+}
+
+/// The processor is given to whoever wants it when the thread next waits; here it only goes round.
+pub fn sched_yield(_t: &Rc<Task>) -> Result {
+    Ok(())
+}
+
+pub fn sched_getaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: OutBuf<1>) -> Result<usize> {
+    if pid != 0 && t.kernel.task(pid).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    if len < 8 || len % 8 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let cpus = t.kernel.config.cpus.clamp(1, 64);
+    let bits: u64 = if cpus == 64 { u64::MAX } else { (1 << cpus) - 1 };
+    t.mem().write(mask.0, &bits.to_ne_bytes())?;
+    Ok(8)
+}
+pub fn sched_setaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: InBuf<1>) -> Result {
+    if pid != 0 && t.kernel.task(pid).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    let mut b = [0u8; 8];
+    let n = len.min(8);
+    t.mem().read(mask.0, &mut b[..n])?;
+    let cpus = t.kernel.config.cpus.clamp(1, 63);
+    if u64::from_ne_bytes(b) & ((1 << cpus) - 1) == 0 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+pub fn sched_getscheduler(t: &Rc<Task>, pid: i32) -> Result<i32> {
+    known(t, pid).map(|()| 0)
+}
+fn known(t: &Task, pid: i32) -> Result {
+    match pid {
+        p if p < 0 => Err(Errno::EINVAL),
+        0 => Ok(()),
+        p => t.kernel.task(p).map(|_| ()).ok_or(Errno::ESRCH),
+    }
+}
+pub fn sched_setscheduler(t: &Rc<Task>, pid: i32, policy: i32, param: UserIn<i32>) -> Result {
+    known(t, pid)?;
+    let prio = param.get(&*t.mem())?;
+    match policy & !0x4000_0000 {
+        0 | 3 | 5 if prio == 0 => Ok(()),
+        0 | 3 | 5 => Err(Errno::EINVAL),
+        1 | 2 if (1..=99).contains(&prio) => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+pub fn sched_getparam(t: &Rc<Task>, pid: i32, out: UserOut<i32>) -> Result {
+    known(t, pid)?;
+    out.put(&*t.mem(), &0)
+}
+pub fn sched_setparam(t: &Rc<Task>, pid: i32, param: UserIn<i32>) -> Result {
+    known(t, pid)?;
+    if param.get(&*t.mem())? == 0 { Ok(()) } else { Err(Errno::EINVAL) }
+}
+pub fn sched_get_priority_max(_t: &Rc<Task>, policy: i32) -> Result<i32> {
+    match policy {
+        1 | 2 => Ok(99),
+        0 | 3 | 5 | 6 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+pub fn sched_get_priority_min(_t: &Rc<Task>, policy: i32) -> Result<i32> {
+    match policy {
+        1 | 2 => Ok(1),
+        0 | 3 | 5 | 6 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+pub fn sched_rr_get_interval(t: &Rc<Task>, pid: i32, out: UserOut<Timespec>) -> Result {
+    known(t, pid)?;
+    out.put(&*t.mem(), &Timespec::default())
+}
+
+/// 20 stands for nice 0 in the call's own result.
+pub fn getpriority(_t: &Rc<Task>, which: i32, _who: i32) -> Result<i32> {
+    if (0..=2).contains(&which) { Ok(20) } else { Err(Errno::EINVAL) }
+}
+pub fn setpriority(_t: &Rc<Task>, which: i32, _who: i32, nice: i32) -> Result {
+    match which {
+        0..=2 if nice >= 0 => Ok(()),
+        0..=2 => Err(Errno::EACCES),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn getcpu(t: &Rc<Task>, cpu: UserOut<u32>, node: UserOut<u32>) -> Result {
+    let mem = t.mem();
+    cpu.put_opt(&*mem, &0)?;
+    node.put_opt(&*mem, &0)
+}
+
+const MEMBARRIER_CMD_QUERY: i32 = 0;
+pub fn membarrier(_t: &Rc<Task>, cmd: i32, _flags: Flags) -> Result<i32> {
+    if cmd == MEMBARRIER_CMD_QUERY { Ok(0) } else { Err(Errno::EINVAL) }
+}
+
+pub fn personality(_t: &Rc<Task>, persona: u64) -> Result<i64> {
+    match persona {
+        0xffff_ffff | 0 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Calls that are known, and that programs handle the refusal of.
+pub fn nosys(t: &Rc<Task>) -> Result {
+    t.outcome.set(Outcome::Return);
+    Err(Errno::ENOSYS)
+}

@@ -1,0 +1,604 @@
+//! Names: open(2), stat(2), mkdir(2), rename(2), chmod(2) and their *at forms.
+use crate::args::{Fd, Flags, OutBuf, PathArg, StrArg};
+use crate::fd::install;
+use abi::fs::{Stat, Statfs, Statx, StatxTime};
+use abi::sys::{Timespec, Timeval};
+use abi::{Errno, Result, c};
+use guest::{UserIn, UserOut};
+use kernel::cred::Cred;
+use std::rc::Rc;
+use task::Task;
+use vfs::{Attr, Caller, Opened, Path, StatFs};
+
+const CWD: Fd = Fd(c::AT_FDCWD);
+
+/// Runs `f` as this thread, for path calls.
+pub(crate) fn as_caller<T>(t: &Task, f: impl FnOnce(&Caller<'_>) -> Result<T>) -> Result<T> {
+    let (fs, cred) = (t.fs(), t.cred());
+    f(&Caller { fs: &fs, cred: &cred })
+}
+
+/// Where a relative path starts.
+pub(crate) fn base(t: &Task, dir: Fd, path: &[u8]) -> Result<Path> {
+    if path.first() == Some(&b'/') || dir == CWD {
+        return Ok(t.fs().cwd.borrow().clone());
+    }
+    let f = t.files()?.get(dir.0)?;
+    f.path().cloned().ok_or(Errno::ENOTDIR)
+}
+
+/// The file that `dir` and `path` name; with AT_EMPTY_PATH the descriptor's own.
+fn file_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Path> {
+    let name = path.get(&*t.mem())?;
+    if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 {
+        if dir == CWD {
+            return Ok(t.fs().cwd.borrow().clone());
+        }
+        return t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::ENOENT);
+    }
+    let from = base(t, dir, &name)?;
+    as_caller(t, |w| w.path(&from, &name, flags & c::AT_SYMLINK_NOFOLLOW == 0))
+}
+
+async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) -> Result<i32> {
+    let name = path.get(&*t.mem())?;
+    let from = base(t, dir, &name)?;
+    let opened = as_caller(t, |w| w.open(&from, &name, flags, mode))?;
+    let f = match opened {
+        Opened::File(f) => f,
+        Opened::Fifo(p, id) => {
+            let end = ipc::pipe::fifo_open(id, flags).await?;
+            vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
+        }
+    };
+    install(t, f, flags)
+}
+
+pub async fn open(t: &Rc<Task>, path: PathArg, flags: Flags, mode: u32) -> Result<i32> {
+    open_at(t, CWD, path, flags.bits(), mode).await
+}
+
+pub async fn openat(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mode: u32) -> Result<i32> {
+    open_at(t, dir, path, flags.bits(), mode).await
+}
+
+pub async fn creat(t: &Rc<Task>, path: PathArg, mode: u32) -> Result<i32> {
+    open_at(t, CWD, path, c::O_CREAT | c::O_WRONLY | c::O_TRUNC, mode).await
+}
+
+fn stat_of(a: &Attr) -> Stat {
+    let time = |ns: i64| [ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000)];
+    Stat {
+        dev: a.dev,
+        ino: a.ino,
+        nlink: a.nlink as u64,
+        mode: a.mode,
+        uid: a.uid,
+        gid: a.gid,
+        rdev: a.rdev,
+        size: a.size as i64,
+        blksize: a.blksize as i64,
+        blocks: a.blocks as i64,
+        atime: time(a.atime),
+        mtime: time(a.mtime),
+        ctime: time(a.ctime),
+        ..Stat::default()
+    }
+}
+
+pub fn stat(t: &Rc<Task>, path: PathArg, out: UserOut<Stat>) -> Result {
+    let a = file_at(t, CWD, path, 0)?.inode().attr()?;
+    out.put(&*t.mem(), &stat_of(&a))
+}
+
+pub fn lstat(t: &Rc<Task>, path: PathArg, out: UserOut<Stat>) -> Result {
+    let a = file_at(t, CWD, path, c::AT_SYMLINK_NOFOLLOW)?.inode().attr()?;
+    out.put(&*t.mem(), &stat_of(&a))
+}
+
+/// What fstat tells of a file without a name: a pipe, an eventfd, a standard stream.
+fn anonymous(f: &vfs::OpenFile) -> Result<Attr> {
+    if let Some(s) = f.downcast::<ipc::stdio::HostStream>() {
+        let h = host::fs::stat(s.fd(), b"")?;
+        return Ok(Attr {
+            dev: h.dev,
+            ino: h.ino,
+            mode: h.mode,
+            nlink: h.nlink,
+            uid: h.uid,
+            gid: h.gid,
+            rdev: h.rdev,
+            size: h.size,
+            blksize: h.blksize,
+            blocks: h.blocks,
+            atime: h.atime,
+            mtime: h.mtime,
+            ctime: h.ctime,
+            btime: h.btime,
+        });
+    }
+    /// anon_inodefs and pipefs.
+    const DEV: u64 = 12;
+    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() { c::S_IFIFO | 0o600 } else { 0o600 };
+    let now = host::time::realtime_ns() as i64;
+    let ino = std::ptr::from_ref(f.ops()).cast::<u8>() as u64 >> 4 & 0xff_ffff;
+    Ok(Attr { dev: DEV, ino, mode, nlink: 1, blksize: 4096, atime: now, mtime: now, ctime: now, ..Attr::default() })
+}
+
+fn attr_of(f: &vfs::OpenFile) -> Result<Attr> {
+    match f.path() {
+        Some(p) => p.inode().attr(),
+        None => anonymous(f),
+    }
+}
+
+pub fn fstat(t: &Rc<Task>, fd: Fd, out: UserOut<Stat>) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    out.put(&*t.mem(), &stat_of(&attr_of(&f)?))
+}
+
+fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
+    if flags & c::AT_EMPTY_PATH != 0 && dir != CWD && path.get(&*t.mem())?.is_empty() {
+        return attr_of(&*t.files()?.get(dir.0)?);
+    }
+    file_at(t, dir, path, flags)?.inode().attr()
+}
+
+pub fn newfstatat(t: &Rc<Task>, dir: Fd, path: PathArg, out: UserOut<Stat>, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH | c::AT_NO_AUTOMOUNT)?;
+    out.put(&*t.mem(), &stat_of(&attr_at(t, dir, path, flags)?))
+}
+
+pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out: UserOut<Statx>) -> Result {
+    const SYNC: i32 = c::AT_STATX_FORCE_SYNC | c::AT_STATX_DONT_SYNC;
+    let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH | c::AT_NO_AUTOMOUNT | SYNC)?;
+    if flags & SYNC == SYNC || mask & 0x8000_0000 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let empty = PathArg(path.0);
+    let a = if path.is_null() && flags & c::AT_EMPTY_PATH != 0 {
+        attr_of(&*t.files()?.get(dir.0)?)?
+    } else {
+        attr_at(t, dir, empty, flags)?
+    };
+    let time = |ns: i64| StatxTime {
+        sec: ns.div_euclid(1_000_000_000),
+        nsec: ns.rem_euclid(1_000_000_000) as u32,
+        pad: 0,
+    };
+    let s = Statx {
+        mask: c::STATX_BASIC_STATS | if a.btime != 0 { c::STATX_BTIME } else { 0 },
+        blksize: a.blksize,
+        nlink: a.nlink,
+        uid: a.uid,
+        gid: a.gid,
+        mode: a.mode as u16,
+        ino: a.ino,
+        size: a.size,
+        blocks: a.blocks,
+        atime: time(a.atime),
+        btime: time(a.btime),
+        ctime: time(a.ctime),
+        mtime: time(a.mtime),
+        rdev_major: c::major(a.rdev),
+        rdev_minor: c::minor(a.rdev),
+        dev_major: c::major(a.dev),
+        dev_minor: c::minor(a.dev),
+        ..Statx::default()
+    };
+    out.put(&*t.mem(), &s)
+}
+
+fn statfs_of(s: &StatFs) -> Statfs {
+    Statfs {
+        kind: s.magic,
+        bsize: s.bsize,
+        blocks: s.blocks,
+        bfree: s.bfree,
+        bavail: s.bavail,
+        files: s.files,
+        ffree: s.ffree,
+        namelen: s.namelen,
+        frsize: s.bsize,
+        flags: s.flags,
+        ..Statfs::default()
+    }
+}
+
+pub fn statfs(t: &Rc<Task>, path: PathArg, out: UserOut<Statfs>) -> Result {
+    let p = file_at(t, CWD, path, 0)?;
+    out.put(&*t.mem(), &statfs_of(&p.mount.statfs(&p.dentry)?))
+}
+
+pub fn fstatfs(t: &Rc<Task>, fd: Fd, out: UserOut<Statfs>) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    let s = match f.path() {
+        Some(p) => p.mount.statfs(&p.dentry)?,
+        // pipefs
+        None => StatFs { magic: 0x5049_5045, bsize: 4096, namelen: 255, ..StatFs::default() },
+    };
+    out.put(&*t.mem(), &statfs_of(&s))
+}
+
+const ACCESS_FLAGS: i32 = c::AT_EACCESS | c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH;
+
+fn access_at(t: &Task, dir: Fd, path: PathArg, mode: i32, flags: i32) -> Result {
+    if mode & !7 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let old = t.cred();
+    let p;
+    if flags & c::AT_EACCESS == 0 {
+        // access(2) asks for the real ids; root's capabilities count if the real user is root.
+        let real = Cred {
+            fsuid: old.ruid,
+            fsgid: old.rgid,
+            effective: if old.ruid == 0 { old.permitted } else { 0 },
+            ..Cred::clone(&old)
+        };
+        t.set_cred(real);
+        p = file_at(t, dir, path, flags).and_then(|p| as_caller(t, |w| w.access(&p, mode as u32)));
+        t.set_cred(Cred::clone(&old));
+        return p;
+    }
+    let p = file_at(t, dir, path, flags)?;
+    as_caller(t, |w| w.access(&p, mode as u32))
+}
+
+pub fn access(t: &Rc<Task>, path: PathArg, mode: i32) -> Result {
+    access_at(t, CWD, path, mode, 0)
+}
+pub fn faccessat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: i32) -> Result {
+    access_at(t, dir, path, mode, 0)
+}
+pub fn faccessat2(t: &Rc<Task>, dir: Fd, path: PathArg, mode: i32, flags: Flags) -> Result {
+    access_at(t, dir, path, mode, flags.only(ACCESS_FLAGS)?)
+}
+
+/// A call on one name in a directory.
+fn on_name<T>(t: &Task, dir: Fd, path: PathArg, f: impl FnOnce(&Caller<'_>, &Path, &[u8]) -> Result<T>) -> Result<T> {
+    let name = path.get(&*t.mem())?;
+    let from = base(t, dir, &name)?;
+    as_caller(t, |w| f(w, &from, &name))
+}
+
+pub fn mkdir(t: &Rc<Task>, path: PathArg, mode: u32) -> Result {
+    on_name(t, CWD, path, |w, b, n| w.mkdir(b, n, mode))
+}
+pub fn mkdirat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32) -> Result {
+    on_name(t, dir, path, |w, b, n| w.mkdir(b, n, mode))
+}
+pub fn mknod(t: &Rc<Task>, path: PathArg, mode: u32, dev: u64) -> Result {
+    on_name(t, CWD, path, |w, b, n| w.mknod(b, n, mode, dev))
+}
+pub fn mknodat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32, dev: u64) -> Result {
+    on_name(t, dir, path, |w, b, n| w.mknod(b, n, mode, dev))
+}
+pub fn rmdir(t: &Rc<Task>, path: PathArg) -> Result {
+    on_name(t, CWD, path, |w, b, n| w.rmdir(b, n))
+}
+pub fn unlink(t: &Rc<Task>, path: PathArg) -> Result {
+    on_name(t, CWD, path, |w, b, n| w.unlink(b, n))
+}
+pub fn unlinkat(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_REMOVEDIR)?;
+    on_name(t, dir, path, |w, b, n| if flags != 0 { w.rmdir(b, n) } else { w.unlink(b, n) })
+}
+
+fn symlink_at(t: &Task, target: PathArg, dir: Fd, path: PathArg) -> Result {
+    let target = target.get(&*t.mem())?;
+    on_name(t, dir, path, |w, b, n| w.symlink(b, n, &target))
+}
+pub fn symlink(t: &Rc<Task>, target: PathArg, path: PathArg) -> Result {
+    symlink_at(t, target, CWD, path)
+}
+pub fn symlinkat(t: &Rc<Task>, target: PathArg, dir: Fd, path: PathArg) -> Result {
+    symlink_at(t, target, dir, path)
+}
+
+pub fn linkat(t: &Rc<Task>, od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_FOLLOW | c::AT_EMPTY_PATH)?;
+    let nofollow = if flags & c::AT_SYMLINK_FOLLOW != 0 { 0 } else { c::AT_SYMLINK_NOFOLLOW };
+    let from = file_at(t, od, old, nofollow | (flags & c::AT_EMPTY_PATH))?;
+    on_name(t, nd, new, |w, b, n| w.link(&from, b, n))
+}
+pub fn link(t: &Rc<Task>, old: PathArg, new: PathArg) -> Result {
+    linkat(t, CWD, old, CWD, new, Flags(0))
+}
+
+pub fn renameat2(t: &Rc<Task>, od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) -> Result {
+    let mem = t.mem();
+    let (old, new) = (old.get(&*mem)?, new.get(&*mem)?);
+    let (ob, nb) = (base(t, od, &old)?, base(t, nd, &new)?);
+    as_caller(t, |w| w.rename(&ob, &old, &nb, &new, flags))
+}
+pub fn rename(t: &Rc<Task>, old: PathArg, new: PathArg) -> Result {
+    renameat2(t, CWD, old, CWD, new, 0)
+}
+pub fn renameat(t: &Rc<Task>, od: Fd, old: PathArg, nd: Fd, new: PathArg) -> Result {
+    renameat2(t, od, old, nd, new, 0)
+}
+
+pub fn readlinkat(t: &Rc<Task>, dir: Fd, path: PathArg, buf: OutBuf<3>, size: i32) -> Result<usize> {
+    if size <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let p = file_at(t, dir, path, c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    let target = match p.inode().readlink() {
+        Err(Errno::EINVAL) if !p.inode().attr()?.is_link() => return Err(Errno::EINVAL),
+        r => r?,
+    };
+    let n = target.len().min(size as usize);
+    t.mem().write(buf.0, &target[..n])?;
+    Ok(n)
+}
+pub fn readlink(t: &Rc<Task>, path: PathArg, buf: OutBuf<2>, size: i32) -> Result<usize> {
+    readlinkat(t, CWD, path, OutBuf(buf.0), size)
+}
+
+pub fn chmod(t: &Rc<Task>, path: PathArg, mode: u32) -> Result {
+    fchmodat(t, CWD, path, mode)
+}
+pub fn fchmodat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32) -> Result {
+    let p = file_at(t, dir, path, 0)?;
+    as_caller(t, |w| w.chmod(&p, mode))
+}
+pub fn fchmod(t: &Rc<Task>, fd: Fd, mode: u32) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    match f.path() {
+        Some(p) => as_caller(t, |w| w.chmod(p, mode)),
+        None => Ok(()),
+    }
+}
+
+pub fn fchownat(t: &Rc<Task>, dir: Fd, path: PathArg, uid: u32, gid: u32, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    let p = file_at(t, dir, path, flags)?;
+    as_caller(t, |w| w.chown(&p, uid, gid))
+}
+pub fn chown(t: &Rc<Task>, path: PathArg, uid: u32, gid: u32) -> Result {
+    fchownat(t, CWD, path, uid, gid, Flags(0))
+}
+pub fn lchown(t: &Rc<Task>, path: PathArg, uid: u32, gid: u32) -> Result {
+    fchownat(t, CWD, path, uid, gid, Flags(c::AT_SYMLINK_NOFOLLOW as u32))
+}
+pub fn fchown(t: &Rc<Task>, fd: Fd, uid: u32, gid: u32) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    match f.path() {
+        Some(p) => as_caller(t, |w| w.chown(p, uid, gid)),
+        None => Ok(()),
+    }
+}
+
+pub fn truncate(t: &Rc<Task>, path: PathArg, len: i64) -> Result {
+    if len < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let p = file_at(t, CWD, path, 0)?;
+    as_caller(t, |w| w.truncate(&p, len as u64))
+}
+
+fn set_times(t: &Task, p: &Path, times: Option<[Timespec; 2]>) -> Result {
+    let now = host::time::realtime_ns() as i64;
+    let one = |ts: Timespec| match ts.nsec {
+        n if n == c::UTIME_OMIT => Ok(None),
+        n if n == c::UTIME_NOW => Ok(Some(now)),
+        n if !(0..1_000_000_000).contains(&n) => Err(Errno::EINVAL),
+        n => Ok(Some(ts.sec.saturating_mul(1_000_000_000).saturating_add(n))),
+    };
+    let (a, m, both_now) = match times {
+        None => (Some(now), Some(now), true),
+        Some([a, m]) => (one(a)?, one(m)?, a.nsec == c::UTIME_NOW && m.nsec == c::UTIME_NOW),
+    };
+    as_caller(t, |w| w.utimens(p, a, m, both_now))
+}
+
+pub fn utimensat(t: &Rc<Task>, dir: Fd, path: PathArg, times: UserIn<[Timespec; 2]>, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    let times = times_of(t, times)?;
+    let p = if path.is_null() {
+        t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::EBADF)?
+    } else {
+        file_at(t, dir, path, flags)?
+    };
+    set_times(t, &p, times)
+}
+
+fn times_of(t: &Task, times: UserIn<[Timespec; 2]>) -> Result<Option<[Timespec; 2]>> {
+    if times.is_null() {
+        return Ok(None);
+    }
+    let mut raw = [0u8; 32];
+    t.mem().read(times.addr(), &mut raw)?;
+    let word = |i: usize| i64::from_ne_bytes(raw[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+    Ok(Some([Timespec { sec: word(0), nsec: word(1) }, Timespec { sec: word(2), nsec: word(3) }]))
+}
+
+pub fn utimes(t: &Rc<Task>, path: PathArg, times: UserIn<[Timeval; 2]>) -> Result {
+    futimesat(t, CWD, path, times)
+}
+pub fn futimesat(t: &Rc<Task>, dir: Fd, path: PathArg, times: UserIn<[Timeval; 2]>) -> Result {
+    let times = match times_of(t, UserIn::new(times.addr()))? {
+        None => None,
+        Some(tv) => {
+            if tv.iter().any(|v| !(0..1_000_000).contains(&v.nsec)) {
+                return Err(Errno::EINVAL);
+            }
+            Some(tv.map(|v| Timespec { sec: v.sec, nsec: v.nsec * 1000 }))
+        }
+    };
+    let p = file_at(t, dir, path, 0)?;
+    set_times(t, &p, times)
+}
+pub fn utime(t: &Rc<Task>, path: PathArg, times: UserIn<[i64; 2]>) -> Result {
+    let times = times.get_opt(&*t.mem())?.map(|v| v.map(|sec| Timespec { sec, nsec: 0 }));
+    let p = file_at(t, CWD, path, 0)?;
+    set_times(t, &p, times)
+}
+
+fn set_cwd(t: &Task, p: Path) -> Result {
+    let a = p.inode().attr()?;
+    if !a.is_dir() {
+        return Err(Errno::ENOTDIR);
+    }
+    vfs::permission(&a, &t.cred(), vfs::MAY_EXEC)?;
+    *t.fs().cwd.borrow_mut() = p;
+    Ok(())
+}
+pub fn chdir(t: &Rc<Task>, path: PathArg) -> Result {
+    let p = file_at(t, CWD, path, 0)?;
+    set_cwd(t, p)
+}
+pub fn fchdir(t: &Rc<Task>, fd: Fd) -> Result {
+    let p = t.files()?.get(fd.0)?.path().cloned().ok_or(Errno::ENOTDIR)?;
+    set_cwd(t, p)
+}
+pub fn chroot(t: &Rc<Task>, path: PathArg) -> Result {
+    let p = file_at(t, CWD, path, 0)?;
+    if !p.inode().attr()?.is_dir() {
+        return Err(Errno::ENOTDIR);
+    }
+    if !t.cred().has(kernel::cred::CAP_SYS_CHROOT) {
+        return Err(Errno::EPERM);
+    }
+    *t.fs().root.borrow_mut() = p;
+    Ok(())
+}
+
+pub fn getcwd(t: &Rc<Task>, buf: OutBuf<1>, size: usize) -> Result<usize> {
+    let fs = t.fs();
+    if fs.cwd.borrow().dentry.removed.get() {
+        return Err(Errno::ENOENT);
+    }
+    let mut name = match vfs::name_of(&fs.cwd.borrow(), &fs.root.borrow()) {
+        Some(n) => n,
+        None => b"(unreachable)".to_vec(),
+    };
+    name.push(0);
+    if name.len() > size {
+        return Err(Errno::ERANGE);
+    }
+    t.mem().write(buf.0, &name)?;
+    Ok(name.len())
+}
+
+pub fn umask(t: &Rc<Task>, mask: u32) -> Result<u32> {
+    Ok(t.fs().umask.replace(mask & 0o777))
+}
+
+/// Extended attributes: xattr(7).
+mod xattr {
+    use super::*;
+
+    const NAME: usize = 256;
+    const VALUE: usize = 65536;
+
+    fn inode(t: &Task, path: PathArg, flags: i32) -> Result<Path> {
+        file_at(t, CWD, path, flags)
+    }
+    fn open(t: &Task, fd: Fd) -> Result<Path> {
+        t.files()?.get(fd.0)?.path().cloned().ok_or(Errno::EOPNOTSUPP)
+    }
+
+    /// The name, checked: user attributes follow the file's permissions, the others need privilege.
+    fn name(t: &Task, p: &Path, name: StrArg, write: bool) -> Result<Vec<u8>> {
+        let n = name.get(&*t.mem(), NAME).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::ERANGE } else { e })?;
+        if n.is_empty() {
+            return Err(Errno::ERANGE);
+        }
+        let cred = t.cred();
+        let a = p.inode().attr()?;
+        if write {
+            as_caller(t, |w| w.writable_mount(p))?;
+        }
+        if n.starts_with(b"user.") {
+            if !a.is_file() && !a.is_dir() {
+                return Err(if write { Errno::EPERM } else { Errno::ENODATA });
+            }
+            vfs::permission(&a, &cred, if write { vfs::MAY_WRITE } else { vfs::MAY_READ })?;
+        } else if n.starts_with(b"trusted.") {
+            if !cred.has(kernel::cred::CAP_SYS_ADMIN) {
+                return Err(if write { Errno::EPERM } else { Errno::ENODATA });
+            }
+        } else if !n.starts_with(b"security.") && !n.starts_with(b"system.") {
+            return Err(Errno::EOPNOTSUPP);
+        } else if write {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(n)
+    }
+
+    fn give(t: &Task, value: &[u8], buf: u64, size: usize) -> Result<usize> {
+        if size == 0 {
+            return Ok(value.len());
+        }
+        if size < value.len() {
+            return Err(Errno::ERANGE);
+        }
+        t.mem().write(buf, value)?;
+        Ok(value.len())
+    }
+
+    pub fn get(t: &Task, p: Result<Path>, n: StrArg, buf: u64, size: usize) -> Result<usize> {
+        let p = p?;
+        let n = name(t, &p, n, false)?;
+        give(t, &p.inode().xattr_get(&n)?, buf, size)
+    }
+    pub fn set(t: &Task, p: Result<Path>, n: StrArg, buf: u64, size: usize, flags: Flags) -> Result {
+        let p = p?;
+        let flags = flags.only(c::XATTR_CREATE | c::XATTR_REPLACE)?;
+        if size > VALUE {
+            return Err(Errno::E2BIG);
+        }
+        let n = name(t, &p, n, true)?;
+        let mut value = vec![0u8; size];
+        t.mem().read(buf, &mut value)?;
+        p.inode().xattr_set(&n, &value, flags)
+    }
+    pub fn remove(t: &Task, p: Result<Path>, n: StrArg) -> Result {
+        let p = p?;
+        let n = name(t, &p, n, true)?;
+        p.inode().xattr_remove(&n)
+    }
+    pub fn list(t: &Task, p: Result<Path>, buf: u64, size: usize) -> Result<usize> {
+        let all = p?.inode().xattr_list()?;
+        give(t, &all, buf, size)
+    }
+
+    macro_rules! three {
+        ($get:ident $set:ident $remove:ident $list:ident, $arg:ty, $find:expr) => {
+            pub fn $get(t: &Rc<Task>, at: $arg, n: StrArg, buf: OutBuf<3>, size: usize) -> Result<usize> {
+                get(t, $find(t, at), n, buf.0, size)
+            }
+            pub fn $set(
+                t: &Rc<Task>,
+                at: $arg,
+                n: StrArg,
+                buf: crate::args::InBuf<3>,
+                size: usize,
+                flags: Flags,
+            ) -> Result {
+                set(t, $find(t, at), n, buf.0, size, flags)
+            }
+            pub fn $remove(t: &Rc<Task>, at: $arg, n: StrArg) -> Result {
+                remove(t, $find(t, at), n)
+            }
+            pub fn $list(t: &Rc<Task>, at: $arg, buf: OutBuf<2>, size: usize) -> Result<usize> {
+                list(t, $find(t, at), buf.0, size)
+            }
+        };
+    }
+    three!(getxattr setxattr removexattr listxattr, PathArg, |t: &Task, p| inode(t, p, 0));
+    three!(lgetxattr lsetxattr lremovexattr llistxattr, PathArg, |t: &Task, p| inode(t, p, c::AT_SYMLINK_NOFOLLOW));
+    three!(fgetxattr fsetxattr fremovexattr flistxattr, Fd, |t: &Task, fd| open(t, fd));
+}
+pub use xattr::{
+    fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, lgetxattr, listxattr, llistxattr, lremovexattr,
+    lsetxattr, removexattr, setxattr,
+};

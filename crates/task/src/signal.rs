@@ -1,0 +1,217 @@
+//! Sending signals, and the life of groups: kill(2), setpgid(2), job control.
+use crate::{ExitStatus, Process, Task};
+use abi::signal::{SigInfo, SigSet};
+use abi::{Errno, Result, c};
+use kernel::cred::{CAP_KILL, Cred};
+use kernel::signal::{Default as Act, SIG_IGN, STOPS, default_action};
+use std::rc::Rc;
+
+/// Does `from` have the right to signal `to`?
+pub fn may_signal(from: &Cred, to: &Cred) -> bool {
+    from.has(CAP_KILL) || [from.euid, from.ruid].iter().any(|u| *u == to.ruid || *u == to.suid)
+}
+
+impl Process {
+    /// What happens to the whole group when the signal is generated, before it is queued.
+    /// False: it is dropped.
+    fn generate(&self, sig: i32) -> bool {
+        if STOPS.has(sig) {
+            self.discard_pending(SigSet::of(c::SIGCONT));
+        }
+        if sig == c::SIGCONT {
+            self.discard_pending(STOPS);
+            self.cont();
+        }
+        if sig == c::SIGKILL {
+            // Even a stopped group dies.
+            self.stopped.set(None);
+            return true;
+        }
+        // Pid 1 takes only what it handles.
+        let a = self.actions.borrow().borrow().get(sig);
+        if self.pid == 1 && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
+            let fatal = matches!(default_action(sig), Act::Terminate | Act::Core | Act::Stop);
+            return fatal && self.kernel.outside_signal.get();
+        }
+        if self.actions.borrow().borrow().ignores(sig) {
+            return self.threads.borrow().iter().any(|t| t.blocked.get().has(sig));
+        }
+        true
+    }
+
+    fn discard_pending(&self, which: SigSet) {
+        self.pending.borrow_mut().discard(which);
+        for t in self.threads.borrow().iter() {
+            t.pending.borrow_mut().discard(which);
+        }
+    }
+
+    /// Sends a signal to the group.
+    pub fn signal(&self, info: SigInfo) {
+        if self.zombie.get() || !self.generate(info.signo) {
+            return;
+        }
+        let limit = self.rlimit(c::RLIMIT_SIGPENDING) as usize;
+        self.pending.borrow_mut().push(info, limit);
+        self.wake_for(info.signo);
+    }
+
+    fn wake_for(&self, sig: i32) {
+        let threads = self.threads();
+        let takes = |t: &&Rc<Task>| !t.blocked.get().has(sig) && !t.dead.get();
+        // One thread that may take it is enough; one that waits is cheaper than one that runs.
+        let waiting = threads.iter().find(|t| takes(t) && t.parked.borrow().is_some());
+        if let Some(t) = waiting.or(threads.iter().find(takes)) {
+            t.notice();
+        }
+        for t in &threads {
+            t.signal_wait.wake();
+        }
+    }
+
+    /// Stops the group; reported to the parent once.
+    pub fn stop(self: &Rc<Process>, sig: i32) {
+        if self.stopped.replace(Some(sig)).is_some() {
+            return;
+        }
+        self.stop_report.set(Some(sig));
+        self.continued.set(false);
+        for t in self.threads() {
+            t.notice();
+        }
+        self.tell_parent(c::CLD_STOPPED, sig);
+    }
+
+    fn cont(&self) {
+        if self.stopped.take().is_none() {
+            return;
+        }
+        self.stop_report.set(None);
+        self.continued.set(true);
+        for t in self.threads() {
+            t.notice();
+        }
+        if let Some(me) = self.weak().upgrade() {
+            me.tell_parent(c::CLD_CONTINUED, c::SIGCONT);
+        }
+    }
+
+    fn tell_parent(self: &Rc<Process>, code: i32, status: i32) {
+        let Some(p) = self.parent() else { return };
+        let a = p.actions.borrow().borrow().get(c::SIGCHLD);
+        if !a.has(c::SA_NOCLDSTOP) {
+            p.signal(SigInfo::child(code, self.pid, self.uid(), status));
+        }
+        p.child_wait.wake();
+    }
+
+    fn uid(&self) -> u32 {
+        self.leader().map_or(0, |t| t.cred().ruid)
+    }
+
+    /// Sends the exit signal. True: the parent does not want a zombie.
+    pub(crate) fn notify_parent_of_exit(self: &Rc<Process>, parent: &Rc<Process>) -> bool {
+        let sig = self.exit_signal.get();
+        let (code, status) = self.exiting.get().unwrap_or(ExitStatus::Exited(0)).siginfo();
+        let a = parent.actions.borrow().borrow().get(c::SIGCHLD);
+        if sig != 0 && !(sig == c::SIGCHLD && a.handler == SIG_IGN) {
+            let mut info = SigInfo::child(code, self.pid, self.uid(), status);
+            info.signo = sig;
+            parent.signal(info);
+        }
+        sig == c::SIGCHLD && (a.handler == SIG_IGN || a.has(c::SA_NOCLDWAIT))
+    }
+
+    /// PR_SET_PDEATHSIG of a child whose parent died. True if the child is a zombie that needs notice.
+    pub(crate) fn death_signal(&self) -> bool {
+        let sig = self.parent_death_signal.get();
+        if sig != 0 && !self.zombie.get() {
+            self.signal(SigInfo::from_user(sig, c::SI_USER, 0, 0));
+        }
+        self.zombie.get()
+    }
+
+    /// Groups that this process's end orphans, with stopped members, get SIGHUP and SIGCONT.
+    pub(crate) fn orphaned_groups(&self) {
+        if self.sid.get() == self.pid {
+            for p in self.kernel.group(self.kernel.foreground.get()) {
+                if p.sid.get() == self.sid.get() && p.pid != self.pid {
+                    p.signal(SigInfo::from_user(c::SIGHUP, c::SI_KERNEL, 0, 0));
+                    p.signal(SigInfo::from_user(c::SIGCONT, c::SI_KERNEL, 0, 0));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn timers_off(&self) {
+        if let Some((id, ..)) = self.alarm.take() {
+            kernel::timer::cancel(id);
+        }
+    }
+
+    pub(crate) fn add_child_times(&self, child: &Process) {
+        self.child_cpu.set(self.child_cpu.get() + child.cpu_ns() + child.child_cpu.get());
+    }
+
+    /// CPU time of all threads, nanoseconds.
+    pub fn cpu_ns(&self) -> u64 {
+        self.leader().map_or(0, |t| t.cpu_ns())
+    }
+}
+
+impl Task {
+    /// Sends a signal to this thread alone.
+    pub fn signal(&self, info: SigInfo) {
+        let p = &self.process;
+        if self.dead.get() || !p.generate(info.signo) {
+            return;
+        }
+        let limit = p.rlimit(c::RLIMIT_SIGPENDING) as usize;
+        self.pending.borrow_mut().push(info, limit);
+        self.signal_wait.wake();
+        if !self.blocked.get().has(info.signo) {
+            self.notice();
+        }
+    }
+
+    /// A signal the thread's own instruction raised: it cannot be blocked or ignored.
+    pub fn force_signal(&self, info: SigInfo) {
+        let s = SigSet::of(info.signo);
+        let actions = self.process.actions.borrow().clone();
+        let mut table = actions.borrow_mut();
+        if self.blocked.get().has(info.signo) || table.get(info.signo).handler == SIG_IGN {
+            table.set(info.signo, Default::default());
+            self.blocked.set(self.blocked.get().without(s));
+        }
+        drop(table);
+        self.pending.borrow_mut().push(info, usize::MAX);
+    }
+}
+
+impl crate::Kernel {
+    /// kill(2) and its kin: to a process, a group, or everyone. `info.signo` 0 only checks.
+    pub fn kill(&self, from: &Task, pid: i32, info: SigInfo) -> Result {
+        let targets = match pid {
+            0 => self.group(from.process.pgid.get()),
+            -1 => self.processes().into_iter().filter(|p| p.pid != 1 && p.pid != from.process.pid).collect(),
+            p if p < 0 => self.group(-p),
+            p => self.process(p).into_iter().collect(),
+        };
+        if targets.is_empty() {
+            return Err(Errno::ESRCH);
+        }
+        let cred = from.cred();
+        let mut allowed = false;
+        for p in targets {
+            let same_session = info.signo == c::SIGCONT && p.sid.get() == from.process.sid.get();
+            let may = same_session || p.leader().is_none_or(|t| may_signal(&cred, &t.cred()));
+            if may {
+                allowed = true;
+                if info.signo != 0 {
+                    p.signal(info);
+                }
+            }
+        }
+        if allowed { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}

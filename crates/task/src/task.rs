@@ -1,0 +1,300 @@
+//! One guest thread.
+use crate::{ExitStatus, Kernel, Mm, Process};
+use abi::regs::Regs;
+use abi::signal::{SigInfo, SigSet, StackT};
+use abi::{Errno, Result};
+use guest::Memory;
+use guest::ops::{Op, Resume};
+use kernel::cred::Cred;
+use kernel::signal::Pending;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use vfs::{FdTable, FsContext};
+
+/// A parked call.
+pub type Parked = Pin<Box<dyn Future<Output = Option<Result<i64>>>>>;
+
+/// Why the thread is in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ask {
+    /// It is not: it runs guest code.
+    #[default]
+    Outside,
+    /// A call, by number.
+    Call(u64),
+    /// Anything else: a fault, a kick, its first instruction.
+    Other,
+}
+
+/// What a handler asked for besides a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    /// The result goes to the guest.
+    #[default]
+    Return,
+    /// The registers in `regs` are loaded.
+    Regs,
+    /// The program in `exec` takes over.
+    Exec,
+    /// The operations are done, then the thread waits on (vfork).
+    Pause,
+    /// The thread ends.
+    Exit,
+}
+
+/// A program to be started: what the fresh address space must do, and where it begins.
+pub struct Exec {
+    pub ops: Vec<Op>,
+    pub regs: Regs,
+    pub mm: Rc<Mm>,
+}
+
+pub struct Task {
+    pub tid: i32,
+    pub process: Rc<Process>,
+    pub kernel: Rc<Kernel>,
+    /// The platform's name for it.
+    pub tag: Cell<u64>,
+    mm: RefCell<Rc<Mm>>,
+    mem: RefCell<Option<Rc<dyn Memory>>>,
+    cred: RefCell<Rc<Cred>>,
+    pub fs: RefCell<Rc<FsContext>>,
+    pub files: RefCell<Option<Rc<FdTable>>>,
+    pub comm: RefCell<Vec<u8>>,
+
+    pub blocked: Cell<SigSet>,
+    /// The mask to go back to once a signal is taken: sigsuspend(2), ppoll(2).
+    pub saved_mask: Cell<Option<SigSet>>,
+    pub pending: RefCell<Pending>,
+    pub altstack: Cell<StackT>,
+    /// Woken when a signal arrives, blocked or not: sigtimedwait(2).
+    pub signal_wait: kernel::wait::WaitQueue,
+
+    pub ask: Cell<Ask>,
+    pub args: Cell<[u64; 6]>,
+    /// Valid while `full`, or once the context was asked for.
+    pub regs: RefCell<Regs>,
+    pub full: Cell<bool>,
+    /// Where the current call returns to.
+    pub ip: Cell<u64>,
+    pub sp: Cell<u64>,
+    pub fp_size: Cell<u64>,
+    /// The result of a call whose thread must first show its context.
+    pub result: Cell<Option<Result<i64>>>,
+    pub outcome: Cell<Outcome>,
+    pub ops: RefCell<Vec<Op>>,
+    pub exec: RefCell<Option<Exec>>,
+    pub parked: RefCell<Option<Parked>>,
+    /// Monotonic deadline of a call that restart_syscall(2) goes on with.
+    restart: Cell<Option<u64>>,
+    /// What the kernel must do if the host refuses the call's operations.
+    pub undo: RefCell<Option<Box<dyn FnOnce(&Task)>>>,
+
+    pub fs_base: Cell<u64>,
+    pub clear_child_tid: Cell<u64>,
+    pub robust_list: Cell<(u64, u64)>,
+    /// The parent that waits for this vfork child to exec or exit.
+    pub vfork_parent: RefCell<Option<Rc<Task>>>,
+    pub vfork_done: kernel::wait::WaitQueue,
+    pub vforking: Cell<bool>,
+
+    pub dead: Cell<bool>,
+    /// The thread alone ends: exit(2).
+    pub exiting: Cell<bool>,
+    pub exit_code: Cell<ExitStatus>,
+    pub started: u64,
+    /// The guest thread has run its first instruction.
+    pub alive: Cell<bool>,
+}
+
+impl Task {
+    pub fn new(
+        tid: i32,
+        process: &Rc<Process>,
+        mm: Rc<Mm>,
+        cred: Rc<Cred>,
+        fs: Rc<FsContext>,
+        files: Rc<FdTable>,
+    ) -> Rc<Task> {
+        mm.users.set(mm.users.get() + 1);
+        let t = Rc::new(Task {
+            tid,
+            process: process.clone(),
+            kernel: process.kernel.clone(),
+            tag: Cell::new(u64::MAX),
+            mm: RefCell::new(mm),
+            mem: RefCell::new(None),
+            cred: RefCell::new(cred),
+            fs: RefCell::new(fs),
+            files: RefCell::new(Some(files)),
+            comm: RefCell::default(),
+            blocked: Cell::default(),
+            saved_mask: Cell::default(),
+            pending: RefCell::default(),
+            altstack: Cell::default(),
+            signal_wait: Default::default(),
+            ask: Cell::default(),
+            args: Cell::default(),
+            regs: RefCell::default(),
+            full: Cell::default(),
+            ip: Cell::default(),
+            sp: Cell::default(),
+            fp_size: Cell::default(),
+            result: Cell::default(),
+            outcome: Cell::default(),
+            ops: RefCell::default(),
+            exec: RefCell::new(None),
+            parked: RefCell::new(None),
+            restart: Cell::default(),
+            undo: RefCell::new(None),
+            fs_base: Cell::default(),
+            clear_child_tid: Cell::default(),
+            robust_list: Cell::default(),
+            vfork_parent: RefCell::new(None),
+            vfork_done: Default::default(),
+            vforking: Cell::default(),
+            dead: Cell::default(),
+            exiting: Cell::default(),
+            exit_code: Cell::new(ExitStatus::Exited(0)),
+            started: host::time::monotonic_ns(),
+            alive: Cell::default(),
+        });
+        process.kernel.add_task(&t);
+        process.kernel.assign_tag(&t);
+        t
+    }
+
+    /// Guest memory, in the current call.
+    pub fn mem(&self) -> Rc<dyn Memory> {
+        self.mem.borrow().clone().expect("a thread in the kernel has memory")
+    }
+    pub fn set_mem(&self, m: Option<Rc<dyn Memory>>) {
+        *self.mem.borrow_mut() = m;
+    }
+    pub fn has_mem(&self) -> bool {
+        self.mem.borrow().is_some()
+    }
+    pub fn mm(&self) -> Rc<Mm> {
+        self.mm.borrow().clone()
+    }
+    pub fn cred(&self) -> Rc<Cred> {
+        self.cred.borrow().clone()
+    }
+    pub fn set_cred(&self, c: Cred) {
+        *self.cred.borrow_mut() = Rc::new(c);
+    }
+    pub fn fs(&self) -> Rc<FsContext> {
+        self.fs.borrow().clone()
+    }
+    /// EBADF once the thread is ending.
+    pub fn files(&self) -> Result<Rc<FdTable>> {
+        self.files.borrow().clone().ok_or(Errno::EBADF)
+    }
+    pub fn op(&self, op: Op) {
+        self.ops.borrow_mut().push(op);
+    }
+
+    /// Replaces the address space (exec): the old one loses a user, and its host thread.
+    pub fn change_mm(self: &Rc<Task>, new: Rc<Mm>) {
+        self.release_memory();
+        new.users.set(new.users.get() + 1);
+        *self.mm.borrow_mut() = new;
+        self.kernel.assign_tag(self);
+    }
+
+    /// Leaves the address space, telling who waits for it: clear_child_tid, robust futexes.
+    pub(crate) fn release_memory(&self) {
+        let mm = self.mm();
+        let left = mm.users.get() - 1;
+        mm.users.set(left);
+        if left > 0 && self.has_mem() {
+            self.kernel.leave_memory(self, &mm);
+        }
+        self.set_mem(None);
+        self.kernel.release_tag(self.tag.get(), left == 0);
+    }
+
+    /// The guest's stack pointer in the current call.
+    pub fn sp(&self) -> u64 {
+        self.sp.get()
+    }
+
+    /// The parent of a vfork child may go on.
+    pub fn end_vfork(&self) {
+        if let Some(p) = self.vfork_parent.take() {
+            p.vforking.set(false);
+            p.vfork_done.wake();
+        }
+    }
+
+    /// The deadline of a call: `fresh`, or on a restart the one it had.
+    pub fn restart_deadline(&self, fresh: u64) -> u64 {
+        if self.ask.get() == Ask::Call(abi::c::SYS_restart_syscall as u64) {
+            self.restart.get().unwrap_or(fresh)
+        } else {
+            fresh
+        }
+    }
+    pub fn set_restart_deadline(&self, deadline: u64) {
+        self.restart.set(Some(deadline));
+    }
+    pub fn restart(&self) -> Option<u64> {
+        self.restart.get()
+    }
+
+    /// CPU time of the thread in nanoseconds, as far as the kernel can tell: wall time since its start bounds it.
+    pub fn cpu_ns(&self) -> u64 {
+        host::time::process_cpu_ns(self.host_pid()).unwrap_or(0)
+    }
+
+    fn host_pid(&self) -> i32 {
+        self.mem.borrow().as_ref().map_or(0, |m| m.host_pid())
+    }
+
+    /// Something changed for the thread: a signal, its end. A parked call looks again; a running thread is fetched.
+    pub fn notice(&self) {
+        match self.ask.get() {
+            Ask::Outside => self.kernel.kicks.borrow_mut().push(self.tag.get()),
+            _ => kernel::sched::make_ready(self.tag.get()),
+        }
+    }
+
+    /// Signals that would be delivered now.
+    pub fn deliverable(&self) -> SigSet {
+        let pending = self.pending.borrow().set().with(self.process.pending.borrow().set());
+        pending.without(self.blocked.get())
+    }
+
+    /// Must a wait end?
+    pub fn interrupted(&self) -> bool {
+        self.exiting.get()
+            || self.process.exiting.get().is_some()
+            || self.process.stopped.get().is_some()
+            || !self.deliverable().is_empty()
+    }
+
+    /// Takes the next signal to deliver.
+    pub fn take_signal(&self) -> Option<SigInfo> {
+        let wanted = SigSet(!self.blocked.get().0);
+        let own = self.pending.borrow_mut().take(wanted);
+        own.or_else(|| self.process.pending.borrow_mut().take(wanted))
+    }
+
+    /// The thread goes on with the registers in `regs`.
+    pub fn resume_with(&self, r: Regs) {
+        *self.regs.borrow_mut() = r;
+        self.outcome.set(Outcome::Regs);
+    }
+
+    /// What the platform is told.
+    pub fn resume(&self) -> Resume {
+        match self.outcome.take() {
+            Outcome::Regs => Resume::Regs,
+            Outcome::Exit => Resume::Exit,
+            Outcome::Pause => Resume::Pause,
+            _ => Resume::Unchanged,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+"""`python -m rvisor`, and the `rvisor` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Entry point of the `rvisor` command."""
+    from rvisor.cli import main as cli_main
+
+    status = cli_main(sys.argv[1:])
+    sys.stderr.flush()
+    # Taking the interpreter apart would cost milliseconds, and nothing is left to be done.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""A sandbox's control groups, after it has ended: was it out of memory? Then remove them.
+
+The launcher makes them, in every version 1 hierarchy or in the one of version 2, and tells where.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+_RETRY_SECONDS = 2.0
+
+
+def out_of_memory_kills(groups: list[str]) -> int:
+    """How many processes of these groups the kernel has killed because memory ran out."""
+    kills = 0
+    for group in groups:
+        for name in ("memory.oom_control", "memory.events"):
+            try:
+                with open(os.path.join(group, name), encoding="ascii") as lines:
+                    for line in lines:
+                        key, _, value = line.partition(" ")
+                        if key == "oom_kill":
+                            kills = max(kills, int(value))
+            except OSError:
+                continue
+    return kills
+
+
+def remove(groups: list[str]) -> list[str]:
+    """Remove the groups, children first; returns those that could not be removed."""
+    left = []
+    end = time.monotonic() + _RETRY_SECONDS
+    for group in groups:
+        for path, _, _ in os.walk(group, topdown=False):
+            pause = 0.001
+            while True:
+                try:
+                    os.rmdir(path)
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    if time.monotonic() > end:
+                        left.append(path)
+                        break
+                    time.sleep(pause)
+                    pause = min(pause * 2, 0.1)
+    return left

@@ -1,0 +1,79 @@
+"""The messages between this side and the launcher: the Python face of `crates/wire`.
+
+Names and shapes are those of `wire::LaunchSpec` and `wire::Event`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class Root(TypedDict):
+        path: str
+        overlay: str | dict[str, str]
+
+    class Volume(TypedDict):
+        source: str
+        target: str
+        read_only: bool
+
+    class Process(TypedDict):
+        args: list[str]
+        env: list[str]
+        cwd: str
+        uid: int
+        gid: int
+        groups: list[int]
+        terminal: bool
+
+    class Limits(TypedDict):
+        memory: int | None
+        millicpus: int | None
+        pids: int | None
+
+    class LaunchSpec(TypedDict):
+        id: str
+        sentry: str
+        stub: str
+        root: Root
+        volumes: list[Volume]
+        process: Process
+        hostname: str
+        limits: Limits
+        platform: str
+        strace_fd: int | None
+        log_fd: int | None
+        events_fd: int
+
+
+EVENTS = {
+    "launched": ("pid", "cgroups"),
+    "started": ("ns",),
+    "failed": ("status", "message"),
+    "exited": ("status", "signal"),
+}
+"""Each event's name and fields."""
+
+
+def encode(spec: LaunchSpec) -> bytes:
+    """The specification as JSON; raises UsageError for text that is not valid UTF-8."""
+    from json import dumps
+
+    try:
+        return dumps(spec, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        from rvisor.errors import UsageError
+
+        around = error.object[max(0, error.start - 20) : error.end + 10]
+        raise UsageError(f"arguments, variables and paths must be valid UTF-8: {around!r}") from None
+
+
+def decode(line: bytes) -> dict[str, object]:
+    """One event line; raises ValueError when it is none of EVENTS."""
+    from json import loads
+
+    event = loads(line)
+    if not isinstance(event, dict) or event.get("event") not in EVENTS:
+        raise ValueError(f"not an event: {line[:200]!r}")
+    return event

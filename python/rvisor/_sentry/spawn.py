@@ -1,0 +1,336 @@
+"""Start a sandbox, watch it, end it.
+
+The launcher makes the sentry this process's own child and ends. It runs in a session of its own: the terminal then
+signals only this process, which passes each signal on exactly once, and the sentry may still read the terminal
+without being stopped as a background job.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import signal
+import time
+
+from rvisor._sentry import cgroup, messages
+from rvisor.errors import LaunchError, SentryDied
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Outcome:
+    """How a sandbox ended: `status` as a shell reports it, and a line for the operator if there is more to say."""
+
+    __slots__ = ("message", "out_of_memory", "signal", "started_ns", "status", "timed_out")
+
+    def __init__(self, *, status: int, signal: int | None = None) -> None:
+        self.status = status
+        self.signal = signal
+        self.started_ns = 0
+        self.out_of_memory = False
+        self.timed_out = False
+        self.message = ""
+
+
+class Running:
+    """A sandbox that was started. Get one from `start`, and always call `wait` or `close`."""
+
+    def __init__(self, *, sandbox: str, launcher: int, events: int, memory: int | None) -> None:
+        self.id = sandbox
+        self.pid = 0
+        self._launcher = launcher
+        self._events = events
+        self._memory = memory
+        self._buffer = b""
+        self._cgroups: list[str] = []
+        self._pending: list[int] = []
+        self._watched: dict[int, tuple[int, Callable[[int], int]]] = {}
+        self._started_ns = 0
+        self._failed: tuple[int, str] | None = None
+        self._exited: tuple[int, int | None] | None = None
+        self._timed_out = False
+        self._nonsense = False
+        self._ended = False
+
+    def send_signal(self, number: int) -> None:
+        """Pass a signal to the sandbox; kept until there is somebody to receive it."""
+        if self._ended:
+            return
+        if self.pid == 0:
+            self._pending.append(number)
+            return
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """End the sandbox at once, with everything in it."""
+        if self._ended:
+            return
+        targets = [self.pid] if self.pid else [self._launcher, -self._launcher]
+        for target in targets:
+            try:
+                os.kill(target, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def watch(self, fd: int, mask: int, ready: Callable[[int], int]) -> None:
+        """Have `wait` call `ready(events)` when `fd` is ready; it returns the next mask, 0 to stop.
+
+        When the sandbox has ended, `wait` still hands out what lies ready, then returns.
+        """
+        self._watched[fd] = (mask, ready)
+
+    def unwatch(self, fd: int) -> None:
+        self._watched.pop(fd, None)
+
+    def wait(self, *, timeout: float | None = None, at_end: Callable[[], None] | None = None) -> Outcome:
+        """Wait until the sandbox has ended; after `timeout` seconds kill it.
+
+        `at_end` is called when the program has ended and only its output is left to be read.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.watch(self._events, select.POLLIN, self._read_events)
+        ended = False
+        while self._watched:
+            if not ended and self._events not in self._watched:
+                ended = True
+                if at_end is not None:
+                    at_end()
+                continue
+            left = None
+            if ended:
+                # All that could write is dead: what is not there now will never come.
+                left = 0.0
+            elif deadline is not None and not self._timed_out:
+                left = max(0.0, deadline - time.monotonic())
+                if left == 0.0:
+                    self._timed_out = True
+                    self.kill()
+                    continue
+            if not self._serve(left) and ended:
+                break
+        return self._finish(timeout)
+
+    def _serve(self, seconds: float | None) -> bool:
+        """Wait for at most `seconds`, serve what is ready; false if nothing was."""
+        poller = select.poll()
+        for fd, (mask, _) in self._watched.items():
+            poller.register(fd, mask)
+        found = poller.poll(None if seconds is None else math.ceil(seconds * 1000))
+        for fd, events in found:
+            entry = self._watched.get(fd)
+            if entry is None:
+                continue
+            mask = entry[1](events)
+            if mask == 0:
+                self.unwatch(fd)
+            else:
+                self._watched[fd] = (mask, entry[1])
+        return bool(found)
+
+    def close(self) -> None:
+        """Kill what still runs, and clean up."""
+        if not self._ended:
+            self._watched.clear()
+            self.kill()
+            try:
+                self.wait()
+            except (LaunchError, SentryDied):
+                return
+
+    def _read_events(self, _events: int) -> int:
+        data = os.read(self._events, 65536)
+        if not data:
+            return 0
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        try:
+            for line in lines:
+                if line:
+                    self._event(line)
+        except (ValueError, KeyError):
+            self._nonsense = True
+            self.kill()
+        return select.POLLIN
+
+    def _event(self, line: bytes) -> None:
+        event = messages.decode(line)
+        match event["event"]:
+            case "launched":
+                self.pid = _integer(event["pid"])
+                groups = event.get("cgroups", [])
+                if not isinstance(groups, list):
+                    raise ValueError("cgroups is not a list")
+                self._cgroups = [str(group) for group in groups]
+                pending, self._pending = self._pending, []
+                for number in pending:
+                    self.send_signal(number)
+            case "started":
+                self._started_ns = _integer(event["ns"])
+            case "failed":
+                self._failed = (_integer(event["status"]), str(event["message"]))
+            case "exited":
+                killed_by = event.get("signal")
+                self._exited = (_integer(event["status"]), None if killed_by is None else _integer(killed_by))
+
+    def _finish(self, timeout: float | None) -> Outcome:
+        self._ended = True
+        os.close(self._events)
+        launcher = _reap(self._launcher)
+        sentry = _reap(self.pid) if self.pid else None
+        if self.pid == 0:
+            # Killed before it could tell the sentry's pid; the sentry is still in the launcher's process group.
+            while _reap(-self._launcher) is not None:
+                continue
+        kills = cgroup.out_of_memory_kills(self._cgroups)
+        left = cgroup.remove(self._cgroups)
+
+        outcome = Outcome(status=125)
+        outcome.started_ns = self._started_ns
+        if self._timed_out and (self._exited is None):
+            outcome.status = 124
+            outcome.timed_out = True
+            outcome.message = f"timed out after {timeout:g} s: killed"
+        elif self._nonsense:
+            raise SentryDied("the sandbox's kernel sent a message that is none and was killed")
+        elif kills and (self._exited is None or self._exited[1] == signal.SIGKILL):
+            outcome.status = 128 + signal.SIGKILL
+            outcome.signal = signal.SIGKILL
+        elif self._failed is not None:
+            status, message = self._failed
+            failure = LaunchError(message, status=status)
+            failure.said = launcher not in (0, None)
+            raise failure
+        elif self._exited is not None:
+            outcome.status, outcome.signal = self._exited
+        elif sentry is None:
+            raise LaunchError(
+                f"the launcher {_describe(launcher)} before the sandbox was made",
+                hint="`rvisor doctor` tells what the host lacks",
+            )
+        else:
+            raise SentryDied(
+                f"the sandbox's kernel {_describe(sentry)} before its program did",
+                hint="run again with --debug-log DIR and report what it says",
+            )
+        if kills:
+            outcome.out_of_memory = True
+            limit = f" of {_size(self._memory)}" if self._memory else ""
+            outcome.message = f"out of memory: the limit{limit} was reached, {kills} killed by the kernel"
+        if left and not outcome.message:
+            outcome.message = f"could not remove the control group {left[0]}"
+        return outcome
+
+
+def start(
+    spec: messages.LaunchSpec,
+    *,
+    launcher: str,
+    stdin: int | None,
+    stdout: int,
+    stderr: int,
+) -> Running:
+    """Start the launcher with `spec`, whose `events_fd` is filled in here. `stdin` None is /dev/null."""
+    memory = spec["limits"]["memory"]
+    read_end, write_end = os.pipe()
+    try:
+        spec["events_fd"] = write_end
+        text = messages.encode(spec)
+        spec_fd = os.memfd_create("rvisor-spec")
+        try:
+            _write_all(spec_fd, text)
+            os.lseek(spec_fd, 0, os.SEEK_SET)
+            kept = [fd for fd in (spec_fd, write_end, spec["strace_fd"], spec["log_fd"]) if fd is not None]
+            pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
+        finally:
+            os.close(spec_fd)
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    return Running(sandbox=spec["id"], launcher=pid, events=read_end, memory=memory)
+
+
+def run_tool(argv: list[str]) -> tuple[int, bytes, bytes]:
+    """Run one of the executables for what it prints: exit status, output, error output."""
+    import subprocess
+
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise LaunchError(f"cannot execute {argv[0]}: {os.strerror(error.errno or errno.EINVAL)}") from None
+    return done.returncode, done.stdout, done.stderr
+
+
+def _spawn(launcher: str, argument: str, kept: list[int], *, stdin: int | None, stdout: int, stderr: int) -> int:
+    # The three standard descriptors may be given in any order (`stdout` may be 0), so they are first moved out of
+    # each other's way. A dup2 onto itself only clears close-on-exec.
+    moved = [os.dup(fd) for fd in (stdout, stderr)] + ([] if stdin is None else [os.dup(stdin)])
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, moved[0], 1),
+        (os.POSIX_SPAWN_DUP2, moved[1], 2),
+    ]
+    if stdin is None:
+        actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
+    else:
+        actions.append((os.POSIX_SPAWN_DUP2, moved[2], 0))
+    actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept if fd > 2]
+    try:
+        # Python ignores SIGPIPE and SIGXFSZ; a child must not inherit that.
+        return os.posix_spawn(
+            launcher,
+            [launcher, argument],
+            {name: value for name, value in os.environ.items() if name.startswith(("RVISOR_", "RUST_"))},
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT],
+        )
+    except OSError as error:
+        raise LaunchError(
+            f"cannot execute the launcher {launcher}: {error.strerror}",
+            hint="build it again with `make build`",
+        ) from None
+    finally:
+        for fd in moved:
+            os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _reap(pid: int) -> int | None:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return None
+
+
+def _describe(code: int | None) -> str:
+    if code is None:
+        return "ended"
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"not a number: {value!r}")
+    return value

@@ -1,0 +1,109 @@
+"""The host's side of `-t`: a pseudo-terminal that passes bytes through unchanged.
+
+Lines, echo and control characters are the business of the sandbox's own terminal; the host's pty and the caller's
+terminal are both raw while the program runs, so Ctrl-C travels as the byte it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import termios
+import tty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor._sentry.spawn import Running
+
+_LARGEST_READ = 65536
+
+
+class Terminal:
+    """A raw pty whose `slave` the program gets; `attach` joins it to the caller's descriptors 0 and 1."""
+
+    def __init__(self) -> None:
+        self._master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        self._outside = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
+        self._saved: list[object] | None = None
+        self._to_program = b""
+        self._ended = False
+        self.resize()
+
+    def resize(self) -> None:
+        """Give the pty the size of the caller's terminal."""
+        size = struct.pack("HHHH", 24, 80, 0, 0)
+        if self._outside is not None:
+            try:
+                seen = fcntl.ioctl(self._outside, termios.TIOCGWINSZ, size)
+                if seen[:4] != b"\0\0\0\0":
+                    size = seen
+            except OSError:
+                pass
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    def attach(self, running: Running, *, interactive: bool) -> None:
+        """Relay between the caller and the program, both ways if `interactive`."""
+        os.close(self.slave)
+        os.set_blocking(self._master, False)
+        if interactive:
+            if os.isatty(0):
+                self._saved = termios.tcgetattr(0)
+                tty.setraw(0)
+            running.watch(0, select.POLLIN, lambda events: self._read_caller(running))
+        running.watch(self._master, select.POLLIN, lambda events: self._serve_master(running, events))
+
+    def program_ended(self, running: Running) -> None:
+        """What the caller types now is the caller's shell's."""
+        self._ended = True
+        self._to_program = b""
+        running.unwatch(0)
+
+    def restore(self) -> None:
+        """Put the caller's terminal back as it was."""
+        if self._saved is not None:
+            # Not TCSADRAIN: it waits for a reader of the caller's terminal, who may be waiting for us.
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+            self._saved = None
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    def _read_caller(self, running: Running) -> int:
+        try:
+            data = os.read(0, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            return 0
+        # One piece at a time: nothing more is read from the caller before the program has taken this.
+        self._to_program = data
+        running.watch(self._master, select.POLLIN | select.POLLOUT, lambda events: self._serve_master(running, events))
+        running.unwatch(0)
+        return 0
+
+    def _serve_master(self, running: Running, events: int) -> int:
+        if events & select.POLLOUT and self._to_program:
+            try:
+                self._to_program = self._to_program[os.write(self._master, self._to_program) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._to_program = b""
+            if not self._to_program and not self._ended:
+                running.watch(0, select.POLLIN, lambda events: self._read_caller(running))
+        if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            try:
+                data = os.read(self._master, _LARGEST_READ)
+            except BlockingIOError:
+                data = None
+            except OSError:
+                data = b""
+            if data == b"":
+                return 0
+            view = memoryview(data or b"")
+            while view:
+                view = view[os.write(1, view) :]
+        return select.POLLIN | (select.POLLOUT if self._to_program else 0)

@@ -1,0 +1,1 @@
+"""Measurements: the same program natively and inside, in turns, in one run on one machine."""

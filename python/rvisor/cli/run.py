@@ -1,0 +1,256 @@
+"""`rvisor run`: a program in a sandbox.
+
+Signals: the launcher starts in a session of its own, so the terminal's Ctrl-C reaches only this process, which passes
+it on; exactly one arrives inside. With `-t` the terminal is raw, and Ctrl-C is a byte for the sandbox's own terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from rvisor import sandbox
+from rvisor.cli import report
+from rvisor.cli.parser import Parser, split_command
+from rvisor.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor._sentry.spawn import Outcome, Running
+    from rvisor._sentry.terminal import Terminal
+
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+
+EPILOG = """\
+Examples:
+  rvisor run -- echo hello
+  echo 6 7 | rvisor run -i -- awk '{print $1 * $2}'
+  rvisor run -it --rootfs ./debian -- bash
+  rvisor run -v ./src:/src:ro -v ./out:/out -w /src -- make DESTDIR=/out
+  rvisor run -u nobody -e LANG=C.UTF-8 -- python3 -c 'import os; print(os.getuid())'
+  rvisor run --memory 256m --cpus 0.5 --pids 64 --timeout 10 -- ./untrusted
+  rvisor run --strace=calls.txt -- ls
+
+Exit status: the command's own; 128 + N when signal N killed it; 124 when the time was over; 125 when rVisor itself
+failed; 126 when the command cannot be executed; 127 when it is not there.
+"""
+
+
+def parser() -> Parser:
+    """The options of `rvisor run`."""
+    made = Parser(
+        prog="rvisor run",
+        usage="rvisor run [OPTIONS] [--] CMD [ARG…]",
+        description="Run a program on a private kernel. Without --rootfs it sees the host's files, read-only below a\n"
+        "layer in memory: whatever it changes is gone afterwards, and the host never sees it.",
+        epilog=EPILOG,
+    )
+    add = made.add_argument
+    add("--rootfs", metavar="DIR", help="root directory of the sandbox (default: the host's root)")
+    add(
+        "--overlay",
+        metavar="WHERE",
+        default="memory",
+        help="where changes to the root go: memory (default, gone afterwards), none (into --rootfs itself), or a DIR",
+    )
+    add(
+        "-v",
+        "--volume",
+        metavar="SRC:DST[:ro]",
+        action="append",
+        default=[],
+        help="share a directory or file of the host; may be given again",
+    )
+    add(
+        "-e",
+        "--env",
+        metavar="K[=V]",
+        action="append",
+        default=[],
+        help="set a variable, or pass on the caller's; may be given again",
+    )
+    add(
+        "-w",
+        "--workdir",
+        metavar="DIR",
+        help="working directory inside (default: the caller's; / with --rootfs)",
+    )
+    add(
+        "-u",
+        "--user",
+        metavar="UID[:GID]",
+        help="who the program is, by number or by the sandbox's own names",
+    )
+    add("--hostname", metavar="NAME", default="rvisor", help="host name inside (default: rvisor)")
+    add("--memory", metavar="SIZE", help="limit of memory: 512m, 2g")
+    add("--cpus", metavar="N", help="limit of CPU time: 1, 0.5")
+    add("--pids", metavar="N", help="limit of processes and threads")
+    add("--timeout", metavar="SECONDS", help="kill the sandbox after this time; the exit status is then 124")
+    add("--network", choices=["none"], default="none", help="none: no network but the sandbox's own loopback")
+    add("-i", "--interactive", action="store_true", help="pass on standard input (else it is /dev/null)")
+    add("-t", "--tty", action="store_true", help="give the program a terminal")
+    add("--kernel", choices=["private"], default="private", help="private: a kernel of its own")
+    add(
+        "--platform",
+        choices=["slots", "ptrace"],
+        default="slots",
+        help="how calls reach the kernel: slots (fast), ptrace (slow, for comparison)",
+    )
+    add(
+        "--strace",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="write each system call to FILE, or to standard error",
+    )
+    add("--debug-log", metavar="DIR", help="write the kernel's log to DIR/ID.log")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    options_part, command = split_command(made := parser(), argv)
+    options = made.parse_args(options_part)
+    if not command:
+        raise UsageError("no command was given", hint="rvisor run -- CMD [ARG…]; `rvisor run --help` explains")
+    if options.tty and options.interactive and not os.isatty(0):
+        raise UsageError(
+            "-i and -t together need a terminal as standard input",
+            hint="leave -t out when the input is a pipe or file",
+        )
+    from rvisor import _options
+
+    box = sandbox.Sandbox(
+        rootfs=options.rootfs,
+        overlay=options.overlay,
+        volumes=options.volume,
+        env=_options.variables(options.env),
+        cwd=options.workdir,
+        user=options.user,
+        hostname=options.hostname,
+        memory=options.memory,
+        cpus=options.cpus,
+        pids=options.pids,
+        platform=options.platform,
+    )
+    timeout = None if options.timeout is None else _options.seconds(options.timeout)
+    strace = _strace(options.strace)
+    name = sandbox.new_id()
+    log, log_path = _debug_log(options.debug_log, name)
+    terminal = _terminal() if options.tty else None
+    stdin = 0 if options.interactive else None
+    stdout, stderr = 1, 2
+    if terminal is not None:
+        stdin = stdout = stderr = terminal.slave
+
+    forward = _Forward(terminal)
+    try:
+        running = box.start(
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            terminal=terminal is not None,
+            strace_fd=strace,
+            log_fd=log,
+            sandbox_id=name,
+        )
+        forward.to(running)
+        outcome = _wait(running, terminal, interactive=options.interactive, timeout=timeout)
+    finally:
+        forward.stop()
+        if terminal is not None:
+            terminal.restore()
+    if outcome.message:
+        report(
+            outcome.message,
+            hint=f"the kernel's log is {log_path}" if log_path and outcome.status == 125 else "",
+        )
+    return outcome.status
+
+
+def _wait(running: Running, terminal: Terminal | None, *, interactive: bool, timeout: float | None) -> Outcome:
+    try:
+        if terminal is None:
+            return running.wait(timeout=timeout)
+        terminal.attach(running, interactive=interactive)
+        return running.wait(timeout=timeout, at_end=lambda: terminal.program_ended(running))
+    finally:
+        running.close()
+
+
+class _Forward:
+    """Catches signals from the start, and passes them on once there is a sandbox to take them."""
+
+    def __init__(self, terminal: Terminal | None) -> None:
+        self._terminal = terminal
+        self._running: Running | None = None
+        self._early: list[int] = []
+        self._old = {number: signal.signal(number, self._caught) for number in FORWARDED}
+        self._old[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._suspend)
+
+    def to(self, running: Running) -> None:
+        self._running = running
+        while self._early:
+            running.send_signal(self._early.pop(0))
+
+    def stop(self) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+    def _caught(self, number: int, _frame: object) -> None:
+        if number == signal.SIGWINCH and self._terminal is not None:
+            self._terminal.resize()
+        if self._running is None:
+            self._early.append(number)
+        else:
+            self._running.send_signal(number)
+
+    def _suspend(self, _number: int, _frame: object) -> None:
+        # Ctrl-Z without -t: the sandbox's kernel stops with us, and goes on with us.
+        if self._running is not None:
+            self._running.send_signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if self._running is not None:
+            self._running.send_signal(signal.SIGCONT)
+
+
+def _terminal() -> Terminal:
+    from rvisor._sentry.terminal import Terminal
+
+    return Terminal()
+
+
+def _strace(target: str | None) -> int | None:
+    if target is None:
+        return None
+    return 2 if target == "" else _create(target, option="--strace")
+
+
+def _debug_log(directory: str | None, name: str) -> tuple[int | None, str]:
+    if directory is None:
+        return None, ""
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--debug-log: {directory}: {error.strerror}") from None
+    path = os.path.join(directory, f"{name}.log")
+    fd = _create(path, option="--debug-log")
+    print(f"rvisor: the kernel's log is {path}", file=sys.stderr)
+    return fd, path
+
+
+def _create(path: str, *, option: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(f"{option}: {path}: {error.strerror}") from None

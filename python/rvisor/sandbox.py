@@ -1,0 +1,243 @@
+"""Run programs in a sandbox.
+
+    with Sandbox() as box:
+        result = box.run(["echo", "hi"], capture=True)
+        assert result.stdout == b"hi\\n"
+
+Every `run` starts a sandbox of its own: a kernel, and in it the program.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from rvisor import _options
+from rvisor._sentry import find, spawn
+from rvisor.errors import GuestFailed, LaunchError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from rvisor._sentry.messages import LaunchSpec, Volume
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Result:
+    """How a program ended.
+
+    `status` is its exit status, or 128 + `signal` when a signal killed it; 124 when the time was over. `stdout` and
+    `stderr` are empty unless they were captured. `message` is what rVisor has to say about the end, usually nothing.
+    """
+
+    __slots__ = ("message", "out_of_memory", "signal", "status", "stderr", "stdout", "timed_out")
+
+    def __init__(self, outcome: spawn.Outcome, *, stdout: bytes, stderr: bytes) -> None:
+        self.status = outcome.status
+        self.signal = outcome.signal
+        self.timed_out = outcome.timed_out
+        self.out_of_memory = outcome.out_of_memory
+        self.message = outcome.message
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __repr__(self) -> str:
+        return f"Result(status={self.status}, stdout={self.stdout!r}, stderr={self.stderr!r})"
+
+
+class Sandbox:
+    """What a sandbox is made of; `run` runs a program in one.
+
+    `rootfs` None is the host's own root, read-only below a layer in memory: nothing the program does changes the host.
+    `overlay` is `memory`, `none` (write to `rootfs` itself) or a directory that keeps the changes. `volumes` are
+    `SRC:DST[:ro]`. `user` is `UID[:GID]`, numbers or names of the container's own. `memory` is bytes or `512m`.
+    Raises UsageError when one of them is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        rootfs: str | os.PathLike[str] | None = None,
+        overlay: str = "memory",
+        volumes: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        hostname: str = "rvisor",
+        memory: str | int | None = None,
+        cpus: str | float | None = None,
+        pids: str | int | None = None,
+        platform: str = "slots",
+    ) -> None:
+        if rootfs is None and overlay == "none":
+            raise UsageError(
+                "--overlay none would let the program write to the host's own root",
+                hint="name a directory with --rootfs, or share one with -v",
+            )
+        if platform not in ("slots", "ptrace"):
+            raise UsageError(f"--platform: {platform!r} is neither slots nor ptrace")
+        self._root = "/" if rootfs is None else _options.root(os.fspath(rootfs))
+        self._overlay = _options.overlay(overlay)
+        self._volumes: list[Volume] = []
+        for text in volumes:
+            source, target, read_only = _options.volume(text)
+            self._volumes.append({"source": source, "target": target, "read_only": read_only})
+        self._env = dict(env or {})
+        self._user = _options.user(user, self._root)
+        if cwd is not None:
+            self._cwd = _options.directory_inside(cwd)
+        else:
+            self._cwd = os.getcwd() if rootfs is None else "/"
+        self._hostname = _options.hostname(hostname)
+        self._memory = None if memory is None else _options.memory(memory)
+        self._millicpus = None if cpus is None else _options.millicpus(cpus)
+        self._pids = None if pids is None else _options.pids(pids)
+        self._platform = platform
+        self._running: list[spawn.Running] = []
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        while self._running:
+            self._running.pop().close()
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        capture: bool = False,
+        input: bytes | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> Result:
+        """Run a program to its end.
+
+        `capture` collects its output instead of passing it on. `input` is its standard input, empty unless given.
+        After `timeout` seconds it is killed and its status is 124. Raises LaunchError when it cannot be started,
+        SentryDied when the sandbox's kernel fails, GuestFailed for a status other than 0 with `check`.
+        """
+        if timeout is not None:
+            timeout = _options.seconds(timeout)
+        collected: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        ours: list[int] = []
+        theirs: list[int] = []
+
+        def pipe() -> tuple[int, int]:
+            ends = os.pipe()
+            ours.append(ends[0])
+            theirs.append(ends[1])
+            return ends
+
+        running: spawn.Running | None = None
+        try:
+            stdin: int | None = None
+            if input is not None:
+                stdin = _file_with(input)
+                theirs.append(stdin)
+            stdout, stderr = 1, 2
+            readers: dict[int, bytearray] = {}
+            if capture:
+                out_read, stdout = pipe()
+                err_read, stderr = pipe()
+                readers = {out_read: collected["stdout"], err_read: collected["stderr"]}
+            running = self.start(args, stdin=stdin, stdout=stdout, stderr=stderr)
+            self._running.append(running)
+            while theirs:
+                os.close(theirs.pop())
+            for fd, buffer in readers.items():
+                running.watch(fd, select.POLLIN, _collector(fd, buffer))
+            outcome = running.wait(timeout=timeout)
+        finally:
+            for fd in theirs + ours:
+                os.close(fd)
+            if running is not None and running in self._running:
+                self._running.remove(running)
+                running.close()
+        result = Result(outcome, stdout=bytes(collected["stdout"]), stderr=bytes(collected["stderr"]))
+        if check and result.status != 0:
+            raise GuestFailed(f"{args[0]} ended with status {result.status}", status=result.status)
+        return result
+
+    def start(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: int | None = None,
+        stdout: int = 1,
+        stderr: int = 2,
+        terminal: bool = False,
+        strace_fd: int | None = None,
+        log_fd: int | None = None,
+        sandbox_id: str | None = None,
+    ) -> spawn.Running:
+        """Start a program on the given descriptors and return at once; the caller waits. Most callers want `run`."""
+        if isinstance(args, str) or not args:
+            raise UsageError("no command was given", hint="rvisor run -- CMD [ARG…]")
+        user = self._user
+        env = {"PATH": DEFAULT_PATH, "HOME": user.home, "HOSTNAME": self._hostname}
+        if terminal:
+            env["TERM"] = os.environ.get("TERM", "xterm")
+        env.update(self._env)
+        spec: LaunchSpec = {
+            "id": sandbox_id or new_id(),
+            "sentry": find.find(find.SENTRY),
+            "stub": find.find(find.STUB),
+            "root": {"path": self._root, "overlay": self._overlay},
+            "volumes": self._volumes,
+            "process": {
+                "args": list(args),
+                "env": [f"{name}={value}" for name, value in env.items()],
+                "cwd": self._cwd,
+                "uid": user.uid,
+                "gid": user.gid,
+                "groups": user.groups,
+                "terminal": terminal,
+            },
+            "hostname": self._hostname,
+            "limits": {"memory": self._memory, "millicpus": self._millicpus, "pids": self._pids},
+            "platform": self._platform,
+            "strace_fd": strace_fd,
+            "log_fd": log_fd,
+            "events_fd": -1,
+        }
+        try:
+            return spawn.start(spec, launcher=find.find(find.LAUNCHER), stdin=stdin, stdout=stdout, stderr=stderr)
+        except OSError as error:
+            raise LaunchError(f"the sandbox could not be started: {error.strerror}") from error
+
+
+def new_id() -> str:
+    """A name no other sandbox has."""
+    return os.urandom(6).hex()
+
+
+def _file_with(data: bytes) -> int:
+    fd = os.memfd_create("rvisor-stdin")
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+class _collector:
+    """Reads a pipe into a buffer until it ends."""
+
+    def __init__(self, fd: int, buffer: bytearray) -> None:
+        self._fd = fd
+        self._buffer = buffer
+
+    def __call__(self, _events: int) -> int:
+        data = os.read(self._fd, 1 << 18)
+        self._buffer += data
+        return select.POLLIN if data else 0

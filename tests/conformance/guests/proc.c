@@ -1,0 +1,214 @@
+/* /proc as programs read it: themselves, the machine, the mounts. */
+#include "t.h"
+#include <dirent.h>
+
+static char text[1 << 16];
+static char *slurp(const char *path) {
+    FD(fd, open(path, O_RDONLY));
+    size_t size = 0;
+    ssize_t got;
+    while ((got = read(fd, text + size, sizeof text - 1 - size)) > 0)
+        size += got;
+    EQ(got, 0);
+    text[size] = 0;
+    close(fd);
+    return text;
+}
+static long field(const char *name) {
+    char *line = strstr(slurp("/proc/self/status"), name);
+    CHECK(line);
+    return strtol(line + strlen(name), NULL, 10);
+}
+
+CASE(self_is_a_link_to_the_pid) {
+    char target[64] = {0}, pid[64];
+    CHECK(readlink("/proc/self", target, 63) > 0);
+    snprintf(pid, sizeof pid, "%d", getpid());
+    CHECK(strcmp(target, pid) == 0);
+}
+CASE(exe_cwd_root) {
+    char link[PATH_MAX] = {0}, cwd[PATH_MAX];
+    CHECK(readlink("/proc/self/exe", link, sizeof link - 1) > 0);
+    CHECK(strcmp(strrchr(link, '/'), "/proc") == 0);
+    memset(link, 0, sizeof link);
+    CHECK(readlink("/proc/self/cwd", link, sizeof link - 1) > 0);
+    CHECK(getcwd(cwd, sizeof cwd) && strcmp(link, cwd) == 0);
+    memset(link, 0, sizeof link);
+    CHECK(readlink("/proc/self/root", link, sizeof link - 1) > 0);
+    CHECK(strcmp(link, "/") == 0);
+    FD(fd, open("/proc/self/exe", O_RDONLY));
+    char magic[4];
+    EQ(read(fd, magic, 4), 4);
+    CHECK(memcmp(magic, "\177ELF", 4) == 0);
+}
+CASE(descriptors) {
+    t_write_file("f", "text");
+    FD(fd, open("f", O_RDONLY));
+    char path[64], link[PATH_MAX] = {0}, cwd[PATH_MAX];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    CHECK(readlink(path, link, sizeof link - 1) > 0);
+    CHECK(getcwd(cwd, sizeof cwd));
+    strcat(cwd, "/f");
+    CHECK(strcmp(link, cwd) == 0);
+    t_read_is(path, "text");
+    OK(unlink("f"));
+    memset(link, 0, sizeof link);
+    CHECK(readlink(path, link, sizeof link - 1) > 0);
+    CHECK(strstr(link, "/f (deleted)"));
+    t_read_is(path, "text");
+    int ends[2];
+    OK(pipe(ends));
+    snprintf(path, sizeof path, "/proc/self/fd/%d", ends[0]);
+    memset(link, 0, sizeof link);
+    CHECK(readlink(path, link, sizeof link - 1) > 0);
+    CHECK(strncmp(link, "pipe:[", 6) == 0);
+    int seen = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    CHECK(directory);
+    struct dirent *entry;
+    while ((entry = readdir(directory)))
+        seen += atoi(entry->d_name) == fd || atoi(entry->d_name) == ends[1];
+    EQ(seen, 2);
+    ERR(readlink("/proc/self/fd/900", link, sizeof link), ENOENT);
+}
+CASE(dev_fd_links) {
+    int ends[2];
+    OK(pipe(ends));
+    EQ(write(ends[1], "through", 7), 7);
+    close(ends[1]);
+    char path[64];
+    snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
+    FD(again, open(path, O_RDONLY));
+    char buffer[16];
+    EQ(read(again, buffer, 16), 7);
+    struct stat st;
+    OK(lstat("/dev/stdin", &st));
+    CHECK(S_ISLNK(st.st_mode));
+}
+CASE(cmdline_and_environ) {
+    FD(fd, open("/proc/self/cmdline", O_RDONLY));
+    char line[4096];
+    ssize_t got = read(fd, line, sizeof line);
+    CHECK(got > 1 && line[got - 1] == 0);
+    CHECK(strcmp(line, t_program) == 0);
+    FD(environment, open("/proc/self/environ", O_RDONLY));
+    got = read(environment, text, sizeof text - 1);
+    CHECK(got > 0);
+    text[got] = 0;
+    int path = 0;
+    for (char *variable = text; variable < text + got; variable += strlen(variable) + 1)
+        path |= strncmp(variable, "PATH=", 5) == 0;
+    CHECK(path);
+}
+CASE(stat_fields) {
+    int pid, parent, group, session;
+    char comm[64], state;
+    EQ(sscanf(slurp("/proc/self/stat"), "%d (%63[^)]) %c %d %d %d", &pid, comm, &state, &parent, &group, &session), 6);
+    EQ(pid, getpid());
+    EQ(parent, getppid());
+    EQ(group, getpgrp());
+    EQ(session, getsid(0));
+    EQ(state, 'R');
+    CHECK(strcmp(comm, "proc") == 0);
+    int spaces = 0;
+    for (char *c = strrchr(text, ')'); *c; c++)
+        spaces += *c == ' ';
+    EQ(spaces, 50);
+}
+CASE(status_fields) {
+    EQ(field("\nPid:\t"), getpid());
+    EQ(field("\nPPid:\t"), getppid());
+    EQ(field("\nTgid:\t"), getpid());
+    EQ(field("\nThreads:\t"), 1);
+    EQ(field("\nUid:\t"), getuid());
+    CHECK(field("\nVmRSS:\t") > 0);
+    CHECK(field("\nVmSize:\t") > 0);
+    CHECK(strstr(slurp("/proc/self/status"), "Name:\tproc\n"));
+    CHECK(strstr(text, "\nSigBlk:\t0000000000000000\n"));
+    CHECK(strstr(text, "\nState:\tR (running)\n"));
+}
+CASE(status_of_a_sleeping_child) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (;;)
+            pause();
+    }
+    t_sleep_ms(50);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    CHECK(strstr(slurp(path), "State:\tS (sleeping)"));
+    kill(pid, SIGSTOP);
+    int status;
+    EQ(waitpid(pid, &status, WUNTRACED), pid);
+    CHECK(strstr(slurp(path), "State:\tT (stopped)"));
+    kill(pid, SIGKILL);
+    siginfo_t info;
+    OK(waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+    CHECK(strstr(slurp(path), "State:\tZ (zombie)"));
+    EQ(WTERMSIG(t_wait(pid)), SIGKILL);
+    ERR(open(path, O_RDONLY), ENOENT);
+}
+CASE(machine_files) {
+    CHECK(strstr(slurp("/proc/meminfo"), "MemTotal:"));
+    CHECK(strstr(text, "MemAvailable:"));
+    CHECK(strstr(slurp("/proc/cpuinfo"), "processor\t: 0"));
+    CHECK(strstr(text, "model name"));
+    CHECK(strncmp(slurp("/proc/version"), "Linux version ", 14) == 0);
+    CHECK(strncmp(slurp("/proc/stat"), "cpu ", 4) == 0);
+    CHECK(strstr(text, "\nbtime "));
+    double up, idle;
+    EQ(sscanf(slurp("/proc/uptime"), "%lf %lf", &up, &idle), 2);
+    CHECK(up >= 0);
+    double one, five, fifteen;
+    EQ(sscanf(slurp("/proc/loadavg"), "%lf %lf %lf", &one, &five, &fifteen), 3);
+    CHECK(strstr(slurp("/proc/filesystems"), "tmpfs"));
+}
+CASE(mount_files) {
+    CHECK(strstr(slurp("/proc/mounts"), " / "));
+    CHECK(strstr(text, " /proc proc "));
+    CHECK(strstr(slurp("/proc/self/mounts"), " / "));
+    CHECK(strstr(slurp("/proc/self/mountinfo"), " / / "));
+}
+CASE(sys_kernel) {
+    char *line = slurp("/proc/sys/kernel/ostype");
+    CHECK(strcmp(line, "Linux\n") == 0);
+    CHECK(atoi(slurp("/proc/sys/kernel/pid_max")) > 300);
+    CHECK(strlen(slurp("/proc/sys/kernel/hostname")) > 1);
+    CHECK(strlen(slurp("/proc/sys/kernel/osrelease")) > 3);
+    EQ(strlen(slurp("/proc/sys/kernel/random/boot_id")), 37);
+}
+CASE(processes_are_listed) {
+    DIR *directory = opendir("/proc");
+    CHECK(directory);
+    int me = 0, others = 0;
+    struct dirent *entry;
+    while ((entry = readdir(directory))) {
+        me += atoi(entry->d_name) == getpid();
+        others += strcmp(entry->d_name, "meminfo") == 0 || strcmp(entry->d_name, "self") == 0;
+    }
+    EQ(me, 1);
+    EQ(others, 2);
+}
+CASE(limits_file) { CHECK(strstr(slurp("/proc/self/limits"), "Max open files")); }
+CASE(errors) {
+    char buffer[64];
+    ERR(open("/proc/999999", O_RDONLY), ENOENT);
+    ERR(open("/proc/missing", O_RDONLY), ENOENT);
+    ERR(open("/proc/new", O_CREAT | O_RDWR, 0644), ENOENT);
+    ERR(mkdir("/proc/new", 0755), ENOENT);
+    ERR(unlink("/proc/version"), EPERM);
+    FD(directory, open("/proc", O_RDONLY));
+    ERR(read(directory, buffer, 64), EISDIR);
+    struct stat st;
+    OK(stat("/proc/version", &st));
+    EQ(st.st_size, 0);
+    CHECK(S_ISREG(st.st_mode));
+}
+CASE(comm_may_be_written) {
+    FD(fd, open("/proc/self/comm", O_WRONLY));
+    EQ(write(fd, "renamed", 7), 7);
+    t_read_is("/proc/self/comm", "renamed\n");
+}
+CASE(oom_score) {
+    CHECK(strlen(slurp("/proc/self/oom_score_adj")) >= 2);
+}

@@ -1,0 +1,1 @@
+"""What the tests share: run natively, run inside, compare."""

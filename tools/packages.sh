@@ -1,0 +1,35 @@
+#!/bin/sh
+# Install the programs that building and testing need, if any is missing. Needs root and apt only then.
+set -eu
+
+missing=
+need() { # need PROGRAM PACKAGE
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"
+}
+need gcc gcc
+need make make
+need git git
+need perl perl
+need awk mawk
+need python3 python3
+need busybox busybox-static
+need debootstrap debootstrap
+need strace strace
+[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "cargo is missing: install Rust from https://rustup.rs" >&2
+    exit 1
+fi
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "missing:$missing" >&2
+    echo "install them as root: apt-get install$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq </dev/null >/dev/null
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing </dev/null >/dev/null
