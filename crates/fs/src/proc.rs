@@ -1,1 +1,175 @@
-//! procfs.
+//! procfs: a tree of names whose contents are made when they are looked at. proc(5).
+//!
+//! What it shows comes from a [`Source`], which the kernel implements.
+use abi::{Errno, Result, c};
+use guest::Sink;
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use vfs::{Attr, DirEntry, FileOps, Follow, Inode, OpenFile, StatFs};
+
+/// A place in /proc.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    Dir(Vec<(String, u8)>),
+    File(Vec<u8>),
+    Link(Vec<u8>),
+}
+
+/// What the kernel tells. Paths are relative to /proc, without slashes at the ends; `caller` is the reader's process.
+pub trait Source {
+    /// What stands at `path`; ENOENT if nothing does.
+    fn node(&self, path: &str) -> Result<Node>;
+    /// Where a magic link leads; `None` if its text is to be walked.
+    fn follow(&self, path: &str) -> Option<Result<Follow>>;
+    /// Owner of a place.
+    fn owner(&self, path: &str) -> (u32, u32);
+    /// A write to a file; EACCES for those that take none.
+    fn write(&self, path: &str, data: &[u8]) -> Result;
+}
+
+struct ProcInode {
+    source: Rc<dyn Source>,
+    dev: u64,
+    path: String,
+}
+
+/// The root of a procfs.
+pub fn mount(dev: u64, source: Rc<dyn Source>) -> Rc<dyn Inode> {
+    Rc::new(ProcInode { source, dev, path: String::new() })
+}
+
+/// A number that is the same each time for the same name.
+fn ino(path: &str) -> u64 {
+    path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3)) >> 16 | 1
+}
+
+impl Inode for ProcInode {
+    fn attr(&self) -> Result<Attr> {
+        let mode = match self.source.node(&self.path)? {
+            Node::Dir(_) => c::S_IFDIR | 0o555,
+            Node::File(_) => c::S_IFREG | if self.path.starts_with("sys/") { 0o644 } else { 0o444 },
+            Node::Link(_) => c::S_IFLNK | 0o777,
+        };
+        let (uid, gid) = self.source.owner(&self.path);
+        let now = crate::now();
+        Ok(Attr {
+            dev: self.dev,
+            ino: ino(&self.path),
+            mode,
+            nlink: 1,
+            uid,
+            gid,
+            blksize: 1024,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Attr::default()
+        })
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Rc<dyn Inode>> {
+        let name = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) };
+        self.source.node(&path)?;
+        Ok(Rc::new(ProcInode { source: self.source.clone(), dev: self.dev, path }))
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match self.source.node(&self.path)? {
+            Node::Link(to) => Ok(to),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn follow(&self) -> Option<Result<Follow>> {
+        self.source.follow(&self.path)
+    }
+
+    fn set_attr(&self, s: &vfs::SetAttr) -> Result {
+        // Opening with O_TRUNC is how shells write to these files.
+        if s.size == Some(0) && s.mode.is_none() && s.uid.is_none() { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {
+        match self.source.node(&self.path)? {
+            Node::Dir(_) => Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone() })),
+            Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.path.contains("sys/") && !self.path.ends_with("oom_score_adj") => {
+                Err(Errno::EACCES)
+            }
+            Node::File(_) => Ok(Rc::new(ProcFile {
+                source: self.source.clone(),
+                path: self.path.clone(),
+                text: RefCell::new(Vec::new()),
+            })),
+            Node::Link(_) => Err(Errno::ELOOP),
+        }
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        Ok(StatFs { magic: 0x9fa0, bsize: 4096, namelen: 255, ..StatFs::default() })
+    }
+
+    fn cacheable(&self) -> bool {
+        false
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct ProcFile {
+    source: Rc<dyn Source>,
+    path: String,
+    /// As it was at the last read from the start.
+    text: RefCell<Vec<u8>>,
+}
+
+impl FileOps for ProcFile {
+    fn read(&self, _file: &OpenFile, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
+        if offset == 0 {
+            match self.source.node(&self.path)? {
+                Node::File(t) => *self.text.borrow_mut() = t,
+                _ => return Err(Errno::ENOENT),
+            }
+        }
+        let text = self.text.borrow();
+        let rest = &text[(offset as usize).min(text.len())..];
+        if rest.is_empty() { Ok(0) } else { dst.put(&rest[..rest.len().min(dst.remaining())]) }
+    }
+    fn write(&self, _file: &OpenFile, src: &mut dyn guest::Source, _offset: u64) -> Result<usize> {
+        let mut buf = vec![0u8; src.remaining().min(4096)];
+        let n = src.take(&mut buf)?;
+        self.source.write(&self.path, &buf[..n])?;
+        Ok(n)
+    }
+    fn size(&self) -> Result<u64> {
+        Ok(self.text.borrow().len() as u64)
+    }
+    fn truncate(&self, _len: u64) -> Result {
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct ProcDir {
+    source: Rc<dyn Source>,
+    path: String,
+}
+
+impl FileOps for ProcDir {
+    fn readdir(&self, _file: &OpenFile, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
+        let Node::Dir(names) = self.source.node(&self.path)? else { return Err(Errno::ENOTDIR) };
+        let full = |n: &str| if self.path.is_empty() { n.to_owned() } else { format!("{}/{n}", self.path) };
+        let entries: Vec<_> = names.into_iter().map(|(n, kind)| (n.clone().into_bytes(), ino(&full(&n)), kind)).collect();
+        let up = self.path.rsplit_once('/').map_or("", |(p, _)| p);
+        crate::emit_entries(ino(&self.path), ino(up), &entries, from, emit);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

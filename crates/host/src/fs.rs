@@ -55,7 +55,10 @@ pub fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
 
 /// openat2(2) of one component, never out of `dir`, never through a link.
 pub fn open(dir: BorrowedFd<'_>, name: &[u8], flags: i32, mode: u32) -> Result<OwnedFd> {
-    let flags = OFlags::from_bits_retain(flags as u32) | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let mut flags = OFlags::from_bits_retain(flags as u32) | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if !flags.contains(OFlags::PATH) {
+        flags |= OFlags::NOCTTY;
+    }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(dir, name, flags, Mode::from_raw_mode(mode as RawMode), resolve) {

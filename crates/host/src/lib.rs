@@ -9,6 +9,7 @@ pub mod notify;
 pub mod process;
 pub mod seccomp;
 pub mod shm;
+pub mod signals;
 pub mod stream;
 pub mod stub;
 pub mod term;

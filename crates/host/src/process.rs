@@ -129,3 +129,17 @@ pub unsafe fn place(fd: BorrowedFd<'_>, at: i32) -> Result {
     // SAFETY: no memory is involved; the caller answers for `at`.
     check(unsafe { libc::dup2(fd.as_raw_fd(), at) }).map(drop)
 }
+
+/// Takes over a descriptor that was inherited: its number is known only from what the parent says.
+pub fn take(fd: i32) -> OwnedFd {
+    // SAFETY: the caller was told that this number was passed to it and nobody else in the process knows it. A
+    // number that is not open makes every call on it fail with EBADF.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// One of descriptors 0, 1, 2.
+pub fn standard(fd: i32) -> BorrowedFd<'static> {
+    assert!((0..=2).contains(&fd));
+    // SAFETY: the standard descriptors are never closed.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}

@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("rvisor-launch: {failure}");
+            // In one piece: the caller may write there too.
+            let _ = host::process::write_all(2, format!("rvisor-launch: {failure}\n").as_bytes());
             ExitCode::from(FAILED)
         }
     }

@@ -14,5 +14,5 @@ pub use exit::ExitStatus;
 pub use kernel::{Config, Kernel};
 pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};
 pub use signal::may_signal;
-pub use task::{Ask, Exec, Outcome, Task};
+pub use task::{Ask, Exec, Outcome, Parked, Task};
 pub use wait::{WaitFor, Waited};

@@ -77,6 +77,13 @@ impl Mm {
         Key::Private { space: self.id, addr }
     }
 
+    /// May the guest write to all of the range?
+    pub fn writable(&self, r: std::ops::Range<u64>) -> bool {
+        let space = self.space.borrow();
+        let all = space.overlapping(r.clone()).all(|v| v.prot & abi::c::PROT_WRITE != 0);
+        all && space.check_mapped(r).is_ok()
+    }
+
     /// The range has other contents now: its call sites are to be looked at anew.
     pub fn forget_sites(&self, r: std::ops::Range<u64>) {
         let mut sites = self.sites.borrow_mut();

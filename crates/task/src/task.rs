@@ -14,6 +14,7 @@ use std::rc::Rc;
 use vfs::{FdTable, FsContext};
 
 /// A parked call.
+/// Its result; `None`: the number is in no row.
 pub type Parked = Pin<Box<dyn Future<Output = Option<Result<i64>>>>>;
 
 /// Why the thread is in the kernel.
@@ -84,6 +85,14 @@ pub struct Task {
     /// The result of a call whose thread must first show its context.
     pub result: Cell<Option<Result<i64>>>,
     pub outcome: Cell<Outcome>,
+    /// A signal taken off the queues whose frame waits for the context.
+    pub taken: Cell<Option<SigInfo>>,
+    /// The result of a thread that is stopped.
+    pub held: Cell<Option<Option<Result<i64>>>>,
+    /// `regs` were changed and must be loaded.
+    pub changed: Cell<bool>,
+    /// The call that restart_syscall(2) stands for.
+    pub again: Cell<u64>,
     pub ops: RefCell<Vec<Op>>,
     pub exec: RefCell<Option<Exec>>,
     pub parked: RefCell<Option<Parked>>,
@@ -144,6 +153,10 @@ impl Task {
             fp_size: Cell::default(),
             result: Cell::default(),
             outcome: Cell::default(),
+            taken: Cell::default(),
+            held: Cell::default(),
+            changed: Cell::default(),
+            again: Cell::default(),
             ops: RefCell::default(),
             exec: RefCell::new(None),
             parked: RefCell::new(None),
@@ -265,6 +278,11 @@ impl Task {
     pub fn deliverable(&self) -> SigSet {
         let pending = self.pending.borrow().set().with(self.process.pending.borrow().set());
         pending.without(self.blocked.get())
+    }
+
+    /// The thread, or its group, is to end.
+    pub fn gone(&self) -> bool {
+        self.exiting.get() || self.process.exiting.get().is_some()
     }
 
     /// Must a wait end?

@@ -2,7 +2,7 @@
 //! an ordinary user get is compared.
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -105,7 +105,7 @@ impl Place {
             }
         }
         let failed = failed["message"].as_str().expect("message").to_string();
-        assert_eq!(message.trim(), format!("rvisor-launch: {failed}"));
+        assert!(message.contains(&format!("rvisor-launch: {failed}\n")), "{message}");
         failed
     }
 }
@@ -132,14 +132,14 @@ impl Launcher {
         (!line.is_empty()).then(|| serde_json::from_str(&line).expect(&line))
     }
 
-    /// Exit status, and what was written to standard error. The sentry may still hold that pipe.
+    /// Exit status, and what the launcher said on standard error, which the sentry shares.
     fn end(mut self) -> (i32, String) {
         let status = self.child.wait().expect("launcher").code().expect("not killed");
-        let mut text = String::new();
-        if status != 0 {
-            let mut errors = BufReader::new(self.child.stderr.take().expect("pipe"));
-            errors.read_line(&mut text).expect("errors");
+        if status == 0 {
+            return (status, String::new());
         }
+        let mut text = String::new();
+        self.child.stderr.take().expect("pipe").read_to_string(&mut text).expect("errors");
         (status, text)
     }
 }

@@ -1,0 +1,212 @@
+//! From the launcher's specification to a running first process.
+use crate::report::Lines;
+use crate::serve::Sentry;
+use kernel::cred::Cred;
+use kernel::mm::AddressSpace;
+use platform::{Platform, Slots};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use task::{Config, ExitStatus, Kernel, Mm, Process, Task};
+use vfs::{FdTable, FsContext, Inode, MountOptions, MountTable};
+use wire::{Event, IdMap, MountKind, SentrySpec};
+
+fn take(fd: i32) -> OwnedFd {
+    host::process::take(fd)
+}
+
+fn read_spec(fd: i32) -> Result<SentrySpec, String> {
+    let fd = take(fd);
+    let mut text = Vec::new();
+    let mut buf = [0u8; 4096];
+    loop {
+        match host::file::read(fd.as_fd(), &mut buf, Some(text.len() as u64)) {
+            Ok(0) => break,
+            Ok(n) => text.extend_from_slice(&buf[..n]),
+            Err(e) => return Err(format!("cannot read the specification: {e}")),
+        }
+    }
+    serde_json::from_slice(&text).map_err(|e| format!("the specification is not understood: {e}"))
+}
+
+/// Device numbers of our own file systems: major 0, as for Linux's.
+const FIRST_DEV: u64 = 0x40;
+/// Half of memory, as Linux's tmpfs.
+fn tmpfs_limit() -> u64 {
+    host::time::memory().0 / 2
+}
+
+fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) -> Result<Rc<MountTable>, String> {
+    let table = Rc::new(MountTable::default());
+    let single = spec.ids == IdMap::Single;
+    for (i, m) in spec.mounts.iter().enumerate() {
+        let dev = FIRST_DEV + i as u64;
+        let mut o = MountOptions { kind: "tmpfs".into(), source: "tmpfs".into(), ..MountOptions::default() };
+        let root: Rc<dyn Inode> = match m.kind {
+            MountKind::Host { fd, read_only, exclusive } => {
+                o.read_only = read_only;
+                o.kind = "rvisor".into();
+                o.source = "host".into();
+                fs::host::mount(take(fd), read_only, exclusive, single)
+            }
+            MountKind::Overlay { lower_fd, upper_fd } => {
+                o.kind = "overlay".into();
+                o.source = "overlay".into();
+                let lower = fs::host::mount(take(lower_fd), true, true, single);
+                let upper = match upper_fd {
+                    Some(fd) => fs::host::mount(take(fd), false, true, single),
+                    None => fs::tmp::mount(dev, 0o755, tmpfs_limit()),
+                };
+                fs::overlay::mount(dev, lower, upper)
+            }
+            MountKind::Tmpfs => {
+                let mode = if m.target.ends_with("shm") || m.target == "/tmp" { 0o1777 } else { 0o755 };
+                fs::tmp::mount(dev, mode, tmpfs_limit())
+            }
+            MountKind::Proc => {
+                (o.kind, o.source) = ("proc".into(), "proc".into());
+                proc_root(dev)
+            }
+            MountKind::Dev => fs::dev::mount(dev).map_err(|e| format!("cannot make /dev: {e}"))?,
+        };
+        if i == 0 {
+            table.mount(None, root, o);
+            continue;
+        }
+        let on = place(&table, m.target.as_bytes(), root.attr().is_ok_and(|a| a.is_dir()))
+            .map_err(|e| format!("cannot mount on {}: {e}", m.target))?;
+        table.mount(Some(on), root, o);
+    }
+    Ok(table)
+}
+
+/// The place to mount on, made if it is missing and can be.
+fn place(table: &Rc<MountTable>, target: &[u8], dir: bool) -> abi::Result<vfs::Path> {
+    let root = table.root().ok_or(abi::Errno::ENOENT)?;
+    let fs = FsContext::new(table.clone(), root.clone());
+    fs.umask.set(0o022);
+    let cred = Cred { effective: u64::MAX, ..Cred::new(0, 0, &[]) };
+    let caller = vfs::Caller { fs: &fs, cred: &cred };
+    let mut done = Vec::new();
+    let parts: Vec<&[u8]> = target.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
+    for (i, part) in parts.iter().enumerate() {
+        done.push(b'/');
+        done.extend_from_slice(part);
+        if matches!(caller.path(&root, &done, true), Err(abi::Errno::ENOENT)) {
+            if i + 1 == parts.len() && !dir {
+                caller.open(&root, &done, abi::c::O_CREAT | abi::c::O_WRONLY, 0o644)?;
+            } else {
+                caller.mkdir(&root, &done, 0o755)?;
+            }
+        }
+    }
+    caller.path(&root, target, true)
+}
+
+/// Runs the sandbox; its exit status.
+pub fn boot(spec_fd: i32) -> Result<u8, String> {
+    let spec = read_spec(spec_fd)?;
+    let events = Lines::new(Some(take(spec.events_fd)));
+    let strace = Lines::new(spec.strace_fd.map(take_line));
+    let log = Lines::new(spec.log_fd.map(take_line));
+    match run(spec, &events, strace, log) {
+        Ok(status) => Ok(status),
+        Err((status, message)) => {
+            eprintln!("rvisor: {message}");
+            events.event(&Event::Failed { status: status as i32, message });
+            Ok(status)
+        }
+    }
+}
+
+/// Standard error may also be where the lines go.
+fn take_line(fd: i32) -> OwnedFd {
+    if fd <= 2 { host::fs::dup(host::process::standard(fd)).unwrap_or_else(|_| take(fd)) } else { take(fd) }
+}
+
+fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8, (u8, String)> {
+    let fail = |m: String| (125u8, m);
+    if spec.platform != wire::Platform::Slots {
+        return Err(fail("the ptrace platform is not part of this build: use --platform slots".into()));
+    }
+    let cpus = (spec.millicpus / 1000).max(1) as usize;
+    let hints = syscalls::row::hints(syscalls::table::ROWS);
+    let init = take(spec.init_fd);
+    let mut p = Slots::new(init.as_fd(), &hints, cpus).map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
+    p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
+    let features = p.features();
+    let source = Rc::new(crate::proc::Source::default());
+    let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;
+    let root = table.root().ok_or_else(|| fail("there is no root".into()))?;
+    let config = Config {
+        hostname: spec.hostname.clone(),
+        memory: spec.limits.memory,
+        millicpus: spec.millicpus,
+        pids: spec.limits.pids,
+        cpus: spec.millicpus.div_ceil(1000).max(1) as usize,
+        vdso: features.vdso,
+        vdso_len: features.vdso_len,
+        hwcap: features.hwcap,
+        hwcap2: features.hwcap2,
+    };
+    let k = Kernel::new(config, table.clone());
+    source.set(&k);
+    let t = first_task(&k, &spec, table, root)?;
+    let process = &spec.process;
+    let args: Vec<Vec<u8>> = process.args.iter().map(|s| s.clone().into_bytes()).collect();
+    let env = process.env.iter().map(|s| s.clone().into_bytes()).collect();
+    if let Err(e) = syscalls::exec::first(&t, args, env) {
+        let status = if e == abi::Errno::ENOENT { 127 } else { 126 };
+        let name = process.args.first().map_or("", String::as_str);
+        return Err((status, format!("cannot run {name}: {}", describe(e, &k))));
+    }
+    let mut s = Sentry::new(p, k.clone(), strace, log, spec.started_ns);
+    let status = s.run(&t, events);
+    let (code, signal) = match status {
+        ExitStatus::Exited(c) => (c as i32, None),
+        ExitStatus::Signaled(sig, _) => (128 + sig, Some(sig)),
+    };
+    events.event(&Event::Exited { status: code, signal });
+    Ok(code as u8)
+}
+
+fn describe(e: abi::Errno, k: &Kernel) -> String {
+    use abi::Errno;
+    let why = match e {
+        Errno::ENOENT => "no such file or directory".to_owned(),
+        Errno::EACCES => "permission denied".to_owned(),
+        Errno::ENOEXEC => "not an executable this machine can run".to_owned(),
+        Errno::E2BIG => "the argument list is too long".to_owned(),
+        other => other.to_string(),
+    };
+    match k.log.borrow().last() {
+        Some(l) => format!("{why} ({l})"),
+        None => why,
+    }
+}
+
+fn first_task(
+    k: &Rc<Kernel>,
+    spec: &SentrySpec,
+    table: Rc<MountTable>,
+    root: vfs::Path,
+) -> Result<Rc<Task>, (u8, String)> {
+    let fs = FsContext::new(table, root);
+    let p = &spec.process;
+    let cred = Cred::new(p.uid, p.gid, &p.groups);
+    let cwd = if p.cwd.is_empty() { "/" } else { &p.cwd };
+    let at = fs.root.borrow().clone();
+    let found = vfs::Caller { fs: &fs, cred: &cred }.path(&at, cwd.as_bytes(), true);
+    let dir = found.and_then(|d| if d.inode().attr()?.is_dir() { Ok(d) } else { Err(abi::Errno::ENOTDIR) });
+    *fs.cwd.borrow_mut() = dir.map_err(|e| (126, format!("cannot start in {cwd}: {e}")))?;
+    let files = FdTable::new();
+    for n in 0..3 {
+        if let Ok(f) = ipc::stdio::HostStream::standard(n) {
+            let _ = files.put(n as i32, f, false, 1024);
+        }
+    }
+    let pid = k.new_pid().map_err(|e| (125, e.to_string()))?;
+    let process = Process::new(k, pid, None);
+    k.add_process(&process);
+    let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
+    Ok(Task::new(pid, &process, mm, Rc::new(cred), fs, files))
+}

@@ -1,0 +1,268 @@
+//! /proc/PID.
+use super::{DIR, FILE, LINK};
+use abi::{Errno, Result, c};
+use fs::proc::Node;
+use std::fmt::Write;
+use std::rc::Rc;
+use task::{Kernel, Process, Task};
+use vfs::Follow;
+
+const FILES: [&str; 15] = [
+    "stat", "status", "statm", "cmdline", "comm", "environ", "maps", "mounts", "mountinfo", "limits", "oom_score_adj",
+    "cgroup", "auxv", "loginuid", "oom_score",
+];
+const LINKS: [&str; 3] = ["exe", "cwd", "root"];
+const DIRS: [&str; 3] = ["fd", "fdinfo", "task"];
+
+/// A process, and the thread that speaks for it; zombies have none.
+fn find(k: &Kernel, pid: i32) -> Result<(Rc<Process>, Option<Rc<Task>>)> {
+    if let Some(p) = k.process(pid) {
+        let t = p.leader();
+        return Ok((p, t));
+    }
+    let t = k.task(pid).ok_or(Errno::ENOENT)?;
+    Ok((t.process.clone(), Some(t)))
+}
+
+pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
+    let (p, t) = find(k, pid)?;
+    let (first, more) = rest.split_once('/').unwrap_or((rest, ""));
+    match first {
+        "" => {
+            let mut v: Vec<(String, u8)> = FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect();
+            v.extend(LINKS.iter().map(|n| ((*n).to_owned(), LINK)));
+            v.extend(DIRS.iter().map(|n| ((*n).to_owned(), DIR)));
+            Ok(Node::Dir(v))
+        }
+        "task" => match more.split_once('/').unwrap_or((more, "")) {
+            ("", _) => Ok(Node::Dir(p.threads().iter().map(|t| (t.tid.to_string(), DIR)).collect())),
+            (tid, rest) => {
+                let tid: i32 = tid.parse().map_err(|_| Errno::ENOENT)?;
+                if !p.threads().iter().any(|t| t.tid == tid) {
+                    return Err(Errno::ENOENT);
+                }
+                node(k, tid, if rest == "task" { "comm" } else { rest })
+            }
+        },
+        "fd" | "fdinfo" => descriptors(&*t.ok_or(Errno::ENOENT)?, first, more),
+        _ if !more.is_empty() => Err(Errno::ENOENT),
+        "exe" | "cwd" | "root" => {
+            let place = place(&*t.ok_or(Errno::ENOENT)?, first)?;
+            let fs = k.process(1).and_then(|p| p.leader()).map(|t| t.fs());
+            let root = fs.map(|f| f.root.borrow().clone()).ok_or(Errno::ENOENT)?;
+            Ok(Node::Link(vfs::name_of(&place, &root).unwrap_or_else(|| b"/".to_vec())))
+        }
+        name if FILES.contains(&name) => Ok(Node::File(text(k, &p, t.as_ref(), name)?)),
+        _ => Err(Errno::ENOENT),
+    }
+}
+
+fn place(t: &Task, what: &str) -> Result<vfs::Path> {
+    match what {
+        "exe" => t.mm().exe.borrow().clone().ok_or(Errno::ENOENT),
+        "cwd" => Ok(t.fs().cwd.borrow().clone()),
+        _ => Ok(t.fs().root.borrow().clone()),
+    }
+}
+
+pub fn follow(k: &Kernel, pid: i32, rest: &str) -> Option<Result<Follow>> {
+    let t = find(k, pid).ok()?.1?;
+    if LINKS.contains(&rest) {
+        return Some(place(&t, rest).map(Follow::Path));
+    }
+    let rest = rest.strip_prefix("task/").and_then(|r| r.split_once('/')).map_or(rest, |(_, r)| r);
+    let fd: i32 = rest.strip_prefix("fd/")?.parse().ok()?;
+    let f = t.files().and_then(|f| f.get(fd)).map_err(|_| Errno::ENOENT);
+    Some(f.map(|f| match f.path() {
+        Some(p) if p.dentry.removed.get() => Follow::File(f),
+        Some(p) => Follow::Path(p.clone()),
+        None => Follow::File(f),
+    }))
+}
+
+fn descriptors(t: &Task, which: &str, more: &str) -> Result<Node> {
+    let files = t.files().map_err(|_| Errno::ENOENT)?;
+    if more.is_empty() {
+        let kind = if which == "fd" { LINK } else { FILE };
+        return Ok(Node::Dir(files.numbers(0, u32::MAX).into_iter().map(|n| (n.to_string(), kind)).collect()));
+    }
+    let f = more.parse().ok().and_then(|n| files.get(n).ok()).ok_or(Errno::ENOENT)?;
+    if which == "fdinfo" {
+        return Ok(Node::File(format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.pos(), f.flags()).into_bytes()));
+    }
+    let fs = t.fs();
+    let name = match f.path() {
+        Some(p) => vfs::name_of(p, &fs.root.borrow()).unwrap_or_else(|| b"/".to_vec()),
+        None => anonymous(&f).into_bytes(),
+    };
+    Ok(Node::Link(name))
+}
+
+fn anonymous(f: &vfs::OpenFile) -> String {
+    if let Some(p) = f.downcast::<ipc::pipe::PipeEnd>() {
+        return format!("pipe:[{}]", p.pipe().id());
+    }
+    if let Some(s) = f.downcast::<ipc::stdio::HostStream>() {
+        return if s.is_terminal() { "/dev/console".into() } else { "pipe:[1]".into() };
+    }
+    let kinds: [(&str, bool); 3] = [
+        ("[eventfd]", f.downcast::<ipc::eventfd::EventFd>().is_some()),
+        ("[timerfd]", f.downcast::<ipc::timerfd::TimerFd>().is_some()),
+        ("[eventpoll]", f.downcast::<ipc::epoll::EpollInstance>().is_some()),
+    ];
+    let name = kinds.iter().find(|(_, is)| *is).map_or("[unknown]", |(n, _)| n);
+    format!("anon_inode:{name}")
+}
+
+fn memory(t: &Task, range: (u64, u64)) -> Vec<u8> {
+    let mut out = vec![0u8; (range.1 - range.0).min(1 << 20) as usize];
+    if !t.has_mem() || t.mem().read_now(range.0, &mut out).is_err() {
+        out.clear();
+    }
+    out
+}
+
+fn state(p: &Process, t: Option<&Rc<Task>>) -> (char, &'static str) {
+    match t {
+        _ if p.zombie.get() => ('Z', "zombie"),
+        None => ('Z', "zombie"),
+        _ if p.stopped.get().is_some() => ('T', "stopped"),
+        Some(t) if t.parked.borrow().is_some() => ('S', "sleeping"),
+        Some(_) => ('R', "running"),
+    }
+}
+
+fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec<u8>> {
+    let comm = t.map(|t| t.comm.borrow().clone()).unwrap_or_default();
+    let comm = String::from_utf8_lossy(&comm).into_owned();
+    let size = t.map_or(0, |t| t.mm().space.borrow().total());
+    let started = (p.started - k.boot) / 10_000_000;
+    let ticks = p.cpu_ns() / 10_000_000;
+    let s = match name {
+        "stat" => format!(
+            "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {ticks} 0 {} 0 20 0 {} 0 {started} {size} {} 18446744073709551615 \
+             0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+            p.pid,
+            state(p, t).0,
+            p.ppid(),
+            p.pgid.get(),
+            p.sid.get(),
+            p.child_cpu.get() / 10_000_000,
+            p.threads().len(),
+            size / 4096,
+        ),
+        "statm" => format!("{0} {0} 0 0 0 {0} 0\n", size / 4096),
+        "status" => status(p, t, &comm, size),
+        "comm" => format!("{comm}\n"),
+        "cmdline" => return Ok(t.map_or(Vec::new(), |t| memory(t, t.mm().args.get()))),
+        "environ" => return Ok(t.map_or(Vec::new(), |t| memory(t, t.mm().env.get()))),
+        "auxv" => return Ok(t.map_or(Vec::new(), |t| t.mm().auxv.borrow().clone())),
+        "maps" => t.map_or(String::new(), |t| t.mm().space.borrow().maps()),
+        "mounts" | "mountinfo" => mounts(k, name == "mountinfo"),
+        "limits" => limits(p),
+        "oom_score_adj" | "oom_score" => "0\n".into(),
+        "cgroup" => "0::/\n".into(),
+        "loginuid" => "4294967295".into(),
+        _ => return Err(Errno::ENOENT),
+    };
+    Ok(s.into_bytes())
+}
+
+fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
+    let (letter, word) = state(p, t);
+    let mut s = format!(
+        "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t0\n",
+        t.map_or(0, |t| t.fs().umask.get()),
+        p.ppid(),
+        pid = p.pid,
+    );
+    if let Some(t) = t {
+        let cr = t.cred();
+        let groups: Vec<String> = cr.groups.iter().map(u32::to_string).collect();
+        let set = |x: u64| format!("{x:016x}");
+        let (mut ignored, mut caught) = (0u64, 0u64);
+        let table = p.actions.borrow().clone();
+        for sig in 1..=64 {
+            match table.borrow().get(sig).handler {
+                0 => {}
+                1 => ignored |= 1 << (sig - 1),
+                _ => caught |= 1 << (sig - 1),
+            }
+        }
+        let _ = write!(
+            s,
+            "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{}\nVmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n\
+             SigQ:\t0/32768\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\nCapInh:\t{}\nCapPrm:\t{}\nCapEff:\t{}\n\
+             CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t0\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
+             nonvoluntary_ctxt_switches:\t0\n",
+            cr.ruid, cr.euid, cr.suid, cr.fsuid, cr.rgid, cr.egid, cr.sgid, cr.fsgid,
+            groups.join(" "),
+            size / 1024,
+            size / 1024,
+            p.threads().len(),
+            set(t.pending.borrow().set().0),
+            set(p.pending.borrow().set().0),
+            set(t.blocked.get().0),
+            set(ignored),
+            set(caught),
+            set(cr.inheritable),
+            set(cr.permitted),
+            set(cr.effective),
+            set(cr.bounding),
+            set(cr.ambient),
+            cr.no_new_privs as u8,
+            t.kernel.config.cpus.max(1) - 1,
+        );
+    }
+    s
+}
+
+fn mounts(k: &Kernel, info: bool) -> String {
+    let Some(root) = k.mounts.root() else { return String::new() };
+    let mut s = String::new();
+    for m in k.mounts.all() {
+        let at = match &m.on {
+            None => b"/".to_vec(),
+            Some(p) => vfs::name_of(p, &root).unwrap_or_default(),
+        };
+        let at = String::from_utf8_lossy(&at).replace(' ', "\\040");
+        let mode = if m.read_only { "ro" } else { "rw" };
+        let _ = if info {
+            let parent = m.on.as_ref().map_or(0, |p| p.mount.id);
+            let dev = m.root.inode.attr().map_or(0, |a| a.dev);
+            let (major, minor) = (c::major(dev), c::minor(dev));
+            writeln!(s, "{} {parent} {major}:{minor} / {at} {mode},relatime - {} {} {mode}", m.id, m.kind, m.source)
+        } else {
+            writeln!(s, "{} {at} {} {mode},relatime 0 0", m.source, m.kind)
+        };
+    }
+    s
+}
+
+fn limits(p: &Process) -> String {
+    const NAMES: [(&str, u32, &str); 16] = [
+        ("Max cpu time", c::RLIMIT_CPU, "seconds"),
+        ("Max file size", c::RLIMIT_FSIZE, "bytes"),
+        ("Max data size", c::RLIMIT_DATA, "bytes"),
+        ("Max stack size", c::RLIMIT_STACK, "bytes"),
+        ("Max core file size", c::RLIMIT_CORE, "bytes"),
+        ("Max resident set", c::RLIMIT_RSS, "bytes"),
+        ("Max processes", c::RLIMIT_NPROC, "processes"),
+        ("Max open files", c::RLIMIT_NOFILE, "files"),
+        ("Max locked memory", c::RLIMIT_MEMLOCK, "bytes"),
+        ("Max address space", c::RLIMIT_AS, "bytes"),
+        ("Max file locks", c::RLIMIT_LOCKS, "locks"),
+        ("Max pending signals", c::RLIMIT_SIGPENDING, "signals"),
+        ("Max msgqueue size", c::RLIMIT_MSGQUEUE, "bytes"),
+        ("Max nice priority", c::RLIMIT_NICE, ""),
+        ("Max realtime priority", c::RLIMIT_RTPRIO, ""),
+        ("Max realtime timeout", c::RLIMIT_RTTIME, "us"),
+    ];
+    let show = |v: u64| if v == task::RLIM_INFINITY { "unlimited".to_owned() } else { v.to_string() };
+    let mut s = format!("{:25} {:20} {:20} {:10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    for (name, which, unit) in NAMES {
+        let (soft, hard) = p.rlimits.borrow().0[which as usize];
+        let _ = writeln!(s, "{name:25} {:20} {:20} {unit:10}", show(soft), show(hard));
+    }
+    s
+}

@@ -1,0 +1,366 @@
+//! The kernel thread's loop: asks in, answers out, and what is due in between.
+use crate::report::Lines;
+use abi::signal::SigInfo;
+use abi::{Errno, Result, c};
+use guest::ops::{Op, Resume};
+use kernel::wait::WaitQueue;
+use kernel::{reactor, sched, timer};
+use platform::{Ask, Event, Platform};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use syscalls::table;
+use task::{Ask as Inside, ExitStatus, Kernel, Outcome, Task};
+
+pub struct Sentry<P: Platform> {
+    pub p: P,
+    pub k: Rc<Kernel>,
+    strace: Lines,
+    log: Lines,
+    launched_ns: u64,
+    started: bool,
+    /// Calls served since timers were last looked at.
+    since: u32,
+    wakers: Vec<Waker>,
+    signals: host::signals::Signals,
+    signal_queue: Rc<WaitQueue>,
+}
+
+impl<P: Platform> Sentry<P> {
+    pub fn new(p: P, k: Rc<Kernel>, strace: Lines, log: Lines, launched_ns: u64) -> Self {
+        let signals = host::signals::Signals::new().expect("signalfd");
+        Sentry {
+            p,
+            k,
+            strace,
+            log,
+            launched_ns,
+            started: false,
+            since: 0,
+            wakers: Vec::new(),
+            signals,
+            signal_queue: Rc::new(WaitQueue::new()),
+        }
+    }
+
+    /// Runs until the first process has ended.
+    pub fn run(&mut self, first: &Rc<Task>, events: &Lines) -> ExitStatus {
+        let _watch = reactor::watch(self.signals.fd(), self.signal_queue.clone()).expect("host epoll");
+        self.begin_exec(first);
+        loop {
+            if let Some(status) = self.k.ended.get() {
+                self.flush_log();
+                return status;
+            }
+            self.housekeeping();
+            if let Some(e) = self.p.poll() {
+                self.since += 1;
+                self.handle(e, events);
+                continue;
+            }
+            self.forward_signals();
+            self.run_timers();
+            if self.run_ready() || self.work_waits() {
+                continue;
+            }
+            let p = &mut self.p;
+            reactor::with_epoll_fd(|fd| p.wait(timer::next_deadline(), fd)).expect("host epoll");
+            reactor::turn(Some(0)).expect("host epoll");
+        }
+    }
+
+    fn work_waits(&self) -> bool {
+        !self.k.gone.borrow().is_empty() || !self.k.kicks.borrow().is_empty()
+    }
+
+    fn run_timers(&mut self) {
+        self.since = 0;
+        if let Some(d) = timer::next_deadline() {
+            let now = host::time::monotonic_ns();
+            if d <= now {
+                timer::fire(now);
+            }
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        if self.since >= 64 {
+            self.run_timers();
+            reactor::turn(Some(0)).expect("host epoll");
+            self.forward_signals();
+        }
+        if sched::has_ready() {
+            self.run_ready();
+        }
+        if !self.k.gone.borrow().is_empty() {
+            for (tag, whole) in self.k.gone.take() {
+                if whole {
+                    self.p.kill(tag);
+                } else {
+                    self.p.resume(tag, Vec::new(), Resume::Exit, None);
+                    self.p.drop_thread(tag);
+                }
+            }
+        }
+        if !self.k.kicks.borrow().is_empty() {
+            for tag in self.k.kicks.take() {
+                self.p.kick(tag);
+            }
+        }
+        if !self.k.execs.borrow().is_empty() {
+            let waiting = self.k.execs.take();
+            for t in waiting {
+                if !self.p.spawn(t.tag.get()) {
+                    self.k.execs.borrow_mut().push(t);
+                }
+            }
+        }
+    }
+
+    /// Signals sent to the sentry from outside go to the foreground group of the container, or to pid 1.
+    fn forward_signals(&mut self) {
+        while let Some(sig) = self.signals.next() {
+            self.k.outside_signal.set(true);
+            let info = SigInfo::from_user(sig, c::SI_USER, 0, 0);
+            let group = self.k.group(self.k.foreground.get());
+            let terminal = matches!(sig, c::SIGINT | c::SIGQUIT | c::SIGTSTP | c::SIGWINCH);
+            if terminal && !group.is_empty() {
+                group.iter().for_each(|p| p.signal(info));
+            } else if let Some(p) = self.k.process(1) {
+                p.signal(info);
+            }
+            self.k.outside_signal.set(false);
+        }
+    }
+
+    /// Polls every parked call that was woken, and looks at every stopped thread that was noticed.
+    fn run_ready(&mut self) -> bool {
+        let mut any = false;
+        while let Some(tag) = sched::next_ready() {
+            any = true;
+            let Some(t) = self.k.by_tag(tag) else { continue };
+            let parked = t.parked.take();
+            let Some(mut call) = parked else {
+                if let Some(r) = t.held.take() {
+                    self.finish(&t, r);
+                }
+                continue;
+            };
+            vfs::next_epoch();
+            crate::proc::set_caller(t.process.pid, t.tid);
+            match sched::resume(t.interrupted(), &self.waker(tag), call.as_mut()) {
+                Poll::Ready(r) => {
+                    drop(call);
+                    self.done(&t, r);
+                }
+                Poll::Pending => {
+                    t.parked.replace(Some(call));
+                }
+            }
+        }
+        any
+    }
+
+    fn waker(&mut self, tag: u64) -> Waker {
+        let i = tag as usize;
+        while self.wakers.len() <= i {
+            self.wakers.push(sched::waker(self.wakers.len() as u64));
+        }
+        self.wakers[i].clone()
+    }
+
+    fn handle(&mut self, e: Event, events: &Lines) {
+        let (tag, ask) = match e {
+            Event::Ask { tag, ask } => (tag, ask),
+            Event::Died { tags } => return self.died(&tags),
+        };
+        let Some(t) = self.k.by_tag(tag) else { return };
+        match ask {
+            Ask::Call { nr, args, full } => self.call(&t, nr, args, full),
+            Ask::Fault { signo, code, addr } => {
+                self.context(&t);
+                let (ip, sp) = (t.ip.get(), t.regs.borrow().rsp);
+                self.k.note(&format!("[{}] fault: signal {signo} code {code} at {addr:#x}, ip {ip:#x}, sp {sp:#x}", t.tid));
+                t.force_signal(SigInfo::fault(signo, code, addr));
+                self.finish(&t, None);
+            }
+            Ask::Context => {
+                let inside = t.ask.get();
+                self.context(&t);
+                let result = t.result.take();
+                if result.is_some() {
+                    t.ask.set(inside);
+                }
+                self.finish(&t, result);
+            }
+            Ask::Ready => {
+                t.set_mem(self.p.memory(tag));
+                t.ask.set(Inside::Other);
+                t.full.set(true);
+                if !self.started {
+                    self.started = true;
+                    let ns = host::time::monotonic_ns().saturating_sub(self.launched_ns);
+                    events.event(&wire::Event::Started { ns });
+                }
+                if let Some(x) = t.exec.take() {
+                    t.ops.replace(x.ops);
+                    t.resume_with(x.regs);
+                }
+                self.finish(&t, None);
+            }
+            Ask::Done => self.wait_vfork(&t),
+            Ask::Failed(e) => {
+                let undo = t.undo.take();
+                if let Some(u) = undo {
+                    u(&t);
+                }
+                t.ops.borrow_mut().clear();
+                t.outcome.set(Outcome::Return);
+                if t.alive.get() {
+                    self.finish(&t, Some(Err(e)));
+                } else {
+                    // A program whose image cannot be mapped is killed, as Linux does past the point of no return.
+                    self.k.note(&format!("pid {}: the image cannot be mapped: {e}", t.process.pid));
+                    t.process.exit_group(ExitStatus::Signaled(c::SIGKILL, false));
+                    self.finish(&t, None);
+                }
+            }
+        }
+    }
+
+    /// The thread is inside with its whole context.
+    fn context(&mut self, t: &Rc<Task>) {
+        t.ask.set(Inside::Other);
+        t.full.set(true);
+        if let Some(r) = self.p.regs(t.tag.get()) {
+            t.ip.set(r.rip);
+            t.regs.replace(r);
+        }
+        t.fp_size.set(self.p.fp_size(t.tag.get()));
+    }
+
+    fn call(&mut self, t: &Rc<Task>, nr: u64, args: [u64; 6], full: bool) {
+        vfs::next_epoch();
+        t.alive.set(true);
+        let (ip, sp) = self.p.ip_sp(t.tag.get());
+        t.ip.set(ip);
+        t.sp.set(sp);
+        if full {
+            self.context(t);
+            crate::sites::consider(t, nr);
+        } else {
+            t.full.set(false);
+        }
+        t.ask.set(Inside::Call(nr));
+        t.args.set(args);
+        self.dispatch(t, nr, args);
+    }
+
+    /// Makes the call: tried, then, if it must wait, parked.
+    pub fn dispatch(&mut self, t: &Rc<Task>, nr: u64, args: [u64; 6]) {
+        crate::proc::set_caller(t.process.pid, t.tid);
+        if let Some(r) = sched::attempt(t.interrupted(), table::dispatch(t, nr, args)) {
+            return self.done(t, r);
+        }
+        let me = t.clone();
+        let call = async move { table::dispatch(&me, nr, args).await };
+        self.park(t, Box::pin(call));
+    }
+
+    fn park(&mut self, t: &Rc<Task>, mut call: task::Parked) {
+        let tag = t.tag.get();
+        match sched::resume(t.interrupted(), &self.waker(tag), call.as_mut()) {
+            Poll::Ready(r) => {
+                drop(call);
+                self.done(t, r);
+            }
+            Poll::Pending => {
+                t.parked.replace(Some(call));
+                self.p.park(tag);
+            }
+        }
+    }
+
+    fn done(&mut self, t: &Rc<Task>, r: Option<Result<i64>>) {
+        let (Inside::Call(nr), args) = (t.ask.get(), t.args.get()) else { return self.finish(t, r) };
+        let result = r.unwrap_or_else(|| {
+            if self.k.unknown.borrow_mut().insert(nr) {
+                self.k.note(&format!("unknown system call {nr} from pid {} answered ENOSYS", t.process.pid));
+            }
+            Err(Errno::ENOSYS)
+        });
+        if self.strace.on() {
+            let row = table::ROWS.iter().find(|r| r.nr == nr);
+            let shown = result.map_err(|e| if e.is_restart() { Errno::EINTR } else { e });
+            let line = syscalls::strace::line(row, nr, args, shown, &*t.mem());
+            self.strace.line(&format!("[{}] {line}", t.tid));
+        }
+        // The fast path: nothing but a result.
+        if t.outcome.get() == Outcome::Return && t.ops.borrow().is_empty() && !t.interrupted() {
+            let ret = match result {
+                Ok(v) => v,
+                Err(e) if e.is_restart() => return self.finish(t, Some(result)),
+                Err(e) => e.to_ret(),
+            };
+            t.ask.set(Inside::Outside);
+            t.undo.take();
+            return self.p.answer(t.tag.get(), ret);
+        }
+        self.finish(t, Some(result));
+    }
+
+    /// Starts a program that exec prepared: in a fresh stub.
+    pub fn begin_exec(&mut self, t: &Rc<Task>) {
+        let mm = t.exec.borrow().as_ref().map(|x| x.mm.clone());
+        let Some(mm) = mm else { return };
+        t.change_mm(mm);
+        t.end_vfork();
+        t.outcome.set(Outcome::Return);
+        t.ask.set(Inside::Other);
+        t.alive.set(false);
+        self.k.execs.borrow_mut().push(t.clone());
+    }
+
+    /// vfork: the parent's result waits for the child's exec or end.
+    fn wait_vfork(&mut self, t: &Rc<Task>) {
+        let me = t.clone();
+        let result = t.result.take();
+        let call = async move {
+            kernel::wait::until_deaf(&[&me.vfork_done], || (!me.vforking.get() || me.gone()).then_some(())).await.ok();
+            result
+        };
+        self.park(t, Box::pin(call));
+    }
+
+    /// The host killed a stub: out of memory, or the guest ended itself behind our back.
+    fn died(&mut self, tags: &[u64]) {
+        for tag in tags {
+            if let Some(t) = self.k.by_tag(*tag) {
+                self.k.note(&format!("the host process of pid {} died", t.process.pid));
+                t.process.exit_group(ExitStatus::Signaled(c::SIGKILL, false));
+                t.parked.take();
+                t.set_mem(None);
+                t.finish_exit();
+            }
+        }
+    }
+
+    fn flush_log(&mut self) {
+        for l in self.k.log.take() {
+            self.log.line(&l);
+        }
+    }
+
+    /// Sends what the thread's outcome and operations say.
+    pub fn send(&mut self, t: &Rc<Task>, then: Resume) {
+        let ops: Vec<Op> = t.ops.take();
+        if !self.k.log.borrow().is_empty() && self.log.on() {
+            self.flush_log();
+        }
+        if then != Resume::Pause && !matches!(then, Resume::Context(_)) {
+            t.ask.set(Inside::Outside);
+        }
+        let regs = if then == Resume::Regs { Some(*t.regs.borrow()) } else { None };
+        t.alive.set(true);
+        self.p.resume(t.tag.get(), ops, then, regs.as_ref());
+    }
+}

@@ -1,0 +1,135 @@
+//! Rewriting call sites, so that their calls no longer trap. `docs/design/slot-protocol.md`, "Sites".
+use abi::c;
+use guest::Memory;
+use guest::ops::Op;
+use kernel::mm::{SITES, Vma, anonymous};
+use slots::layout::*;
+use std::rc::Rc;
+use task::Task;
+
+/// `mov eax, imm32; syscall`
+fn is_mov(b: &[u8], nr: u64) -> bool {
+    b[0] == 0xb8 && u32::from_le_bytes([b[1], b[2], b[3], b[4]]) as u64 == nr && b[5..7] == [0x0f, 0x05]
+}
+
+/// `syscall; cmp rax, imm32`
+fn is_compare(b: &[u8]) -> bool {
+    b[..4] == [0x0f, 0x05, 0x48, 0x3d]
+}
+
+/// Looks at the site of a call that trapped, and has it rewritten if its pattern is known.
+pub fn consider(t: &Rc<Task>, nr: u64) {
+    let ip = t.ip.get();
+    let mm = t.mm();
+    if SITES.contains(&ip) || !mm.sites.borrow_mut().insert(ip) {
+        return;
+    }
+    let prot = match mm.space.borrow().at(ip) {
+        Some(v) if !v.shared && v.file.is_some() && v.prot & c::PROT_WRITE == 0 && v.start + 16 <= ip && ip + 16 <= v.end => {
+            v.prot
+        }
+        _ => return,
+    };
+    let mem = t.mem();
+    // From 8 before the aligned word that holds the site's start: enough for both patterns.
+    let mut around = [0u8; 16];
+    if mem.read_now(ip - 7, &mut around).is_err() {
+        return;
+    }
+    let alone = mm.users.get() == 1;
+    let full = slots::Hint::FULL;
+    let fixed = syscalls::table::ROWS.iter().any(|r| r.nr == nr && r.hint() == full);
+    let (site, code) = if is_mov(&around[..7], nr) && !fixed {
+        (ip - 7, mov_code(nr, ip))
+    } else if is_compare(&around[5..9]) && alone {
+        let Some(n) = next_site(t) else { return };
+        (ip - 2, compare_code(&around[7..13], SITES_CODE + n as u64 * SITE_CODE_SIZE, ip + 6))
+    } else {
+        return;
+    };
+    let whole = site % 8 <= if code.len() < 24 { 3 } else { 0 };
+    if !whole && !alone {
+        return;
+    }
+    let Some(n) = next_site(t) else { return };
+    if n == 0 && !map_table(t) {
+        return;
+    }
+    mm.sites_used.set(n + 1);
+    let entry = SITES_TABLE + n as u64 * 8;
+    let at = SITES_CODE + n as u64 * SITE_CODE_SIZE;
+    t.op(Op::Write { addr: entry, bytes: at.to_le_bytes().to_vec() });
+    t.op(Op::Write { addr: at, bytes: code });
+    if site == ip - 2 {
+        // The jump covers the instruction this very call returns to: it returns to the copy of it.
+        t.regs.borrow_mut().rip = at + COMPARE;
+        t.changed.set(true);
+    }
+    let mut jump = vec![0xff, 0x24, 0x25];
+    jump.extend_from_slice(&(entry as u32).to_le_bytes());
+    poke(t, &*mem, site, &jump, prot);
+}
+
+fn next_site(t: &Task) -> Option<usize> {
+    let n = t.mm().sites_used.get();
+    (n < SITES_MAX).then_some(n)
+}
+
+/// The table appears with the first site, unless the program's own image lies there.
+fn map_table(t: &Task) -> bool {
+    let mm = t.mm();
+    let mut space = mm.space.borrow_mut();
+    let r = SITES_TABLE..SITES_TABLE + SITES_SIZE;
+    if !space.is_free(r.clone()) {
+        return false;
+    }
+    let prot = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
+    space.insert(Vma { start: r.start, end: r.end, prot, fixed: true, ..anonymous() });
+    t.op(Op::Map { addr: r.start, len: SITES_SIZE, prot, flags: c::MAP_PRIVATE | c::MAP_ANONYMOUS, file: None });
+    true
+}
+
+/// Where the copied compare instruction is in a site's code.
+const COMPARE: u64 = 18;
+
+/// To the stub: its entry is the first word of the page that gs points to.
+const TO_STUB: [u8; 8] = [0x65, 0xff, 0x24, 0x25, 0, 0, 0, 0];
+
+fn mov_code(nr: u64, back: u64) -> Vec<u8> {
+    let mut b = vec![0xb8];
+    b.extend_from_slice(&(nr as u32).to_le_bytes());
+    b.extend_from_slice(&[0x48, 0xb9]);
+    b.extend_from_slice(&back.to_le_bytes());
+    b.extend_from_slice(&TO_STUB);
+    b
+}
+
+/// `compare`: the instruction that the jump overwrites, done here on the way back.
+fn compare_code(compare: &[u8], at: u64, back: u64) -> Vec<u8> {
+    let mut b = vec![0x48, 0xb9];
+    b.extend_from_slice(&(at + COMPARE).to_le_bytes());
+    b.extend_from_slice(&TO_STUB);
+    b.extend_from_slice(compare);
+    b.extend_from_slice(&[0xff, 0x25, 0, 0, 0, 0]);
+    b.extend_from_slice(&back.to_le_bytes());
+    b
+}
+
+/// Writes `bytes` at `addr` by aligned words.
+fn poke(t: &Task, mem: &dyn Memory, addr: u64, bytes: &[u8], prot: i32) {
+    let mut at = addr & !7;
+    while at < addr + bytes.len() as u64 {
+        let mut word = [0u8; 8];
+        if mem.read_now(at, &mut word).is_err() {
+            return;
+        }
+        for (i, w) in word.iter_mut().enumerate() {
+            let k = (at + i as u64).wrapping_sub(addr) as usize;
+            if let Some(b) = bytes.get(k) {
+                *w = *b;
+            }
+        }
+        t.op(Op::Patch { addr: at, word: u64::from_le_bytes(word), prot });
+        at += 8;
+    }
+}
