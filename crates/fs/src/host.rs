@@ -20,7 +20,7 @@ pub struct HostFs {
     pub read_only: bool,
     /// Owners cannot be kept on the host.
     pub single_id: bool,
-    open: RefCell<VecDeque<Rc<HostInode>>>,
+    open: RefCell<VecDeque<Weak<HostInode>>>,
 }
 
 /// A file by its name in a directory. The descriptor is opened when needed.
@@ -31,6 +31,10 @@ pub struct HostInode {
     fd: RefCell<Option<Rc<OwnedFd>>>,
     children: RefCell<HashMap<Box<[u8]>, Weak<HostInode>>>,
     seen: Cell<Option<(u64, Attr)>>,
+    /// Its name is gone; only the descriptor still finds it.
+    unlinked: Cell<bool>,
+    /// The descriptor that creating it gave, for the open(2) that comes with it.
+    fresh: RefCell<Option<OwnedFd>>,
     this: RefCell<Weak<HostInode>>,
 }
 
@@ -48,6 +52,8 @@ impl HostInode {
             fd: RefCell::new(fd),
             children: RefCell::default(),
             seen: Cell::new(None),
+            unlinked: Cell::new(false),
+            fresh: RefCell::new(None),
             this: RefCell::default(),
         });
         *i.this.borrow_mut() = Rc::downgrade(&i);
@@ -62,14 +68,14 @@ impl HostInode {
         let (dir, name) = self.place.borrow().clone().ok_or(Errno::ENOENT)?;
         let fd = Rc::new(::host::fs::open(dir.fd()?.as_fd(), &name, c::O_PATH, 0)?);
         *self.fd.borrow_mut() = Some(fd.clone());
-        if let Some(me) = self.this.borrow().upgrade() {
-            let mut open = self.fs.open.borrow_mut();
-            open.push_back(me);
-            if open.len() > OPEN_MAX
-                && let Some(old) = open.pop_front()
-            {
-                old.fd.borrow_mut().take();
-            }
+        let mut open = self.fs.open.borrow_mut();
+        open.push_back(self.this.borrow().clone());
+        if open.len() > OPEN_MAX
+            && let Some(old) = open.pop_front().and_then(|w| w.upgrade())
+            && old.place.borrow().is_some()
+            && !old.unlinked.get()
+        {
+            old.fd.borrow_mut().take();
         }
         Ok(fd)
     }
@@ -126,20 +132,30 @@ impl HostInode {
     }
 
     /// Gives what was just made its owner, and finds it.
-    fn made(&self, name: &[u8], new: New) -> Result<Rc<dyn Inode>> {
-        let dir = self.fd()?;
+    fn made(&self, name: &[u8], new: New) -> Result<Rc<HostInode>> {
         self.changed();
-        let mut s = ::host::fs::stat(dir.as_fd(), name)?;
-        if !self.fs.single_id && (s.uid, s.gid) != (new.uid, new.gid) {
+        // The host made it ours, id 0 and group 0; whoever else it should belong to is told to it.
+        if !self.fs.single_id && (new.uid, new.gid) != (0, 0) {
+            let dir = self.fd()?;
             ::host::fs::chown(dir.as_fd(), name, Some(new.uid), Some(new.gid))?;
-            let special = new.mode & 0o6000 != 0;
-            if special && new.mode & c::S_IFMT != c::S_IFLNK {
+            if new.mode & 0o6000 != 0 && new.mode & c::S_IFMT != c::S_IFLNK {
                 ::host::fs::chmod(dir.as_fd(), name, new.mode & 0o7777)?;
             }
-            s = ::host::fs::stat(dir.as_fd(), name)?;
         }
-        self.children.borrow_mut().remove(name);
-        Ok(self.child(name, attr(s)))
+        let me = self.this.borrow().upgrade().ok_or(Errno::ENOENT)?;
+        let i = HostInode::new(self.fs.clone(), Some((me, name.into())), None);
+        self.children.borrow_mut().insert(name.into(), Rc::downgrade(&i));
+        Ok(i)
+    }
+
+    /// The child `name` is about to lose it. Whoever still has it open must find it afterwards: by a descriptor.
+    fn losing(&self, name: &[u8]) {
+        let Some(v) = self.children.borrow().get(name).and_then(Weak::upgrade) else { return };
+        v.changed();
+        // One count is ours, one the dentry's.
+        if Rc::strong_count(&v) > 2 && v.fd().is_ok() {
+            v.unlinked.set(true);
+        }
     }
 
     fn sibling<'a>(&self, to: &'a Rc<dyn Inode>) -> Result<&'a HostInode> {
@@ -189,22 +205,24 @@ impl Inode for HostInode {
     fn create(&self, name: &[u8], new: New, rdev: u64) -> Result<Rc<dyn Inode>> {
         let dir = self.fd()?;
         if new.mode & c::S_IFMT == c::S_IFREG {
-            let flags = c::O_CREAT | c::O_EXCL | c::O_WRONLY;
-            ::host::fs::open(dir.as_fd(), name, flags, new.mode & 0o7777)?;
-        } else {
-            ::host::fs::mknod(dir.as_fd(), name, new.mode, rdev)?;
+            let flags = c::O_CREAT | c::O_EXCL | c::O_RDWR;
+            let fd = ::host::fs::open(dir.as_fd(), name, flags, new.mode & 0o7777)?;
+            let made = self.made(name, new)?;
+            *made.fresh.borrow_mut() = Some(fd);
+            return Ok(made);
         }
-        self.made(name, new)
+        ::host::fs::mknod(dir.as_fd(), name, new.mode, rdev)?;
+        Ok(self.made(name, new)?)
     }
 
     fn mkdir(&self, name: &[u8], new: New) -> Result<Rc<dyn Inode>> {
         ::host::fs::mkdir(self.fd()?.as_fd(), name, new.mode & 0o7777)?;
-        self.made(name, new)
+        Ok(self.made(name, new)?)
     }
 
     fn symlink(&self, name: &[u8], target: &[u8], new: New) -> Result<Rc<dyn Inode>> {
         ::host::fs::symlink(self.fd()?.as_fd(), name, target)?;
-        self.made(name, new)
+        Ok(self.made(name, new)?)
     }
 
     fn link(&self, name: &[u8], to: &Rc<dyn Inode>) -> Result {
@@ -217,13 +235,9 @@ impl Inode for HostInode {
     }
 
     fn unlink(&self, name: &[u8]) -> Result {
-        let victim = self.children.borrow_mut().remove(name).and_then(|w| w.upgrade());
-        if let Some(v) = &victim {
-            // Whoever still holds it must find it without its name.
-            let _ = v.fd();
-            v.changed();
-        }
+        self.losing(name);
         ::host::fs::unlink(self.fd()?.as_fd(), name)?;
+        self.children.borrow_mut().remove(name);
         self.changed();
         Ok(())
     }
@@ -238,10 +252,7 @@ impl Inode for HostInode {
     fn rename(&self, name: &[u8], to: &Rc<dyn Inode>, new_name: &[u8], flags: u32) -> Result {
         let to = self.sibling(to)?;
         let replaced = to.children.borrow().get(new_name).and_then(Weak::upgrade);
-        if let Some(r) = &replaced {
-            let _ = r.fd();
-            r.changed();
-        }
+        to.losing(new_name);
         ::host::fs::rename(self.fd()?.as_fd(), name, to.fd()?.as_fd(), new_name, flags)?;
         self.changed();
         to.changed();
@@ -316,6 +327,11 @@ impl Inode for HostInode {
                 Ok(Rc::new(HostDir::new(fd, me, a.ino)))
             }
             c::S_IFREG => {
+                if let Some(fd) = self.fresh.take()
+                    && flags & c::O_DIRECT == 0
+                {
+                    return Ok(Rc::new(HostFile::new(fd, me)));
+                }
                 // The kernel checks each access itself, and may need to read what was opened for writing (mmap).
                 let access = flags & (c::O_ACCMODE | c::O_DIRECT);
                 let access = if access & c::O_ACCMODE == c::O_WRONLY { access & !c::O_ACCMODE | c::O_RDWR } else { access };

@@ -19,6 +19,11 @@ impl Epoll {
         epoll::create(epoll::CreateFlags::CLOEXEC).map(Epoll).map_err(crate::errno)
     }
 
+    /// Another descriptor of the same instance, for another thread.
+    pub fn share(&self) -> Result<Epoll> {
+        self.0.try_clone().map(Epoll).map_err(|_| abi::Errno::EMFILE)
+    }
+
     pub fn add(&self, fd: BorrowedFd<'_>, events: u32, token: u64) -> Result {
         epoll::add(
             &self.0,

@@ -6,6 +6,7 @@ pub mod file;
 pub mod mount;
 pub mod fs;
 pub mod notify;
+pub mod poller;
 pub mod process;
 pub mod seccomp;
 pub mod shm;
@@ -14,6 +15,7 @@ pub mod stream;
 pub mod stub;
 pub mod term;
 pub mod time;
+pub mod timer;
 
 /// The host's error as a guest error number: only where the guest's call *is* the host's.
 pub fn errno(e: rustix::io::Errno) -> abi::Errno {

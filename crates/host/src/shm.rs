@@ -31,6 +31,7 @@ impl Region {
     }
 
     /// Slot `i`, below `layout::SLOTS`.
+    #[inline]
     pub fn slot(&self, i: usize) -> &Slot {
         assert!(i < layout::SLOTS);
         // SAFETY: in bounds, aligned (a multiple of SLOT_STRIDE), alive as long as `self`; all fields are atomics.

@@ -56,6 +56,8 @@ pub trait Platform {
     fn poll(&mut self) -> Option<Event>;
     /// Waits until there may be an event, `others` is readable, or the monotonic time `deadline`. May spin first.
     fn wait(&mut self, deadline: Option<u64>, others: BorrowedFd<'_>);
+    /// Whether `others` was seen readable since this was last asked.
+    fn take_others(&mut self) -> bool;
     /// A fresh address space for thread `tag`; it comes with [`Ask::Ready`]. False: none is to be had yet, try later.
     fn spawn(&mut self, tag: u64) -> bool;
     /// Lets a thread go on after `ops`. With [`Resume::Regs`], `regs` is where.
@@ -80,6 +82,8 @@ pub trait Platform {
     fn kill(&mut self, tag: u64);
     /// How many guest threads are running guest code, as far as is known.
     fn running(&self) -> usize;
+    /// What it did so far, for the debug log.
+    fn report(&self) -> String;
     /// Threads may have been started before this one was set up; called once before the first event.
     fn start(&mut self) -> Result;
 }

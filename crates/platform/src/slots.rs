@@ -22,7 +22,14 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Slots looked at without being called, at most: no more threads can be running at once.
 const HOT_MAX: usize = 8;
 /// How long to look before sleeping, in nanoseconds: about what a cross-CPU wake-up costs.
-const SPIN_NS: u64 = 50_000;
+const SPIN_NS: u64 = 100_000;
+/// The same, just after a slot became hot: its thread has yet to be woken on another CPU.
+const GRACE_NS: u64 = 400_000;
+/// Bells that must come close together before a slot is looked at. A thread that waits between its calls (a pipe's
+/// reader) never gets there: it and whom it waits for do better on one CPU.
+const DENSE: u32 = 8;
+/// Looks at the slots before the clock is read.
+const LOOKS: u32 = 512;
 /// Tag of the template's thread: the kernel's own tags are small.
 const TEMPLATE: u64 = u64::MAX;
 /// Tags of warm stubs.
@@ -31,11 +38,18 @@ const WARM_MAX: usize = 2;
 
 const LISTENER: u64 = 0;
 const OTHERS: u64 = 1;
-const FIRST_PROCESS: u64 = 2;
+const INNER: u64 = 2;
+const TIMER: u64 = 3;
+const FIRST_PROCESS: u64 = 4;
 
 pub struct Slots {
     listener: OwnedFd,
+    /// The listener and `inner`: looked at, never slept in.
     epoll: host::epoll::Epoll,
+    /// Everything but the listener; the helper sleeps in it.
+    inner: host::epoll::Epoll,
+    poller: Option<host::poller::Poller>,
+    timer: host::timer::Timer,
     features: Features,
     template: Rc<Thread>,
     processes: HashMap<u64, Rc<Process>>,
@@ -57,6 +71,9 @@ pub struct Slots {
     /// Hot calls served since the descriptors were last looked at.
     streak: u32,
     others_added: bool,
+    others_ready: bool,
+    /// A slot became hot since the last wait.
+    heated: bool,
     /// Whether wake-ups stay on the waker's CPU.
     sync: bool,
     /// Time spent looking, nanoseconds; doorbells; calls.
@@ -70,6 +87,7 @@ pub struct Counters {
     pub bells: u64,
     pub hot_calls: u64,
     pub sleeps: u64,
+    pub heats: u64,
 }
 
 impl Slots {
@@ -114,6 +132,8 @@ impl Slots {
         t.hot.set(true);
         t.slot().mode.hot.store(1, Relaxed);
         self.hot.push(t.clone());
+        self.heated = true;
+        self.counters.heats += 1;
     }
 
     /// Takes a thread off the list; what it asked meanwhile becomes an event.
@@ -178,6 +198,20 @@ impl Slots {
         Some(Event::Ask { tag: t.tag, ask: a })
     }
 
+    /// Looks at the hot slots `times` times; true as soon as one asks.
+    fn spin(&self, times: u32) -> bool {
+        for _ in 0..times {
+            let asks = |t: &Rc<Thread>| {
+                t.slot().request.seq.load(Relaxed) != t.seq.get() && t.state.get() == State::Running
+            };
+            if self.hot.iter().any(asks) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
     fn scan(&mut self) -> Option<Event> {
         for i in 0..self.hot.len() {
             let k = (self.turn + i) % self.hot.len();
@@ -194,23 +228,61 @@ impl Slots {
         None
     }
 
-    /// Looks at the descriptors, waiting up to `timeout`.
-    fn look_around(&mut self, timeout: Option<u64>) {
-        let mut ready = [(0, 0); 16];
-        let n = self.epoll.wait(&mut ready, timeout).expect("host epoll");
+    /// Looks at the descriptors.
+    fn look_around(&mut self) {
+        let mut ready = [(0, 0); 2];
+        let n = self.epoll.wait(&mut ready, Some(0)).expect("host epoll");
         for (token, what) in &ready[..n] {
             match *token {
                 LISTENER if what & host::epoll::HANG_UP != 0 => panic!("every stub is dead, the template too"),
-                LISTENER => self.bell(),
-                OTHERS => {}
-                token => self.died(token),
+                LISTENER => {
+                    // ENOENT: whoever rang has been killed meanwhile.
+                    if let Ok(bell) = host::notify::receive(self.listener.as_fd()) {
+                        self.bell(bell);
+                    }
+                }
+                _ => self.look_inside(),
             }
         }
     }
 
-    fn bell(&mut self) {
-        // ENOENT: whoever rang has been killed meanwhile.
-        let Ok(bell) = host::notify::receive(self.listener.as_fd()) else { return };
+    /// Looks at everything but the listener.
+    fn look_inside(&mut self) {
+        let mut ready = [(0, 0); 16];
+        let n = self.inner.wait(&mut ready, Some(0)).expect("host epoll");
+        for (token, _) in &ready[..n] {
+            match *token {
+                OTHERS => self.others_ready = true,
+                TIMER => self.timer.drain(),
+                token => self.died(token),
+            }
+        }
+        if !self.others_ready
+            && let Some(p) = &self.poller
+        {
+            p.release();
+        }
+    }
+
+    /// Sleeps until a bell rings or something else is ready.
+    fn sleep(&mut self, deadline: Option<u64>) {
+        self.counters.sleeps += 1;
+        self.set_sync(true);
+        self.timer.set(deadline);
+        let Some(p) = &self.poller else { return self.look_around() };
+        let bell = if p.begin_sleep() { host::notify::receive(self.listener.as_fd()) } else { Err(Errno::EINTR) };
+        let ready = p.end_sleep();
+        match bell {
+            Ok(b) => self.bell(b),
+            Err(Errno::EINTR | Errno::ENOENT) => {}
+            Err(e) => panic!("the listener: {e}"),
+        }
+        if ready {
+            self.look_inside();
+        }
+    }
+
+    fn bell(&mut self, bell: host::notify::Bell) {
         self.counters.bells += 1;
         let [cookie, index, seq, ..] = bell.args;
         let thread = self.processes.get(&cookie).and_then(|p| {
@@ -227,8 +299,10 @@ impl Slots {
         }
         t.host_tid.set(bell.tid);
         if !t.hot.get() && self.may_spin() {
-            let now = host::time::monotonic_ns();
-            if now - t.bell_answered.get() < SPIN_NS {
+            let close = host::time::monotonic_ns() - t.bell_answered.get() < SPIN_NS;
+            t.dense.set(if close { t.dense.get() + 1 } else { 0 });
+            // Who is looked at beside others costs nothing more.
+            if t.dense.get() >= DENSE || !self.hot.is_empty() {
                 self.heat(&t);
             }
         }
@@ -249,7 +323,7 @@ impl Slots {
         if let Ok(fd) = host::stub::pidfd(pid) {
             let token = self.next_token;
             self.next_token += 1;
-            if self.epoll.add(fd.as_fd(), host::epoll::LEVEL_IN, token).is_ok() {
+            if self.inner.add(fd.as_fd(), host::epoll::LEVEL_IN, token).is_ok() {
                 self.by_token.insert(token, p.clone());
             }
             let _ = p.pidfd.set(fd);
@@ -259,7 +333,7 @@ impl Slots {
     fn died(&mut self, token: u64) {
         let Some(p) = self.by_token.remove(&token) else { return };
         if let Some(fd) = p.pidfd.get() {
-            let _ = self.epoll.remove(fd.as_fd());
+            let _ = self.inner.remove(fd.as_fd());
         }
         let tags = p.tags();
         self.forget(&p);
@@ -293,7 +367,7 @@ impl Slots {
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
-            self.set_sync(!t.hot.get());
+            self.set_sync(self.hot.is_empty());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
         }
@@ -325,63 +399,61 @@ impl Platform for Slots {
             return Some(e);
         }
         self.streak += 1;
-        if self.streak < 128
-            && let Some(e) = self.scan()
-        {
-            return Some(e);
+        if self.streak < 128 {
+            return self.scan();
         }
         self.streak = 0;
-        self.look_around(Some(0));
-        self.request_warm();
+        self.look_around();
         self.events.pop_front().or_else(|| self.scan())
     }
 
     fn wait(&mut self, deadline: Option<u64>, others: BorrowedFd<'_>) {
         if !self.others_added {
             self.others_added = true;
-            self.epoll.add(others, host::epoll::LEVEL_IN, OTHERS).expect("host epoll");
+            self.inner.add(others, host::epoll::LEVEL_IN, OTHERS).expect("host epoll");
         }
-        if !self.events.is_empty() {
+        if !self.events.is_empty() || self.others_ready {
             return;
         }
-        let now = host::time::monotonic_ns();
         if !self.hot.is_empty() && self.may_spin() {
-            let until = deadline.unwrap_or(u64::MAX).min(now + SPIN_NS);
-            let mut n = 0u32;
+            if self.spin(LOOKS) {
+                return;
+            }
+            let begun = host::time::monotonic_ns();
+            let patience = if std::mem::take(&mut self.heated) { GRACE_NS } else { SPIN_NS };
+            let until = deadline.unwrap_or(u64::MAX).min(begun + patience);
             loop {
-                if self.hot.iter().any(|t| t.slot().request.seq.load(Relaxed) != t.seq.get() && t.state.get() == State::Running) {
+                self.look_around();
+                if !self.events.is_empty() || self.others_ready || self.spin(LOOKS / 4) {
                     return;
                 }
-                std::hint::spin_loop();
-                n += 1;
-                if n & 127 == 0 {
-                    self.look_around(Some(0));
-                    if !self.events.is_empty() {
-                        return;
-                    }
-                    let t = host::time::monotonic_ns();
-                    if t >= until {
-                        self.counters.spun_ns += t - now;
-                        break;
-                    }
+                // The thread being waited for may be waiting for this very CPU.
+                std::thread::yield_now();
+                let now = host::time::monotonic_ns();
+                if now >= until {
+                    self.counters.spun_ns += now - begun;
+                    break;
                 }
             }
         }
         while let Some(t) = self.hot.first().cloned() {
             self.cool(&t);
         }
+        self.request_warm();
         if !self.events.is_empty() {
             return;
         }
-        let now = host::time::monotonic_ns();
-        let timeout = match deadline {
-            Some(d) if d <= now => Some(0),
-            Some(d) => Some(d - now),
-            None => None,
-        };
-        self.counters.sleeps += 1;
-        self.set_sync(true);
-        self.look_around(timeout);
+        if deadline.is_none_or(|d| d > host::time::monotonic_ns()) {
+            self.sleep(deadline);
+        }
+    }
+
+    fn take_others(&mut self) -> bool {
+        let was = std::mem::take(&mut self.others_ready);
+        if was && let Some(p) = &self.poller {
+            p.release();
+        }
+        was
     }
 
     fn spawn(&mut self, tag: u64) -> bool {
@@ -432,6 +504,7 @@ impl Platform for Slots {
 
     fn park(&mut self, tag: u64) {
         let Some(t) = self.thread(tag).cloned() else { return };
+        t.dense.set(0);
         t.slot().answer.parked.store(t.seq.get(), Relaxed);
         if t.hot.replace(false) {
             t.slot().mode.hot.store(0, Relaxed);
@@ -497,7 +570,20 @@ impl Platform for Slots {
         self.running
     }
 
+    fn report(&self) -> String {
+        let c = self.counters;
+        format!(
+            "hot calls {}, bells {}, sleeps {}, slots heated {}, spun in vain {} us",
+            c.hot_calls,
+            c.bells,
+            c.sleeps,
+            c.heats,
+            c.spun_ns / 1000
+        )
+    }
+
     fn start(&mut self) -> Result {
+        self.poller = Some(host::poller::Poller::start(self.inner.share()?)?);
         self.request_warm();
         Ok(())
     }

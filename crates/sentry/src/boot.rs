@@ -111,7 +111,6 @@ pub fn boot(spec_fd: i32) -> Result<u8, String> {
     match run(spec, &events, strace, log) {
         Ok(status) => Ok(status),
         Err((status, message)) => {
-            eprintln!("rvisor: {message}");
             events.event(&Event::Failed { status: status as i32, message });
             Ok(status)
         }
@@ -132,6 +131,8 @@ fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8
     let hints = syscalls::row::hints(syscalls::table::ROWS);
     let init = take(spec.init_fd);
     let mut p = Slots::new(init.as_fd(), &hints, cpus).map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
+    let signals = host::signals::Signals::new().map_err(|e| fail(format!("cannot listen for signals: {e}")))?;
+    // From here on there is a second thread; it inherits the signals blocked above.
     p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
     let features = p.features();
     let source = Rc::new(crate::proc::Source::default());
@@ -159,7 +160,7 @@ fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8
         let name = process.args.first().map_or("", String::as_str);
         return Err((status, format!("cannot run {name}: {}", describe(e, &k))));
     }
-    let mut s = Sentry::new(p, k.clone(), strace, log, spec.started_ns);
+    let mut s = Sentry::new(p, k.clone(), signals, strace, log, spec.started_ns);
     let status = s.run(&t, events);
     let (code, signal) = match status {
         ExitStatus::Exited(c) => (c as i32, None),

@@ -26,8 +26,14 @@ pub struct Sentry<P: Platform> {
 }
 
 impl<P: Platform> Sentry<P> {
-    pub fn new(p: P, k: Rc<Kernel>, strace: Lines, log: Lines, launched_ns: u64) -> Self {
-        let signals = host::signals::Signals::new().expect("signalfd");
+    pub fn new(
+        p: P,
+        k: Rc<Kernel>,
+        signals: host::signals::Signals,
+        strace: Lines,
+        log: Lines,
+        launched_ns: u64,
+    ) -> Self {
         Sentry {
             p,
             k,
@@ -48,6 +54,7 @@ impl<P: Platform> Sentry<P> {
         self.begin_exec(first);
         loop {
             if let Some(status) = self.k.ended.get() {
+                self.k.note(&self.p.report());
                 self.flush_log();
                 return status;
             }
@@ -57,14 +64,21 @@ impl<P: Platform> Sentry<P> {
                 self.handle(e, events);
                 continue;
             }
-            self.forward_signals();
             self.run_timers();
             if self.run_ready() || self.work_waits() {
                 continue;
             }
             let p = &mut self.p;
             reactor::with_epoll_fd(|fd| p.wait(timer::next_deadline(), fd)).expect("host epoll");
+            self.look_outside();
+        }
+    }
+
+    /// Host descriptors that became ready, and signals to forward.
+    fn look_outside(&mut self) {
+        if self.p.take_others() {
             reactor::turn(Some(0)).expect("host epoll");
+            self.forward_signals();
         }
     }
 
@@ -85,8 +99,7 @@ impl<P: Platform> Sentry<P> {
     fn housekeeping(&mut self) {
         if self.since >= 64 {
             self.run_timers();
-            reactor::turn(Some(0)).expect("host epoll");
-            self.forward_signals();
+            self.look_outside();
         }
         if sched::has_ready() {
             self.run_ready();

@@ -54,8 +54,10 @@ pub mod reg {
     pub const RIP: usize = 16;
 }
 
-/// How long to spin for an answer before ringing: some tens of microseconds.
-const SPIN: u32 = 1500;
+/// How long to spin for an answer before ringing, in rounds of `ROUND` looks: more than most host calls take. A call
+/// that will wait is marked parked, and rings at once.
+const ROUNDS: u32 = 40;
+const ROUND: u32 = 200;
 
 /// Written once by the template before any guest runs; copied on write ever after.
 pub static mut HINTS: [u32; slots::HINTS] = [0; slots::HINTS];
@@ -133,13 +135,15 @@ pub fn ask_and_wait(t: &mut Tls, kind: u32) {
     s.request.kind.store(kind, Relaxed);
     let (cookie, index) = (t.cookie, t.index);
     if handshake::publish(&s.request.seq, &s.mode.hot, seq) {
-        let mut n = 0;
-        while !handshake::answered(&s.answer.seq, seq) {
-            core::hint::spin_loop();
-            n += 1;
-            if n > SPIN || s.answer.parked.load(Relaxed) == seq {
-                break;
+        'spin: for _ in 0..ROUNDS {
+            for _ in 0..ROUND {
+                if handshake::answered(&s.answer.seq, seq) || s.answer.parked.load(Relaxed) == seq {
+                    break 'spin;
+                }
+                core::hint::spin_loop();
             }
+            // The sentry may be waiting for this very CPU.
+            sys::call3(sys::SCHED_YIELD, 0, 0, 0);
         }
     }
     while !handshake::answered(&s.answer.seq, seq) {

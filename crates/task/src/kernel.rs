@@ -168,6 +168,9 @@ impl Kernel {
     /// A descriptor of process `pid` was closed: its record locks on the file go; with the last, the description's.
     pub fn closed(&self, f: Rc<vfs::OpenFile>, pid: i32) {
         use vfs::locks::Owner;
+        if self.locks.is_empty() {
+            return;
+        }
         if let Some(a) = f.path().and_then(|p| p.inode().attr().ok()) {
             let id = Some((a.dev, a.ino));
             self.locks.release(id, Owner::Process(pid));

@@ -111,9 +111,14 @@ impl Locks {
         }
     }
 
+    /// No file has any lock.
+    pub fn is_empty(&self) -> bool {
+        self.files.borrow().is_empty()
+    }
+
     /// Drops all of an owner's locks on a file, or on every file.
     pub fn release(&self, id: Option<FileId>, owner: Owner) {
-        if self.files.borrow().is_empty() {
+        if self.is_empty() {
             return;
         }
         let ids: Vec<FileId> = match id {

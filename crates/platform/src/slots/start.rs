@@ -1,7 +1,7 @@
 //! Bringing up the stubs: the init message, the listener, the template's first word.
 use super::process::Process;
 use super::thread::Thread;
-use super::{Counters, FIRST_PROCESS, LISTENER, Slots, TEMPLATE};
+use super::{Counters, FIRST_PROCESS, INNER, LISTENER, Slots, TEMPLATE, TIMER};
 use crate::Features;
 use abi::{Errno, Result};
 use slots::{HINTS, Hint};
@@ -35,11 +35,17 @@ impl Slots {
         let _ = host::notify::set_sync_wake_up(listener.as_fd(), true);
         let epoll = host::epoll::Epoll::new()?;
         epoll.add(listener.as_fd(), host::epoll::LEVEL_IN, LISTENER)?;
+        let (inner, timer) = (host::epoll::Epoll::new()?, host::timer::Timer::new()?);
+        epoll.add(inner.as_fd(), host::epoll::LEVEL_IN, INNER)?;
+        inner.add(timer.fd(), host::epoll::LEVEL_IN, TIMER)?;
         let template = Rc::new(template);
         let thread = Rc::new(Thread::new(template.clone(), 0, TEMPLATE));
         Ok(Slots {
             listener,
             epoll,
+            inner,
+            poller: None,
+            timer,
             features,
             template: thread.clone(),
             processes: HashMap::from([(template.cookie, template)]),
@@ -57,6 +63,8 @@ impl Slots {
             cpus,
             streak: 0,
             others_added: false,
+            others_ready: false,
+            heated: false,
             sync: true,
             counters: Counters::default(),
         })

@@ -39,8 +39,10 @@ pub struct Thread {
     /// An unanswered doorbell.
     pub bell: Cell<Option<u64>>,
     pub host_tid: Cell<i32>,
-    /// When the last bell was answered, monotonic nanoseconds.
+    /// When the last bell was answered, monotonic nanoseconds, and how many came close after another without a
+    /// parked call between.
     pub bell_answered: Cell<u64>,
+    pub dense: Cell<u32>,
     /// Whether the sentry looks at the slot.
     pub hot: Cell<bool>,
     /// Bytes of the data area in use, and actions written, for the current request.
@@ -62,6 +64,7 @@ impl Thread {
             bell: Cell::new(None),
             host_tid: Cell::new(0),
             bell_answered: Cell::new(0),
+            dense: Cell::new(0),
             hot: Cell::new(false),
             used: Cell::new(0),
             actions: Cell::new(0),
