@@ -47,7 +47,7 @@ test-rust:
 	$(CARGO) test --workspace --locked -j $(JOBS)
 
 test-python:
-	RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST)
+	RVISOR_REQUIRE=1 RVISOR_PLATFORMS=slots $(BIN)/pytest -q $(PYTEST)
 
 lint: venv
 	$(CARGO) fmt --all --check

@@ -126,6 +126,35 @@ fn position(f: &OpenFile, offset: i64) -> Result<u64> {
     if f.ops().seekable() { Ok(offset as u64) } else { Err(Errno::ESPIPE) }
 }
 
+/// recvfrom(2) on a stream: MSG_DONTWAIT is O_NONBLOCK for one call.
+pub(crate) async fn read_message(t: &Rc<Task>, f: &Rc<OpenFile>, addr: u64, len: usize, flags: i32) -> Result<usize> {
+    if flags & c::MSG_DONTWAIT == 0 {
+        return read_at(t, f, &[(addr, len.min(MAX))], None).await;
+    }
+    let mem = t.mem();
+    let bufs = [(addr, len.min(MAX))];
+    f.ops().read(f, &mut UserSink::new(&*mem, &bufs), 0)
+}
+
+/// sendto(2) on a stream: MSG_NOSIGNAL spares the SIGPIPE.
+pub(crate) async fn write_message(t: &Rc<Task>, f: &Rc<OpenFile>, addr: u64, len: usize, flags: i32) -> Result<usize> {
+    if flags == 0 {
+        return write_at(t, f, &[(addr, len.min(MAX))], None).await;
+    }
+    let mem = t.mem();
+    let bufs = [(addr, len.min(MAX))];
+    loop {
+        match f.ops().write(f, &mut UserSource::new(&*mem, &bufs), 0) {
+            Err(Errno::EAGAIN) if flags & c::MSG_DONTWAIT == 0 => wait_ready(f, Ready::OUT).await?,
+            Err(Errno::EPIPE) if flags & c::MSG_NOSIGNAL == 0 => {
+                t.signal(SigInfo::new(c::SIGPIPE, c::SI_USER));
+                return Err(Errno::EPIPE);
+            }
+            r => return r,
+        }
+    }
+}
+
 pub async fn read(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize) -> Result<usize> {
     let f = readable(t, fd)?;
     read_at(t, &f, &[(buf.0, count.min(MAX))], None).await

@@ -14,6 +14,7 @@ pub mod misc;
 pub mod path;
 pub mod row;
 pub mod signal;
+pub mod socket;
 pub mod strace;
 pub mod table;
 pub mod time;

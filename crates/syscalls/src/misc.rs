@@ -4,9 +4,9 @@ use abi::sys::{Rlimit, Rusage, Sysinfo, Timespec, Timeval, Utsname};
 use abi::{Errno, Result, c};
 use guest::ops::Op;
 use guest::{UserIn, UserOut};
-use kernel::cred::{CAP_LAST, CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Cred};
+use kernel::cred::{CAP_LAST, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, Cred};
 use std::rc::Rc;
-use task::{Outcome, Task};
+use task::{Outcome, Process, Task};
 
 /// What uname(2) says this kernel is: the Linux whose behaviour it keeps to.
 pub const RELEASE: &str = "6.1.0-rvisor";
@@ -341,16 +341,39 @@ pub fn sched_rr_get_interval(t: &Rc<Task>, pid: i32, out: UserOut<Timespec>) -> 
     out.put(&*t.mem(), &Timespec::default())
 }
 
-/// 20 stands for nice 0 in the call's own result.
-pub fn getpriority(_t: &Rc<Task>, which: i32, _who: i32) -> Result<i32> {
-    if (0..=2).contains(&which) { Ok(20) } else { Err(Errno::EINVAL) }
+/// The processes that `which` and `who` name.
+fn ranked(t: &Task, which: i32, who: i32) -> Result<Vec<Rc<Process>>> {
+    const PRIO_PROCESS: i32 = 0;
+    const PRIO_PGRP: i32 = 1;
+    const PRIO_USER: i32 = 2;
+    let k = &t.kernel;
+    let uid = if who == 0 { t.cred().ruid } else { who as u32 };
+    let found = match which {
+        PRIO_PROCESS if who == 0 => vec![t.process.clone()],
+        PRIO_PROCESS => k.task(who).map(|t| t.process.clone()).into_iter().collect(),
+        PRIO_PGRP => k.group(if who == 0 { t.process.pgid.get() } else { who }),
+        PRIO_USER => {
+            k.processes().into_iter().filter(|p| p.leader().is_some_and(|l| l.cred().ruid == uid)).collect()
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
 }
-pub fn setpriority(_t: &Rc<Task>, which: i32, _who: i32, nice: i32) -> Result {
-    match which {
-        0..=2 if nice >= 0 => Ok(()),
-        0..=2 => Err(Errno::EACCES),
-        _ => Err(Errno::EINVAL),
+
+/// The call's own result counts from 20 (nice 0) to 40 (nice -20).
+pub fn getpriority(t: &Rc<Task>, which: i32, who: i32) -> Result<i32> {
+    let lowest = ranked(t, which, who)?.iter().map(|p| p.nice.get()).min();
+    Ok(20 - lowest.unwrap_or(0))
+}
+pub fn setpriority(t: &Rc<Task>, which: i32, who: i32, nice: i32) -> Result {
+    let nice = nice.clamp(-20, 19);
+    for p in ranked(t, which, who)? {
+        if nice < p.nice.get() && !t.cred().has(CAP_SYS_NICE) {
+            return Err(Errno::EACCES);
+        }
+        p.nice.set(nice);
     }
+    Ok(())
 }
 
 pub fn getcpu(t: &Rc<Task>, cpu: UserOut<u32>, node: UserOut<u32>) -> Result {

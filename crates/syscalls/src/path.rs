@@ -87,12 +87,12 @@ fn stat_of(a: &Attr) -> Stat {
 }
 
 pub fn stat(t: &Rc<Task>, path: PathArg, out: UserOut<Stat>) -> Result {
-    let a = file_at(t, CWD, path, 0)?.inode().attr()?;
+    let a = attr_at(t, CWD, path, 0)?;
     out.put(&*t.mem(), &stat_of(&a))
 }
 
 pub fn lstat(t: &Rc<Task>, path: PathArg, out: UserOut<Stat>) -> Result {
-    let a = file_at(t, CWD, path, c::AT_SYMLINK_NOFOLLOW)?.inode().attr()?;
+    let a = attr_at(t, CWD, path, c::AT_SYMLINK_NOFOLLOW)?;
     out.put(&*t.mem(), &stat_of(&a))
 }
 
@@ -119,7 +119,13 @@ fn anonymous(f: &vfs::OpenFile) -> Result<Attr> {
     }
     /// anon_inodefs and pipefs.
     const DEV: u64 = 12;
-    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() { c::S_IFIFO | 0o600 } else { 0o600 };
+    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() {
+        c::S_IFIFO | 0o600
+    } else if f.downcast::<ipc::pair::PairEnd>().is_some() {
+        c::S_IFSOCK | 0o777
+    } else {
+        0o600
+    };
     let now = host::time::realtime_ns() as i64;
     let ino = std::ptr::from_ref(f.ops()).cast::<u8>() as u64 >> 4 & 0xff_ffff;
     Ok(Attr { dev: DEV, ino, mode, nlink: 1, blksize: 4096, atime: now, mtime: now, ctime: now, ..Attr::default() })
@@ -138,10 +144,17 @@ pub fn fstat(t: &Rc<Task>, fd: Fd, out: UserOut<Stat>) -> Result {
 }
 
 fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
-    if flags & c::AT_EMPTY_PATH != 0 && dir != CWD && path.get(&*t.mem())?.is_empty() {
+    let name = path.get(&*t.mem())?;
+    if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 && dir != CWD {
         return attr_of(&*t.files()?.get(dir.0)?);
     }
-    file_at(t, dir, path, flags)?.inode().attr()
+    let from = base(t, dir, &name)?;
+    let (fs, cred) = (t.fs(), t.cred());
+    match vfs::Walk::new(&fs, &cred).resolve(&from, &name, flags & c::AT_SYMLINK_NOFOLLOW == 0)? {
+        vfs::Found::Path(p) => p.inode().attr(),
+        // /proc/self/fd/3 of something that has no name.
+        vfs::Found::File(f) => attr_of(&f),
+    }
 }
 
 pub fn newfstatat(t: &Rc<Task>, dir: Fd, path: PathArg, out: UserOut<Stat>, flags: Flags) -> Result {

@@ -45,6 +45,12 @@ crate::syscall_table! {
     38 setitimer(which: i32, new: UserIn<Itimerval>, old: UserOut<Itimerval>) => signal::setitimer, partial, "ITIMER_REAL only";
     39 getpid() => ids::getpid, full;
     40 sendfile(out: Fd, input: Fd, offset: UserInOut<i64>, count: usize) => @wait io::sendfile, full;
+    41 socket(domain: i32, kind: i32, protocol: i32) => socket::socket, refused, "no sockets but pairs yet: EAFNOSUPPORT";
+    44 sendto(fd: Fd, buf: InBuf<2>, len: usize, flags: Flags, addr: Addr, addr_len: u32) => @wait socket::sendto, partial, "connected pairs";
+    45 recvfrom(fd: Fd, buf: OutBuf<2>, len: usize, flags: Flags, addr: Addr, addr_len: Addr) => @wait socket::recvfrom, partial, "connected pairs";
+    48 shutdown(fd: Fd, how: i32) => socket::shutdown, partial, "connected pairs";
+    53 socketpair(domain: i32, kind: i32, protocol: i32, out: UserOut<[i32; 2]>) => socket::socketpair, partial, "AF_UNIX, SOCK_STREAM";
+    55 getsockopt(fd: Fd, level: i32, name: i32, value: OutBuf<4>, len: UserInOut<u32>) => socket::getsockopt, partial, "SO_TYPE, SO_ERROR, SO_DOMAIN";
     56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @context clone::clone, partial, "no namespaces, no pidfd";
     57 fork() => @context clone::fork, full;
     58 vfork() => @context clone::vfork, full;
@@ -115,8 +121,8 @@ crate::syscall_table! {
     135 personality(persona: u64) => misc::personality, partial, "PER_LINUX only";
     137 statfs(path: PathArg, out: UserOut<Statfs>) => path::statfs, full;
     138 fstatfs(fd: Fd, out: UserOut<Statfs>) => path::fstatfs, full;
-    140 getpriority(which: i32, who: i32) => misc::getpriority, partial, "nice is always 0";
-    141 setpriority(which: i32, who: i32, nice: i32) => misc::setpriority, partial, "accepted, without effect";
+    140 getpriority(which: i32, who: i32) => misc::getpriority, partial, "kept, without effect";
+    141 setpriority(which: i32, who: i32, nice: i32) => misc::setpriority, partial, "kept, without effect";
     142 sched_setparam(pid: i32, param: UserIn<i32>) => misc::sched_setparam, partial, "SCHED_OTHER only";
     143 sched_getparam(pid: i32, out: UserOut<i32>) => misc::sched_getparam, partial, "SCHED_OTHER only";
     144 sched_setscheduler(pid: i32, policy: i32, param: UserIn<i32>) => misc::sched_setscheduler, partial, "SCHED_OTHER only";

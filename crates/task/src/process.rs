@@ -122,6 +122,8 @@ pub struct Process {
     /// PR_SET_PDEATHSIG.
     pub parent_death_signal: Cell<i32>,
     pub dumpable: Cell<i32>,
+    /// getpriority(2); kept, not acted on.
+    pub nice: Cell<i32>,
     pub child_subreaper: Cell<bool>,
     /// Woken when a child changes state.
     pub child_wait: WaitQueue,
@@ -160,6 +162,7 @@ impl Process {
             exit_signal: Cell::new(abi::c::SIGCHLD),
             parent_death_signal: Cell::new(0),
             dumpable: Cell::new(1),
+            nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
             child_subreaper: Cell::new(false),
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),
