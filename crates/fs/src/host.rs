@@ -276,6 +276,9 @@ impl Inode for HostInode {
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
+        if !self.look()?.is_link() {
+            return Err(Errno::EINVAL);
+        }
         ::host::fs::readlink(self.fd()?.as_fd(), b"")
     }
 

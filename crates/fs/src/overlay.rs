@@ -280,7 +280,13 @@ impl Inode for OverlayInode {
             return Err(Errno::EXDEV);
         }
         if flags & c::RENAME_EXCHANGE != 0 {
-            return Err(Errno::EINVAL);
+            let there = to.find(new_name)?;
+            if there.attr()?.is_dir() && there.lower.is_some() {
+                return Err(Errno::EXDEV);
+            }
+            moving.up()?;
+            there.up()?;
+            return self.up()?.rename(name, &to.up()?, new_name, flags);
         }
         moving.up()?;
         if let Ok(there) = to.find(new_name) {

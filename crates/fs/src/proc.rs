@@ -24,6 +24,8 @@ pub trait Source {
     fn follow(&self, path: &str) -> Option<Result<Follow>>;
     /// Owner of a place.
     fn owner(&self, path: &str) -> (u32, u32);
+    /// Does it take writes?
+    fn writable(&self, path: &str) -> bool;
     /// A write to a file; EACCES for those that take none.
     fn write(&self, path: &str, data: &[u8]) -> Result;
 }
@@ -48,7 +50,7 @@ impl Inode for ProcInode {
     fn attr(&self) -> Result<Attr> {
         let mode = match self.source.node(&self.path)? {
             Node::Dir(_) => c::S_IFDIR | 0o555,
-            Node::File(_) => c::S_IFREG | if self.path.starts_with("sys/") { 0o644 } else { 0o444 },
+            Node::File(_) => c::S_IFREG | if self.source.writable(&self.path) { 0o644 } else { 0o444 },
             Node::Link(_) => c::S_IFLNK | 0o777,
         };
         let (uid, gid) = self.source.owner(&self.path);
@@ -75,6 +77,14 @@ impl Inode for ProcInode {
         Ok(Rc::new(ProcInode { source: self.source.clone(), dev: self.dev, path }))
     }
 
+    fn create(&self, _name: &[u8], _new: vfs::New, _rdev: u64) -> Result<Rc<dyn Inode>> {
+        Err(Errno::ENOENT)
+    }
+
+    fn mkdir(&self, _name: &[u8], _new: vfs::New) -> Result<Rc<dyn Inode>> {
+        Err(Errno::ENOENT)
+    }
+
     fn readlink(&self) -> Result<Vec<u8>> {
         match self.source.node(&self.path)? {
             Node::Link(to) => Ok(to),
@@ -94,9 +104,7 @@ impl Inode for ProcInode {
     fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {
         match self.source.node(&self.path)? {
             Node::Dir(_) => Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone() })),
-            Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.path.contains("sys/") && !self.path.ends_with("oom_score_adj") => {
-                Err(Errno::EACCES)
-            }
+            Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => Err(Errno::EACCES),
             Node::File(_) => Ok(Rc::new(ProcFile {
                 source: self.source.clone(),
                 path: self.path.clone(),

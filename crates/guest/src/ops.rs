@@ -36,6 +36,8 @@ pub enum Resume {
     Return(i64),
     /// With these registers.
     Regs,
+    /// The call returns this, with these registers otherwise.
+    ReturnAt(i64),
     /// As it was (after a kick or a fault).
     Unchanged,
     /// The call returns this, and the thread comes again at once with its whole context.

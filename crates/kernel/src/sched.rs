@@ -62,6 +62,11 @@ pub fn interrupted() -> bool {
     INTERRUPTED.get()
 }
 
+/// Says so again, after the call being polled changed the thread's mask.
+pub fn set_interrupted(on: bool) {
+    INTERRUPTED.set(on);
+}
+
 /// Polls `call` once without registering anything; `None` if it must wait.
 pub fn attempt<F: Future>(interrupted: bool, call: F) -> Option<F::Output> {
     let call = pin!(call);

@@ -60,7 +60,7 @@ pub trait Platform {
     fn take_others(&mut self) -> bool;
     /// A fresh address space for thread `tag`; it comes with [`Ask::Ready`]. False: none is to be had yet, try later.
     fn spawn(&mut self, tag: u64) -> bool;
-    /// Lets a thread go on after `ops`. With [`Resume::Regs`], `regs` is where.
+    /// Lets a thread go on after `ops`. With [`Resume::Regs`] and [`Resume::ReturnAt`], `regs` is where.
     fn resume(&mut self, tag: u64, ops: Vec<Op>, then: Resume, regs: Option<&Regs>);
     /// Like `resume(tag, [], Return(ret), None)`, on the fast path.
     fn answer(&mut self, tag: u64, ret: i64);

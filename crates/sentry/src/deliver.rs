@@ -100,10 +100,13 @@ impl<P: Platform> Sentry<P> {
             return self.dispatch(t, nr, args);
         }
         if t.outcome.get() == Outcome::Regs || (t.full.get() && t.changed.get()) {
-            self.settle_result(t, result, None);
+            let elsewhere = t.outcome.get() != Outcome::Regs;
             t.outcome.set(Outcome::Return);
             t.changed.set(false);
-            return self.send(t, Resume::Regs);
+            return match result {
+                Some(r) if elsewhere => self.send(t, Resume::ReturnAt(r.unwrap_or_else(Errno::to_ret))),
+                _ => self.send(t, Resume::Regs),
+            };
         }
         t.changed.set(false);
         match result {

@@ -75,6 +75,10 @@ impl fs::proc::Source for Source {
         found.map_or((0, 0), |t| (t.cred().euid, t.cred().egid))
     }
 
+    fn writable(&self, path: &str) -> bool {
+        path == "sys/kernel/hostname" || path.ends_with("/oom_score_adj") || path.ends_with("/comm")
+    }
+
     fn write(&self, path: &str, data: &[u8]) -> Result {
         let k = self.kernel()?;
         match path {
@@ -82,7 +86,14 @@ impl fs::proc::Source for Source {
                 k.hostname.replace(data.trim_ascii_end().to_vec());
                 Ok(())
             }
-            p if p.ends_with("oom_score_adj") => Ok(()),
+            p if p.ends_with("/oom_score_adj") => Ok(()),
+            p if p.ends_with("/comm") => {
+                let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
+                let t = k.process(pid).and_then(|p| p.leader()).ok_or(Errno::ESRCH)?;
+                let name = data.trim_ascii_end();
+                t.comm.replace(name[..name.len().min(15)].to_vec());
+                Ok(())
+            }
             _ => Err(Errno::EACCES),
         }
     }

@@ -372,7 +372,7 @@ impl<P: Platform> Sentry<P> {
         if then != Resume::Pause && !matches!(then, Resume::Context(_)) {
             t.ask.set(Inside::Outside);
         }
-        let regs = if then == Resume::Regs { Some(*t.regs.borrow()) } else { None };
+        let regs = matches!(then, Resume::Regs | Resume::ReturnAt(_)).then(|| *t.regs.borrow());
         t.alive.set(true);
         self.p.resume(t.tag.get(), ops, then, regs.as_ref());
     }

@@ -127,6 +127,8 @@ pub mod then {
     pub const EXIT: u32 = 4;
     /// Go on as interrupted (answers a kick or a fault).
     pub const RESUME: u32 = 5;
+    /// Load `regs`, with `ret` in rax: a call that returns elsewhere.
+    pub const RETURN_AT: u32 = 6;
 }
 
 #[repr(C, align(64))]

@@ -156,10 +156,13 @@ fn converse(t: &mut Tls, uc: &mut Ucontext, mut kind: u32) {
         ask_and_wait(t, kind);
         match actions::perform(t, Some(uc)) {
             actions::Next::Ask(k) => kind = k,
-            actions::Next::Then(then::REGS) => {
+            actions::Next::Then(how @ (then::REGS | then::RETURN_AT)) => {
                 let s = t.slot();
                 for (to, from) in uc.regs.iter_mut().zip(&s.regs).take(18) {
                     *to = from.load(Relaxed);
+                }
+                if how == then::RETURN_AT {
+                    uc.regs[reg::RAX] = s.answer.ret.load(Relaxed);
                 }
                 return;
             }

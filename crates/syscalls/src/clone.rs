@@ -90,6 +90,9 @@ pub fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32>
 
 fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     let has = |f: i32| a.flags & f as u32 as u64 != 0;
+    if has(c::CLONE_NEWNS) && has(c::CLONE_FS) {
+        return Err(Errno::EINVAL);
+    }
     if a.flags & NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
@@ -120,6 +123,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         regs.rsp = a.stack;
     }
     child.resume_with(regs);
+    child.fs_base.set(if has(c::CLONE_SETTLS) { a.tls } else { t.fs_base.get() });
     if has(c::CLONE_SETTLS) {
         child.op(Op::SetFs(a.tls));
     }

@@ -154,6 +154,7 @@ fn new_cred(t: &Task, p: &Path) -> Result<Cred> {
     if honour && a.mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
         cr.egid = a.gid;
     }
+    cr.securebits &= !crate::misc::SECBIT_KEEP_CAPS;
     cr.suid = cr.euid;
     cr.sgid = cr.egid;
     cr.fsuid = cr.euid;

@@ -113,7 +113,9 @@ fn set_uids(t: &Task, ruid: u32, euid: u32, suid: u32) -> Result {
     let had = [old.ruid, old.euid, old.suid].contains(&0);
     let has = [c.ruid, c.euid, c.suid].contains(&0);
     if had && !has {
-        c.permitted = 0;
+        if c.securebits & crate::misc::SECBIT_KEEP_CAPS == 0 {
+            c.permitted = 0;
+        }
         c.effective = 0;
         c.ambient = 0;
     }

@@ -38,6 +38,9 @@ async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: 
                 }
                 return Ok(n);
             }
+            Err(Errno::EINVAL) if f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.is_dir())) => {
+                return Err(Errno::EISDIR);
+            }
             Err(e) => return Err(e),
         }
     }

@@ -13,7 +13,8 @@ use vfs::{Backing, OpenFile};
 /// A file as a mapping knows it.
 pub struct Mapped {
     file: Option<Rc<OpenFile>>,
-    name: Vec<u8>,
+    /// What the name is relative to.
+    root: Option<vfs::Path>,
     id: (u64, u64),
     write_shared: bool,
 }
@@ -24,15 +25,14 @@ thread_local! {
 
 impl Mapped {
     pub fn new(t: &Task, f: &Rc<OpenFile>) -> Rc<Mapped> {
-        let fs = t.fs();
-        let name = f.path().and_then(|p| vfs::name_of(p, &fs.root.borrow())).unwrap_or_default();
+        let root = Some(t.fs().root.borrow().clone());
         let id = f.path().and_then(|p| p.inode().attr().ok()).map_or((0, 0), |a| (a.dev, a.ino));
-        Rc::new(Mapped { file: Some(f.clone()), name, id, write_shared: f.writable() })
+        Rc::new(Mapped { file: Some(f.clone()), root, id, write_shared: f.writable() })
     }
     /// Shared anonymous memory: an object of its own, known by a number.
     fn shared_zeroes() -> Rc<Mapped> {
         let n = ANONYMOUS.replace(ANONYMOUS.get() + 1);
-        Rc::new(Mapped { file: None, name: b"/dev/zero (deleted)".to_vec(), id: (1, n), write_shared: true })
+        Rc::new(Mapped { file: None, root: None, id: (1, n), write_shared: true })
     }
     pub fn file(&self) -> Option<&Rc<OpenFile>> {
         self.file.as_ref()
@@ -41,7 +41,10 @@ impl Mapped {
 
 impl MappedFile for Mapped {
     fn path(&self) -> Vec<u8> {
-        self.name.clone()
+        match (&self.file, &self.root) {
+            (Some(f), Some(root)) => f.path().and_then(|p| vfs::name_of(p, root)).unwrap_or_default(),
+            _ => b"/dev/zero (deleted)".to_vec(),
+        }
     }
     fn dev_ino(&self) -> (u64, u64) {
         self.id

@@ -111,6 +111,9 @@ pub fn get_robust_list(t: &Rc<Task>, pid: i32, head: UserOut<u64>, len: UserOut<
     len.put(&*mem, &if l == 0 { 24 } else { l })
 }
 
+/// Capabilities survive a change from user 0 (capabilities(7)).
+pub(crate) const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+
 const ARCH_SET_GS: i32 = 0x1001;
 const ARCH_SET_FS: i32 = 0x1002;
 const ARCH_GET_FS: i32 = 0x1003;
@@ -176,8 +179,13 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
         c::PR_GET_CHILD_SUBREAPER => {
             UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0)
         }
-        c::PR_SET_KEEPCAPS if a <= 1 => Ok(0),
-        c::PR_GET_KEEPCAPS => Ok(0),
+        c::PR_SET_KEEPCAPS if a <= 1 => {
+            let mut cr = Cred::clone(&t.cred());
+            cr.securebits = (cr.securebits & !SECBIT_KEEP_CAPS) | if a == 1 { SECBIT_KEEP_CAPS } else { 0 };
+            t.set_cred(cr);
+            Ok(0)
+        }
+        c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & SECBIT_KEEP_CAPS != 0) as i64),
         c::PR_GET_SECCOMP => Ok(0),
         c::PR_GET_SECUREBITS => Ok(t.cred().securebits as i64),
         c::PR_CAPBSET_READ if a <= CAP_LAST as u64 => Ok((t.cred().bounding >> a & 1) as i64),

@@ -78,6 +78,7 @@ pub(crate) fn with_mask(t: &Task, mask: SigSet) {
         t.saved_mask.set(Some(t.blocked.get()));
     }
     t.blocked.set(mask.blockable());
+    kernel::sched::set_interrupted(t.interrupted());
 }
 
 pub async fn rt_sigsuspend(t: &Rc<Task>, mask: UserIn<u64>, size: usize) -> Result {

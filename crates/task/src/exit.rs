@@ -1,5 +1,6 @@
 //! The end of threads and processes: exit(2), exit_group(2), death by a signal.
 use crate::{Process, Task};
+use guest::Memory;
 use std::rc::Rc;
 
 /// How a process ended, as wait(2) tells it.
@@ -41,10 +42,25 @@ impl Process {
     }
 }
 
+/// Memory as it is at this moment: other threads look at these words.
+struct Now(Rc<dyn Memory>);
+
+impl Memory for Now {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> abi::Result {
+        self.0.read_now(addr, buf)
+    }
+    fn write(&self, addr: u64, bytes: &[u8]) -> abi::Result {
+        self.0.write_now(addr, bytes)
+    }
+    fn read_some(&self, addr: u64, buf: &mut [u8]) -> abi::Result<usize> {
+        self.0.read_now(addr, buf).map(|()| buf.len())
+    }
+}
+
 impl crate::Kernel {
     /// A thread leaves an address space that others still use: they are told through its robust list and clear_child_tid.
     pub(crate) fn leave_memory(&self, t: &Task, mm: &crate::Mm) {
-        let mem = t.mem();
+        let mem = Now(t.mem());
         let wake = |addr: u64| {
             for private in [true, false] {
                 let _ = kernel::futex::wake(mm.futex_key(addr, private), 1, kernel::futex::ANY);
@@ -52,10 +68,10 @@ impl crate::Kernel {
         };
         let (head, _) = t.robust_list.get();
         if head != 0 {
-            kernel::futex::exit_robust_list(&*mem, head, t.tid as u32, &mut |addr| wake(addr));
+            kernel::futex::exit_robust_list(&mem, head, t.tid as u32, &mut |addr| wake(addr));
         }
         let clear = t.clear_child_tid.replace(0);
-        if clear != 0 && mem.write_now(clear, &0u32.to_ne_bytes()).is_ok() {
+        if clear != 0 && mem.write(clear, &0u32.to_ne_bytes()).is_ok() {
             wake(clear);
         }
     }
@@ -80,6 +96,7 @@ impl Task {
         if self.dead.replace(true) {
             return;
         }
+        p.cpu_at_exit.set(p.cpu_ns());
         self.release_memory();
         self.kernel.forget_task(self);
         p.threads.borrow_mut().retain(|t| !Rc::ptr_eq(t, self));
@@ -106,7 +123,14 @@ impl Process {
             k.end(status);
             return;
         }
-        let init = k.process(1);
+        // Or to the nearest ancestor that asked for them (PR_SET_CHILD_SUBREAPER).
+        let mut heir = self.parent();
+        while let Some(p) = &heir
+            && !p.child_subreaper.get()
+        {
+            heir = p.parent();
+        }
+        let init = heir.or_else(|| k.process(1));
         for c in children {
             if let Some(init) = &init {
                 c.adopt(init);

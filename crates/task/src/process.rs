@@ -142,6 +142,8 @@ pub struct Process {
     pub alarm: RefCell<Option<(kernel::timer::Id, u64, u64)>>,
     /// CPU time of reaped children, nanoseconds.
     pub child_cpu: Cell<u64>,
+    /// CPU time when the last thread left, nanoseconds.
+    pub cpu_at_exit: Cell<u64>,
     /// Weak to itself, for callbacks.
     this: OnceCell<Weak<Process>>,
 }
@@ -174,6 +176,7 @@ impl Process {
             started: host::time::monotonic_ns(),
             alarm: RefCell::new(None),
             child_cpu: Cell::new(0),
+            cpu_at_exit: Cell::new(0),
             this: OnceCell::new(),
         });
         let _ = p.this.set(Rc::downgrade(&p));

@@ -155,7 +155,7 @@ impl Process {
 
     /// CPU time of all threads, nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        self.leader().map_or(0, |t| t.cpu_ns())
+        self.leader().map_or(self.cpu_at_exit.get(), |t| t.cpu_ns())
     }
 }
 

@@ -222,7 +222,7 @@ impl Task {
         let mm = self.mm();
         let left = mm.users.get() - 1;
         mm.users.set(left);
-        if left > 0 && self.has_mem() {
+        if self.has_mem() && (left > 0 || self.robust_list.get().0 != 0) {
             self.kernel.leave_memory(self, &mm);
         }
         self.set_mem(None);

@@ -181,6 +181,7 @@ impl Slots {
         let (code, ret) = match t.then.get() {
             Resume::Return(r) => (then::RETURN, r),
             Resume::Regs => (then::REGS, 0),
+            Resume::ReturnAt(r) => (then::RETURN_AT, r),
             Resume::Unchanged => (then::RESUME, 0),
             Resume::Pause => (then::MORE, 0),
             Resume::Context(r) => (then::CONTEXT, r),
