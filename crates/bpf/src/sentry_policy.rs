@@ -52,6 +52,7 @@ const FCNTLS: [i32; 11] = [
 ];
 
 const PR_SET_VMA: u64 = 0x5356_4d41;
+const PR_GET_AUXV: u64 = 0x4155_5856;
 /// The types of file a guest may make in a host directory: no device.
 const MADE: [u32; 3] = [c::S_IFREG, c::S_IFIFO, c::S_IFSOCK];
 
@@ -211,9 +212,9 @@ fn own() -> Vec<Permission> {
         permit!(SYS_rseq, [], Allow, thread),
         permit!(
             SYS_prctl,
-            [arg(0).is_in([c::PR_SET_NAME as u64, PR_SET_VMA])],
+            [arg(0).is_in([c::PR_SET_NAME as u64, PR_SET_VMA, PR_GET_AUXV])],
             Allow,
-            "names of threads and of the allocator's memory"
+            "names of threads and of the allocator's memory; where the vDSO is"
         ),
         permit!(SYS_rt_sigaction, [], Allow, signals),
         permit!(SYS_rt_sigprocmask, [], Allow, signals),
@@ -224,6 +225,8 @@ fn own() -> Vec<Permission> {
         permit!(SYS_clock_nanosleep, [], Allow, "a helper's back-off"),
         permit!(SYS_sched_yield, [], Allow, "spinning gives way"),
         permit!(SYS_sched_getaffinity, [], Allow, "how many CPUs there are to spin on"),
+        permit!(SYS_sysinfo, [], Allow, "how much memory there is, for /proc/meminfo"),
+        permit!(SYS_timerfd_settime, [], Allow, "the kernel's next timer"),
         permit!(SYS_getrandom, [], Allow, "the guest's random bytes, cookies and hash keys"),
         permit!(SYS_getpid, [], Allow, "aborting after a fault"),
         permit!(SYS_gettid, [], Allow, "aborting after a fault"),

@@ -84,7 +84,9 @@ impl HostInode {
     fn reopen(&self, flags: i32) -> Result<OwnedFd> {
         match &*self.place.borrow() {
             Some((dir, name)) => ::host::fs::open(dir.fd()?.as_fd(), name, flags, 0),
-            None => ::host::fs::open(self.fd()?.as_fd(), b".", flags, 0),
+            None if self.look()?.is_dir() => ::host::fs::open(self.fd()?.as_fd(), b".", flags, 0),
+            // A donated file comes open; what is read and written names its offset.
+            None => ::host::fs::dup(self.fd()?.as_fd()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Host files by descriptor: everything is named relative to a directory that was donated.
 use abi::{Errno, Result};
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, StatxFlags, Timespec,
+    AtFlags, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, StatxFlags, Timespec,
     Timestamps, Uid, XattrFlags,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -150,10 +150,13 @@ pub fn seek_data_hole(fd: BorrowedFd<'_>, offset: u64, whence: i32) -> Result<u6
     rustix::fs::seek(fd, from).map_err(e)
 }
 
-/// Names, inode numbers and types of a directory's entries, without `.` and `..`.
+/// Names, inode numbers and types of a directory's entries, without `.` and `..`. The descriptor must not be O_PATH.
 pub fn entries(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, u64, u8)>> {
+    rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0)).map_err(e)?;
     let mut out = Vec::new();
-    for entry in Dir::read_from(fd).map_err(e)? {
+    let mut buf = Vec::with_capacity(32 << 10);
+    let mut raw = rustix::fs::RawDir::new(fd, buf.spare_capacity_mut());
+    while let Some(entry) = raw.next() {
         let d = entry.map_err(e)?;
         let name = d.file_name().to_bytes();
         if name != b"." && name != b".." {

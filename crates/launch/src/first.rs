@@ -2,11 +2,11 @@
 //! its root, starts the stubs' init below itself, gives up its rights and becomes the sentry.
 use crate::error::{Context, Failure};
 use crate::idmap::Maps;
-use crate::parent::{HostPath, Inputs};
+use crate::parent::{HostPath, Inputs, file_type};
 use crate::proc::Proc;
 use crate::stub_init;
 use host::caps::CapabilitySet;
-use rustix::fs::{MemfdFlags, Mode, SeekFrom};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::process::{Resource, Rlimit, Signal};
 use std::ffi::CString;
@@ -139,7 +139,10 @@ struct Mounts {
 
 impl Mounts {
     fn keep(&mut self, path: &HostPath) -> Result<RawFd, Failure> {
-        let tree = tree(path)?;
+        let mut tree = tree(path)?;
+        if file_type(&tree)?.is_file() {
+            tree = for_use(&tree, path)?;
+        }
         let number = tree.as_raw_fd();
         self.trees.push(tree);
         Ok(number)
@@ -162,6 +165,17 @@ fn tree(from: &HostPath) -> Result<OwnedFd, Failure> {
         true => Ok(tree),
         false => Err(Failure::new(format!("{}: replaced by another file while launching", from.path))),
     }
+}
+
+/// A single file has no directory for the sentry to open it in again: it is given open.
+fn for_use(tree: &OwnedFd, from: &HostPath) -> Result<OwnedFd, Failure> {
+    let name = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    let open = |how: OFlags| rustix::fs::open(&name, how | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
+    match open(if from.read_only { OFlags::RDONLY } else { OFlags::RDWR }) {
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => open(OFlags::RDONLY),
+        r => r,
+    }
+    .context(&from.path)
 }
 
 /// An empty, read-only root: whatever the sentry or a stub is made to do, there is no path to open.

@@ -126,7 +126,7 @@ fn open_path(what: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> 
     })
 }
 
-fn file_type(fd: &OwnedFd) -> Result<rustix::fs::FileType, Failure> {
+pub fn file_type(fd: &OwnedFd) -> Result<rustix::fs::FileType, Failure> {
     let stat = rustix::fs::fstat(fd).context("stat")?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode))
 }

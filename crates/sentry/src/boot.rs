@@ -135,6 +135,7 @@ fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8
     // From here on there is a second thread; it inherits the signals blocked above.
     p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
     let features = p.features();
+    confine().map_err(fail)?;
     let source = Rc::new(crate::proc::Source::default());
     let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;
     let root = table.root().ok_or_else(|| fail("there is no root".into()))?;
@@ -168,6 +169,12 @@ fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8
     };
     events.event(&Event::Exited { status: code, signal });
     Ok(code as u8)
+}
+
+/// From here on only the calls of `bpf::sentry_policy` are left; no byte of the guest's has been read yet.
+fn confine() -> Result<(), String> {
+    let program = bpf::compile(&bpf::sentry_policy()).map_err(|e| format!("the sentry's filter: {e:?}"))?;
+    host::seccomp::install(&program).map_err(|e| format!("the sentry's filter is refused by the host: {e}"))
 }
 
 fn describe(e: abi::Errno, k: &Kernel) -> String {

@@ -8,6 +8,7 @@ const MAP_SHARED_FIXED: u64 = 0x1 | 0x10;
 /// MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
 const MAP_OWN: u64 = 0x2 | 0x20 | 0x10 | 0x4000;
 const SIGCHLD: u64 = 17;
+const SIG_SETMASK: u64 = 2;
 const ARCH_SET_GS: u64 = 0x1001;
 const STUB_STACK: u64 = 0x6000;
 const ALT_STACK: u64 = 0x8000;
@@ -107,6 +108,9 @@ pub extern "C" fn thread_main(t: &mut Tls) {
     let base = layout::THREADS_BASE + t.index * layout::THREAD_STRIDE;
     let stack: [u64; 3] = [base + ALT_STACK, 0, layout::THREAD_STRIDE - ALT_STACK];
     must(sys::call3(sys::SIGALTSTACK, stack.as_ptr() as u64, 0, 0), 112);
+    // The thread was made in a handler, where kicks are blocked.
+    let none = 0u64;
+    must(sys::call6(sys::RT_SIGPROCMASK, SIG_SETMASK, &raw const none as u64, 0, 8, 0, 0), 108);
 }
 
 /// In a forked child: takes the region and the socket that were passed for it.

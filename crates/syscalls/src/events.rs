@@ -148,24 +148,25 @@ pub async fn select(t: &Rc<Task>, n: i32, r: Addr, w: Addr, e: Addr, timeout: Us
     got
 }
 
+/// pselect6(2): the call itself, unlike the library's, says what is left of the timeout.
 pub async fn pselect6(
     t: &Rc<Task>,
     n: i32,
     r: Addr,
     w: Addr,
     e: Addr,
-    timeout: UserIn<Timespec>,
+    timeout: UserInOut<Timespec>,
     sig: UserIn<[u64; 2]>,
 ) -> Result<usize> {
     let mem = t.mem();
-    let deadline = match timeout.get_opt(&*mem)? {
-        Some(ts) => after(ts.ns()?),
-        None => None,
-    };
+    let deadline = if timeout.is_null() { None } else { after(timeout.get(&*mem)?.ns()?) };
     if let Some([set, size]) = sig.get_opt(&*mem)? {
         mask(t, UserIn::new(set), size as usize).await?;
     }
     let got = select_sets(t, n, [r.0, w.0, e.0], deadline).await;
+    if let (Some(d), Ok(_)) = (deadline, &got) {
+        timeout.put(&*mem, &Timespec::from_ns(d.saturating_sub(host::time::monotonic_ns())))?;
+    }
     unmask(t, got)
 }
 

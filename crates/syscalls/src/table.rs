@@ -188,7 +188,7 @@ crate::syscall_table! {
     267 readlinkat(dir: Fd, path: PathArg, buf: OutBuf<3>, size: i32) => path::readlinkat, full;
     268 fchmodat(dir: Fd, path: PathArg, mode: u32) => path::fchmodat, full;
     269 faccessat(dir: Fd, path: PathArg, mode: i32) => path::faccessat, full;
-    270 pselect6(n: i32, r: Addr, w: Addr, e: Addr, timeout: UserIn<Timespec>, sig: UserIn<[u64; 2]>) => @wait events::pselect6, full;
+    270 pselect6(n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timespec>, sig: UserIn<[u64; 2]>) => @wait events::pselect6, full;
     271 ppoll(fds: UserInOut<PollFd>, n: usize, timeout: UserIn<Timespec>, set: UserIn<u64>, size: usize) => @wait events::ppoll, full;
     273 set_robust_list(head: u64, len: usize) => misc::set_robust_list, full;
     274 get_robust_list(pid: i32, head: UserOut<u64>, len: UserOut<u64>) => misc::get_robust_list, full;
