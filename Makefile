@@ -45,6 +45,7 @@ test: build rootfs test-rust test-python
 
 test-rust:
 	$(CARGO) test --workspace --locked -j $(JOBS)
+	RUSTFLAGS="--cfg loom" $(CARGO) test -p slots --test model --locked --release --target-dir target/model -j $(JOBS)
 
 test-python:
 	RVISOR_REQUIRE=1 RVISOR_PLATFORMS=slots $(BIN)/pytest -q $(PYTEST)

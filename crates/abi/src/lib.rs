@@ -8,9 +8,9 @@ pub mod errno;
 pub mod fs;
 pub mod poll;
 pub mod regs;
+pub mod seccomp;
 pub mod signal;
 pub mod sys;
-pub mod seccomp;
 
 pub use errno::{Errno, Result};
 pub use libc as c;

@@ -148,9 +148,8 @@ impl Policy {
         {
             return self.default;
         }
-        let passes = |r: &&Rule| {
-            r.nr == call.nr && r.args.iter().all(|a| a.test.holds(call.args[usize::from(a.index)]))
-        };
+        let passes =
+            |r: &&Rule| r.nr == call.nr && r.args.iter().all(|a| a.test.holds(call.args[usize::from(a.index)]));
         self.rules.iter().find(passes).map_or(self.default, |r| r.action)
     }
 }

@@ -125,12 +125,7 @@ fn names() -> Vec<Permission> {
             Allow,
             "opens below the descriptors it was given (RESOLVE_BENEATH); the root is empty"
         ),
-        permit!(
-            SYS_openat,
-            [],
-            Errno(c::ENOENT as u16),
-            "the C library's optional look-ups; the root is empty"
-        ),
+        permit!(SYS_openat, [], Errno(c::ENOENT as u16), "the C library's optional look-ups; the root is empty"),
         permit!(SYS_readlinkat, [], Allow, "reading guest symbolic links"),
         permit!(SYS_mkdirat, [], Allow, change),
         permit!(SYS_unlinkat, [], Allow, change),
@@ -138,8 +133,6 @@ fn names() -> Vec<Permission> {
         permit!(SYS_renameat2, [], Allow, change),
         permit!(SYS_symlinkat, [], Allow, change),
         permit!(SYS_linkat, [], Allow, change),
-        permit!(SYS_fchmod, [], Allow, attr),
-        permit!(SYS_fchmodat, [], Allow, attr),
         permit!(SYS_fchmodat2, [], Allow, attr),
         permit!(SYS_fchown, [], Allow, attr),
         permit!(SYS_fchownat, [], Allow, attr),

@@ -80,12 +80,7 @@ pub fn stub_permissions() -> Vec<Permission> {
         permit!(SYS_munmap, [], Allow, own),
         permit!(SYS_mprotect, [], Allow, own),
         permit!(SYS_mremap, [], Allow, own),
-        permit!(
-            SYS_madvise,
-            [arg(2).is_in(ADVICE.map(|a| a as u64))],
-            Allow,
-            "advice on the caller's own pages"
-        ),
+        permit!(SYS_madvise, [arg(2).is_in(ADVICE.map(|a| a as u64))], Allow, "advice on the caller's own pages"),
         permit!(SYS_mseal, [], Allow, "makes the stub's own text unchangeable"),
         permit!(
             SYS_futex,
@@ -123,12 +118,7 @@ pub fn stub_permissions() -> Vec<Permission> {
             Allow,
             "a forked stub puts its own socket in its parent's place"
         ),
-        permit!(
-            SYS_arch_prctl,
-            [arg(0).is_in([ARCH_SET_FS, ARCH_SET_GS])],
-            Allow,
-            "sets the caller's thread pointer"
-        ),
+        permit!(SYS_arch_prctl, [arg(0).is_in([ARCH_SET_FS, ARCH_SET_GS])], Allow, "sets the caller's thread pointer"),
         permit!(SYS_sched_yield, [], Allow, "gives the processor to the sentry while spinning"),
     ]
 }

@@ -130,8 +130,7 @@ fn long_policies_need_far_jumps() {
                 action: random.action(),
             })
             .collect();
-        let policy =
-            Policy { rules, default: Action::Trap, foreign: Action::Kill, code: Some(0x1000..0x2000) };
+        let policy = Policy { rules, default: Action::Trap, foreign: Action::Kill, code: Some(0x1000..0x2000) };
         agree(&mut random, &policy, 500);
     }
     let set: Vec<u64> = (0..600).map(|_| random.value()).collect();
@@ -167,8 +166,7 @@ fn every_jump_lands_inside() {
 
 #[test]
 fn refusals() {
-    let policy =
-        |rule: Rule| Policy { rules: vec![rule], default: Action::Kill, foreign: Action::Kill, code: None };
+    let policy = |rule: Rule| Policy { rules: vec![rule], default: Action::Kill, foreign: Action::Kill, code: None };
     let rule = |nr, args, action| Rule { nr, args, action };
     assert_eq!(
         compile(&policy(rule(0, vec![arg(6).eq(0)], Action::Allow))),
@@ -246,11 +244,7 @@ fn surfaces_have_reasons() {
     let recv = stub.iter().find(|l| l.name == "recvmsg").expect("listed");
     assert_eq!((recv.nr, recv.conditions.as_str()), (47, "arg0 == 0x3"));
     let calls = |l: &[bpf::Surface]| {
-        l.iter()
-            .filter(|l| l.action == Action::Allow)
-            .map(|l| l.nr)
-            .collect::<std::collections::BTreeSet<_>>()
-            .len()
+        l.iter().filter(|l| l.action == Action::Allow).map(|l| l.nr).collect::<std::collections::BTreeSet<_>>().len()
     };
     assert!(calls(&stub) < 20);
     assert!(calls(&bpf::surface(&bpf::sentry_permissions())) < 100);

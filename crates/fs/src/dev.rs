@@ -23,8 +23,12 @@ const DEVICES: [(&str, u64, u64, Option<Device>); 6] = [
     ("tty", 5, 0, None),
 ];
 
-const LINKS: [(&str, &str); 4] =
-    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
 
 /// A tmpfs with the devices in it.
 pub fn mount(dev: u64) -> Result<Rc<dyn Inode>> {

@@ -26,7 +26,7 @@ pub struct HostFs {
 /// A file by its name in a directory. The descriptor is opened when needed.
 pub struct HostInode {
     fs: Rc<HostFs>,
-    /// `None` for the donated root itself.
+    /// `None` for the donated root itself, and for a file that never had a name.
     place: RefCell<Option<(Rc<HostInode>, Box<[u8]>)>>,
     fd: RefCell<Option<Rc<OwnedFd>>>,
     children: RefCell<HashMap<Box<[u8]>, Weak<HostInode>>>,
@@ -217,6 +217,17 @@ impl Inode for HostInode {
         Ok(self.made(name, new)?)
     }
 
+    fn tmpfile(&self, new: New, linkable: bool) -> Result<Rc<dyn Inode>> {
+        let flags = c::O_TMPFILE | c::O_RDWR | if linkable { 0 } else { c::O_EXCL };
+        let fd = Rc::new(::host::fs::open(self.fd()?.as_fd(), b".", flags, new.mode & 0o7777)?);
+        if !self.fs.single_id && (new.uid, new.gid) != (0, 0) {
+            ::host::fs::chown(fd.as_fd(), b"", Some(new.uid), Some(new.gid))?;
+        }
+        let i = HostInode::new(self.fs.clone(), None, Some(fd));
+        i.unlinked.set(true);
+        Ok(i)
+    }
+
     fn mkdir(&self, name: &[u8], new: New) -> Result<Rc<dyn Inode>> {
         ::host::fs::mkdir(self.fd()?.as_fd(), name, new.mode & 0o7777)?;
         Ok(self.made(name, new)?)
@@ -229,8 +240,13 @@ impl Inode for HostInode {
 
     fn link(&self, name: &[u8], to: &Rc<dyn Inode>) -> Result {
         let to = self.sibling(to)?;
-        let (dir, old) = to.place.borrow().clone().ok_or(Errno::EXDEV)?;
-        ::host::fs::link(dir.fd()?.as_fd(), &old, self.fd()?.as_fd(), name)?;
+        let at = to.place.borrow().clone();
+        match at {
+            Some((dir, old)) if !to.unlinked.get() => {
+                ::host::fs::link(dir.fd()?.as_fd(), &old, self.fd()?.as_fd(), name)?;
+            }
+            _ => ::host::fs::link(to.fd()?.as_fd(), b"", self.fd()?.as_fd(), name)?,
+        }
         self.changed();
         to.changed();
         Ok(())
@@ -287,8 +303,8 @@ impl Inode for HostInode {
     fn set_attr(&self, s: &SetAttr) -> Result {
         let at = self.place.borrow().clone();
         let (dir, name) = match &at {
-            Some((dir, name)) => (dir.fd()?, &name[..]),
-            None => (self.fd()?, &b"."[..]),
+            Some((dir, name)) if !self.unlinked.get() => (dir.fd()?, &name[..]),
+            _ => (self.fd()?, &b""[..]),
         };
         if let Some(len) = s.size {
             ::host::fs::ftruncate(self.reopen(c::O_WRONLY)?.as_fd(), len)?;
@@ -339,7 +355,8 @@ impl Inode for HostInode {
                 }
                 // The kernel checks each access itself, and may need to read what was opened for writing (mmap).
                 let access = flags & (c::O_ACCMODE | c::O_DIRECT);
-                let access = if access & c::O_ACCMODE == c::O_WRONLY { access & !c::O_ACCMODE | c::O_RDWR } else { access };
+                let access =
+                    if access & c::O_ACCMODE == c::O_WRONLY { access & !c::O_ACCMODE | c::O_RDWR } else { access };
                 let fd = match self.reopen(access) {
                     Err(Errno::EACCES) => self.reopen(flags & c::O_ACCMODE)?,
                     r => r?,

@@ -33,7 +33,12 @@ pub struct OverlayInode {
 pub fn mount(dev: u64, lower: Rc<dyn Inode>, upper: Rc<dyn Inode>) -> Rc<dyn Inode> {
     let fs = Rc::new(OverlayFs { dev, origin: RefCell::default() });
     if let Ok(a) = lower.attr() {
-        let _ = upper.set_attr(&SetAttr { mode: Some(a.mode & 0o7777), uid: Some(a.uid), gid: Some(a.gid), ..SetAttr::default() });
+        let _ = upper.set_attr(&SetAttr {
+            mode: Some(a.mode & 0o7777),
+            uid: Some(a.uid),
+            gid: Some(a.gid),
+            ..SetAttr::default()
+        });
     }
     OverlayInode::new(&fs, Some(upper), Some(lower), None)
 }
@@ -206,7 +211,8 @@ impl Inode for OverlayInode {
         };
         if upper.is_some() {
             let origin = self.fs.origin.borrow().get(&(a.dev, a.ino)).copied();
-            let lower = || if a.is_dir() { self.lower.as_ref().and_then(|l| l.attr().ok()).map(|l| l.ino) } else { None };
+            let lower =
+                || if a.is_dir() { self.lower.as_ref().and_then(|l| l.attr().ok()).map(|l| l.ino) } else { None };
             a.ino = origin.or_else(lower).unwrap_or(a.ino | UPPER_INO);
         }
         a.dev = self.fs.dev;
@@ -224,6 +230,11 @@ impl Inode for OverlayInode {
         let up = self.up()?;
         let covered = self.clear(name)?;
         self.made(name, up.create(name, new, rdev)?, covered)
+    }
+
+    fn tmpfile(&self, new: New, linkable: bool) -> Result<Rc<dyn Inode>> {
+        let made = self.up()?.tmpfile(new, linkable)?;
+        Ok(OverlayInode::new(&self.fs, Some(made), None, None))
     }
 
     fn mkdir(&self, name: &[u8], new: New) -> Result<Rc<dyn Inode>> {
@@ -334,7 +345,12 @@ impl Inode for OverlayInode {
     }
     fn xattr_list(&self) -> Result<Vec<u8>> {
         let all = self.top()?.xattr_list()?;
-        Ok(all.split_inclusive(|b| *b == 0).filter(|n| n.strip_suffix(b"\0") != Some(OPAQUE)).flatten().copied().collect())
+        Ok(all
+            .split_inclusive(|b| *b == 0)
+            .filter(|n| n.strip_suffix(b"\0") != Some(OPAQUE))
+            .flatten()
+            .copied()
+            .collect())
     }
 
     fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {

@@ -104,7 +104,9 @@ impl Inode for ProcInode {
     fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {
         match self.source.node(&self.path)? {
             Node::Dir(_) => Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone() })),
-            Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => Err(Errno::EACCES),
+            Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => {
+                Err(Errno::EACCES)
+            }
             Node::File(_) => Ok(Rc::new(ProcFile {
                 source: self.source.clone(),
                 path: self.path.clone(),
@@ -172,7 +174,8 @@ impl FileOps for ProcDir {
     fn readdir(&self, _file: &OpenFile, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
         let Node::Dir(names) = self.source.node(&self.path)? else { return Err(Errno::ENOTDIR) };
         let full = |n: &str| if self.path.is_empty() { n.to_owned() } else { format!("{}/{n}", self.path) };
-        let entries: Vec<_> = names.into_iter().map(|(n, kind)| (n.clone().into_bytes(), ino(&full(&n)), kind)).collect();
+        let entries: Vec<_> =
+            names.into_iter().map(|(n, kind)| (n.clone().into_bytes(), ino(&full(&n)), kind)).collect();
         let up = self.path.rsplit_once('/').map_or("", |(p, _)| p);
         crate::emit_entries(ino(&self.path), ino(up), &entries, from, emit);
         Ok(())

@@ -56,6 +56,8 @@ pub struct TmpInode {
     attr: Cell<Attr>,
     body: Body,
     xattrs: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Without a name, but link(2) may give it one (O_TMPFILE).
+    linkable: Cell<bool>,
     this: RefCell<Weak<TmpInode>>,
 }
 
@@ -95,6 +97,7 @@ impl TmpInode {
             attr: Cell::new(attr),
             body,
             xattrs: RefCell::default(),
+            linkable: Cell::new(false),
             this: RefCell::default(),
         });
         *i.this.borrow_mut() = Rc::downgrade(&i);
@@ -216,6 +219,14 @@ impl Inode for TmpInode {
         self.make(name, new, rdev, body)
     }
 
+    fn tmpfile(&self, new: New, linkable: bool) -> Result<Rc<dyn Inode>> {
+        self.dir()?;
+        let i = TmpInode::new(&self.fs, new, 0, Body::File(Data::new(self.fs.clone())));
+        i.bump(|a| a.nlink = 0);
+        i.linkable.set(linkable);
+        Ok(i)
+    }
+
     fn mkdir(&self, name: &[u8], new: New) -> Result<Rc<dyn Inode>> {
         self.make(name, new, 0, dir_body())
     }
@@ -226,10 +237,11 @@ impl Inode for TmpInode {
 
     fn link(&self, name: &[u8], to: &Rc<dyn Inode>) -> Result {
         let to = to.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EXDEV)?;
-        if to.attr.get().nlink == 0 {
+        if to.attr.get().nlink == 0 && !to.linkable.get() {
             return Err(Errno::ENOENT);
         }
         self.add(name, to.this.borrow().upgrade().ok_or(Errno::ENOENT)?)?;
+        to.linkable.set(false);
         let now = crate::now();
         to.bump(|a| {
             a.nlink += 1;

@@ -5,26 +5,66 @@ use std::rc::Rc;
 /// One step, in the context of one guest thread. Steps are done in order; a host call that fails ends them.
 pub enum Op {
     /// Write bytes to guest memory (a stack, a signal frame).
-    Write { addr: u64, bytes: Vec<u8> },
+    Write {
+        addr: u64,
+        bytes: Vec<u8>,
+    },
     /// Zero guest memory.
-    Zero { addr: u64, len: u64 },
+    Zero {
+        addr: u64,
+        len: u64,
+    },
     /// mmap(2) with MAP_FIXED at an address the kernel chose. `result`: the call returns what the host returns.
-    Map { addr: u64, len: u64, prot: i32, flags: i32, file: Option<(Rc<OwnedFd>, u64)> },
-    Unmap { addr: u64, len: u64 },
-    Protect { addr: u64, len: u64, prot: i32 },
+    Map {
+        addr: u64,
+        len: u64,
+        prot: i32,
+        flags: i32,
+        file: Option<(Rc<OwnedFd>, u64)>,
+    },
+    Unmap {
+        addr: u64,
+        len: u64,
+    },
+    Protect {
+        addr: u64,
+        len: u64,
+        prot: i32,
+    },
     /// mremap(2) with all four arguments and the new address.
-    Remap { addr: u64, old_len: u64, new_len: u64, flags: i32, new_addr: u64 },
-    Advise { addr: u64, len: u64, advice: i32 },
+    Remap {
+        addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: i32,
+        new_addr: u64,
+    },
+    Advise {
+        addr: u64,
+        len: u64,
+        advice: i32,
+    },
     /// Set the thread's fs base.
     SetFs(u64),
     /// Start a host thread of this process for the guest thread `tag`.
-    Thread { tag: u64 },
+    Thread {
+        tag: u64,
+    },
     /// Fork this process; the child's thread is guest thread `tag`.
-    Fork { tag: u64 },
+    Fork {
+        tag: u64,
+    },
     /// Rewrite a call site: the `bytes` at `addr`, in a mapping of protection `prot`. At most 8 bytes, one aligned word.
-    Patch { addr: u64, word: u64, prot: i32 },
+    Patch {
+        addr: u64,
+        word: u64,
+        prot: i32,
+    },
     /// Copy the thread's floating point state (XSAVE format, as in a host signal frame) to guest memory.
-    SaveFp { addr: u64, len: u64 },
+    SaveFp {
+        addr: u64,
+        len: u64,
+    },
     /// Replace it.
     LoadFp(Vec<u8>),
 }

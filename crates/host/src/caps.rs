@@ -1,8 +1,8 @@
 //! Giving up capabilities: capabilities(7).
 use abi::Result;
 use rustix::thread::{
-    CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities,
+    CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities,
 };
 
 pub use rustix::thread::CapabilitySet;
@@ -19,9 +19,7 @@ pub fn restrict(keep: CapabilitySet) -> Result {
     for bit in 0..64 {
         let cap = CapabilitySet::from_bits_retain(1 << bit);
         match capability_is_in_bounding_set(cap) {
-            Ok(true) if !keep.contains(cap) => {
-                remove_capability_from_bounding_set(cap).map_err(crate::errno)?
-            }
+            Ok(true) if !keep.contains(cap) => remove_capability_from_bounding_set(cap).map_err(crate::errno)?,
             Ok(_) => {}
             Err(_) => break,
         }

@@ -25,13 +25,8 @@ impl Epoll {
     }
 
     pub fn add(&self, fd: BorrowedFd<'_>, events: u32, token: u64) -> Result {
-        epoll::add(
-            &self.0,
-            fd,
-            epoll::EventData::new_u64(token),
-            epoll::EventFlags::from_bits_retain(events),
-        )
-        .map_err(crate::errno)
+        epoll::add(&self.0, fd, epoll::EventData::new_u64(token), epoll::EventFlags::from_bits_retain(events))
+            .map_err(crate::errno)
     }
 
     pub fn remove(&self, fd: BorrowedFd<'_>) -> Result {
@@ -42,10 +37,8 @@ impl Epoll {
     pub fn wait(&self, out: &mut [(u64, u32)], timeout_ns: Option<u64>) -> Result<usize> {
         let mut buf = [const { std::mem::MaybeUninit::uninit() }; 64];
         let max = out.len().min(64);
-        let ts = timeout_ns.map(|n| rustix::time::Timespec {
-            tv_sec: (n / 1_000_000_000) as i64,
-            tv_nsec: (n % 1_000_000_000) as _,
-        });
+        let ts = timeout_ns
+            .map(|n| rustix::time::Timespec { tv_sec: (n / 1_000_000_000) as i64, tv_nsec: (n % 1_000_000_000) as _ });
         let got = match epoll::wait(&self.0, &mut buf[..max], ts.as_ref()) {
             Ok((got, _)) => got,
             Err(rustix::io::Errno::INTR) => return Ok(0),

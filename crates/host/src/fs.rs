@@ -4,7 +4,7 @@ use rustix::fs::{
     AtFlags, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, StatxFlags, Timespec,
     Timestamps, Uid, XattrFlags,
 };
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 fn e(e: rustix::io::Errno) -> Errno {
     crate::errno(e)
@@ -87,7 +87,8 @@ pub fn readlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
 }
 
 pub fn link(from: BorrowedFd<'_>, old: &[u8], to: BorrowedFd<'_>, new: &[u8]) -> Result {
-    rustix::fs::linkat(from, old, to, new, AtFlags::empty()).map_err(e)
+    let flags = if old.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    rustix::fs::linkat(from, old, to, new, flags).map_err(e)
 }
 
 /// unlinkat(2); `dir_too`: of a directory.
@@ -104,14 +105,13 @@ pub fn rename(from: BorrowedFd<'_>, old: &[u8], to: BorrowedFd<'_>, new: &[u8], 
     rustix::fs::renameat_with(from, old, to, new, RenameFlags::from_bits_retain(flags)).map_err(e)
 }
 
-/// fchmodat(2). The name must not be a link.
+/// fchmodat2(2) without following; an empty name is `dir` itself, which may be O_PATH.
 pub fn chmod(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result {
-    rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode as RawMode), AtFlags::empty()).map_err(e)
-}
-
-/// fchmod(2).
-pub fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> Result {
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(mode as RawMode)).map_err(e)
+    let name = std::ffi::CString::new(name).map_err(|_| Errno::EINVAL)?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
+    // SAFETY: the name is a C string that outlives the call.
+    let r = unsafe { libc::syscall(libc::SYS_fchmodat2, dir.as_raw_fd(), name.as_ptr(), mode, flags) };
+    if r == 0 { Ok(()) } else { Err(crate::last()) }
 }
 
 /// fchownat(2) without following; an empty name is `dir` itself.
@@ -173,16 +173,7 @@ pub fn entries(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, u64, u8)>> {
 /// Type, block size, blocks, free, available, files, free files, name length.
 pub fn statfs(fd: BorrowedFd<'_>) -> Result<[u64; 8]> {
     let s = rustix::fs::fstatfs(fd).map_err(e)?;
-    Ok([
-        s.f_type as u64,
-        s.f_bsize as u64,
-        s.f_blocks,
-        s.f_bfree,
-        s.f_bavail,
-        s.f_files,
-        s.f_ffree,
-        s.f_namelen as u64,
-    ])
+    Ok([s.f_type as u64, s.f_bsize as u64, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_namelen as u64])
 }
 
 pub fn memfd(name: &str) -> Result<OwnedFd> {

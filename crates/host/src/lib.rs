@@ -3,8 +3,8 @@
 pub mod caps;
 pub mod epoll;
 pub mod file;
-pub mod mount;
 pub mod fs;
+pub mod mount;
 pub mod notify;
 pub mod poller;
 pub mod process;
@@ -16,6 +16,11 @@ pub mod stub;
 pub mod term;
 pub mod time;
 pub mod timer;
+
+/// What the last host call of this thread failed with.
+pub(crate) fn last() -> abi::Errno {
+    abi::Errno::from_raw(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL))
+}
 
 /// The host's error as a guest error number: only where the guest's call *is* the host's.
 pub fn errno(e: rustix::io::Errno) -> abi::Errno {

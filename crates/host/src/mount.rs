@@ -21,16 +21,11 @@ const MOUNT_ATTR_NODEV: u64 = 0x4;
 /// opened and, with `read_only`, nothing written: open_tree(2), mount_setattr(2). It lives as long as
 /// descriptors to it. EPERM without CAP_SYS_ADMIN over the mount namespace; ENOSYS before Linux 5.12.
 pub fn clone_tree(path: &CStr, read_only: bool) -> Result<OwnedFd> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(rustix::fs::CWD, path, flags).map_err(crate::errno)?;
     let read_only = if read_only { MOUNT_ATTR_RDONLY } else { 0 };
-    let attr = MountAttr {
-        set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only,
-        clear: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let attr =
+        MountAttr { set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only, clear: 0, propagation: 0, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
     // SAFETY: the path is a C string and `attr` has the size given; both are only read.
     let r = unsafe {

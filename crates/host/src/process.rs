@@ -43,21 +43,13 @@ pub unsafe fn clone_process(flags: c_int) -> Result<Cloned> {
 
 /// Becomes the program of the descriptor: execveat(2) with AT_EMPTY_PATH. Returns only on failure.
 pub fn exec(program: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
-    let pointers = |list: &[&CStr]| -> Vec<*const c_char> {
-        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
-    };
+    let pointers =
+        |list: &[&CStr]| -> Vec<*const c_char> { list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect() };
     let (argv, envp) = (pointers(argv), pointers(envp));
     let flags = libc::AT_EMPTY_PATH;
     // SAFETY: both vectors end with a null pointer, and their strings outlive the call.
     unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            program.as_raw_fd(),
-            c"".as_ptr(),
-            argv.as_ptr(),
-            envp.as_ptr(),
-            flags,
-        )
+        libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), flags)
     };
     last()
 }

@@ -9,8 +9,7 @@ fn set_filter(program: &[Insn], flags: libc::c_ulong) -> Result<libc::c_long> {
     // The kernel reads `struct sock_filter`, whose layout Insn has.
     let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `fprog` and the program it points to are valid for the call and only read.
-    let r =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
     if r < 0 { Err(crate::process::last()) } else { Ok(r) }
 }
 

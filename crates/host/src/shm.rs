@@ -18,10 +18,9 @@ impl Region {
         ftruncate(&fd, layout::REGION_SIZE).map_err(crate::errno)?;
         let len = layout::REGION_SIZE as usize;
         // SAFETY: a new mapping at an address the host chooses.
-        let base = unsafe {
-            mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)
-        }
-        .map_err(crate::errno)?;
+        let base =
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0) }
+                .map_err(crate::errno)?;
         Ok(Region { base: base.cast(), fd })
     }
 

@@ -43,7 +43,7 @@ impl Signals {
     }
 
     /// The next signal that has come.
-    pub fn next(&mut self) -> Option<i32> {
+    pub fn take(&mut self) -> Option<i32> {
         let mut buf = [0u8; 128];
         // SAFETY: `buf` is as long as the structure the descriptor gives.
         let n = unsafe { libc::read(self.0.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };

@@ -77,8 +77,7 @@ const CURRENT: u64 = u64::MAX;
 /// preadv2(2) with RWF_NOWAIT at the current position. EAGAIN rather than wait; EOPNOTSUPP where the host's file
 /// cannot promise that.
 pub fn read_nowait(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize> {
-    rustix::io::preadv2(fd, &mut [IoSliceMut::new(buf)], CURRENT, ReadWriteFlags::NOWAIT)
-        .map_err(crate::errno)
+    rustix::io::preadv2(fd, &mut [IoSliceMut::new(buf)], CURRENT, ReadWriteFlags::NOWAIT).map_err(crate::errno)
 }
 
 /// pwritev2(2) with RWF_NOWAIT; otherwise as [`read_nowait`].

@@ -60,8 +60,7 @@ mod tests {
     type Answer = (Result<usize, Stop>, Vec<Ready>);
 
     fn poll(ex: &mut Executor, files: &[(&Rc<OpenFile>, Ready)], timeout_ms: Option<u64>) -> Handle<Answer> {
-        let entries: Vec<Entry> =
-            files.iter().map(|(f, r)| (Some((*f).clone()), *r, Ready::empty())).collect();
+        let entries: Vec<Entry> = files.iter().map(|(f, r)| (Some((*f).clone()), *r, Ready::empty())).collect();
         let deadline = timeout_ms.map(|ms| host::time::monotonic_ns() + ms * 1_000_000);
         ex.spawn(move || {
             let mut entries = entries.clone();

@@ -37,11 +37,7 @@ pub fn timerfd(clock: i32, flags: i32) -> Result<Rc<OpenFile>> {
                 t.queue.wake();
             }
         };
-        TimerFd {
-            timer: IntervalTimer::new(clock, Box::new(expired)),
-            ticks: Cell::new(0),
-            queue: WaitQueue::new(),
-        }
+        TimerFd { timer: IntervalTimer::new(clock, Box::new(expired)), ticks: Cell::new(0), queue: WaitQueue::new() }
     });
     Ok(OpenFile::new(ops, c::O_RDWR | flags & c::O_NONBLOCK, None))
 }
@@ -154,8 +150,7 @@ mod tests {
     fn an_absolute_time_in_the_past_is_due_at_once() {
         let f = timerfd(c::CLOCK_REALTIME, c::TFD_NONBLOCK).unwrap();
         let t = f.downcast::<TimerFd>().unwrap();
-        t.settime(c::TFD_TIMER_ABSTIME | c::TFD_TIMER_CANCEL_ON_SET, Setting { value: 1, interval: 0 })
-            .unwrap();
+        t.settime(c::TFD_TIMER_ABSTIME | c::TFD_TIMER_CANCEL_ON_SET, Setting { value: 1, interval: 0 }).unwrap();
         assert_eq!(blocking_read(&mut Executor::new(), &f), 1);
     }
 

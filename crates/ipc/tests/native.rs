@@ -83,11 +83,7 @@ fn pipes_behave_as_the_hosts() {
                 8 => {
                     let size = rng.pick(&[1, 4096, 8192, 10_000, 65536, 131_072]);
                     let ours = r.downcast::<PipeEnd>().unwrap().pipe().set_capacity(size);
-                    assert_eq!(
-                        ours,
-                        host(rustix::pipe::fcntl_setpipe_size(&host_r, size)),
-                        "{at}: size {size}"
-                    );
+                    assert_eq!(ours, host(rustix::pipe::fcntl_setpipe_size(&host_r, size)), "{at}: size {size}");
                 }
                 _ => {
                     packets = !packets;
@@ -161,10 +157,8 @@ fn epoll_behaves_as_the_hosts() {
                 0..60 => {
                     let mode = rng.pick(&[0, 0, c::EPOLLET as u32, c::EPOLLONESHOT as u32]);
                     let events = rng.pick(f.events) | mode;
-                    let (data, flags) = (
-                        host_epoll::EventData::new_u64(i as u64),
-                        host_epoll::EventFlags::from_bits_retain(events),
-                    );
+                    let (data, flags) =
+                        (host_epoll::EventData::new_u64(i as u64), host_epoll::EventFlags::from_bits_retain(events));
                     let (op, theirs) = match rng.below(3) {
                         0 => (c::EPOLL_CTL_ADD, host_epoll::add(&host_ep, &f.host, data, flags)),
                         1 => (c::EPOLL_CTL_MOD, host_epoll::modify(&host_ep, &f.host, data, flags)),

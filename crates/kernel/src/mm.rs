@@ -192,7 +192,7 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         if flags & (c::MAP_FIXED | c::MAP_FIXED_NOREPLACE) != 0 {
-            if hint % PAGE_SIZE != 0 {
+            if !hint.is_multiple_of(PAGE_SIZE) {
                 return Err(Errno::EINVAL);
             }
             let end = hint.checked_add(len).filter(|e| *e <= USER_END).ok_or(Errno::ENOMEM)?;
@@ -206,8 +206,7 @@ impl AddressSpace {
             if flags & c::MAP_FIXED_NOREPLACE != 0 && !self.is_free(r.clone()) {
                 return Err(Errno::EEXIST);
             }
-            let replaced: u64 =
-                self.overlapping(r.clone()).map(|v| v.end.min(r.end) - v.start.max(r.start)).sum();
+            let replaced: u64 = self.overlapping(r.clone()).map(|v| v.end.min(r.end) - v.start.max(r.start)).sum();
             self.fits(len.saturating_sub(replaced), limits)?;
             return Ok(r);
         }
@@ -240,7 +239,7 @@ impl AddressSpace {
 
     /// Unmaps; EINVAL for a bad range.
     pub fn unmap(&mut self, addr: u64, len: u64) -> Result<Range<u64>> {
-        if addr % PAGE_SIZE != 0 || len == 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) || len == 0 {
             return Err(Errno::EINVAL);
         }
         let end = page_up(len).and_then(|l| addr.checked_add(l)).ok_or(Errno::EINVAL)?;
@@ -258,7 +257,7 @@ impl AddressSpace {
 
     /// The range as whole pages. EINVAL if it does not start on one; ENOMEM if it wraps.
     pub fn pages(addr: u64, len: u64) -> Result<Range<u64>> {
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let end = page_up(len).and_then(|l| addr.checked_add(l)).filter(|e| *e <= USER_END);
@@ -317,7 +316,7 @@ impl AddressSpace {
         let fixed = flags & c::MREMAP_FIXED != 0;
         let keep = flags & c::MREMAP_DONTUNMAP != 0;
         let may_move = flags & c::MREMAP_MAYMOVE != 0;
-        if flags & !KNOWN != 0 || addr % PAGE_SIZE != 0 || ((fixed || keep) && !may_move) {
+        if flags & !KNOWN != 0 || !addr.is_multiple_of(PAGE_SIZE) || ((fixed || keep) && !may_move) {
             return Err(Errno::EINVAL);
         }
         let old_len = page_up(old_len).ok_or(Errno::EINVAL)?;
@@ -356,7 +355,9 @@ impl AddressSpace {
         }
         self.fits(new_len - old_len, limits)?;
         let grown = addr.checked_add(new_len).filter(|e| *e <= USER_END);
-        if !keep && end == v.end && grown.is_some_and(|g| self.is_free(end..g) && (g <= SITES.start || end >= SITES.end))
+        if !keep
+            && end == v.end
+            && grown.is_some_and(|g| self.is_free(end..g) && (g <= SITES.start || end >= SITES.end))
         {
             let more = v.slice(addr..end);
             self.carve(addr..end);

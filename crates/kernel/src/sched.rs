@@ -81,11 +81,7 @@ pub fn attempt<F: Future>(interrupted: bool, call: F) -> Option<F::Output> {
 }
 
 /// Polls a parked call.
-pub fn resume<T>(
-    interrupted: bool,
-    waker: &Waker,
-    call: std::pin::Pin<&mut dyn Future<Output = T>>,
-) -> Poll<T> {
+pub fn resume<T>(interrupted: bool, waker: &Waker, call: std::pin::Pin<&mut dyn Future<Output = T>>) -> Poll<T> {
     TRYING.set(false);
     INTERRUPTED.set(interrupted);
     call.poll(&mut Context::from_waker(waker))

@@ -19,9 +19,8 @@ const SYNCHRONOUS: SigSet = SigSet(
         | SigSet::of(c::SIGFPE).0
         | SigSet::of(c::SIGSYS).0,
 );
-pub const STOPS: SigSet = SigSet(
-    SigSet::of(c::SIGSTOP).0 | SigSet::of(c::SIGTSTP).0 | SigSet::of(c::SIGTTIN).0 | SigSet::of(c::SIGTTOU).0,
-);
+pub const STOPS: SigSet =
+    SigSet(SigSet::of(c::SIGSTOP).0 | SigSet::of(c::SIGTSTP).0 | SigSet::of(c::SIGTTIN).0 | SigSet::of(c::SIGTTOU).0);
 
 /// What happens without a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +37,16 @@ pub fn default_action(sig: i32) -> Default {
         c::SIGCHLD | c::SIGURG | c::SIGWINCH => Default::Ignore,
         c::SIGSTOP | c::SIGTSTP | c::SIGTTIN | c::SIGTTOU => Default::Stop,
         c::SIGCONT => Default::Continue,
-        c::SIGQUIT | c::SIGILL | c::SIGTRAP | c::SIGABRT | c::SIGFPE | c::SIGSEGV | c::SIGBUS | c::SIGSYS
-        | c::SIGXCPU | c::SIGXFSZ => Default::Core,
+        c::SIGQUIT
+        | c::SIGILL
+        | c::SIGTRAP
+        | c::SIGABRT
+        | c::SIGFPE
+        | c::SIGSEGV
+        | c::SIGBUS
+        | c::SIGSYS
+        | c::SIGXCPU
+        | c::SIGXFSZ => Default::Core,
         _ => Default::Terminate,
     }
 }

@@ -12,9 +12,8 @@ static WORD: u64 = 0x5151_4242_1313_7777;
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: i32, argv: *const *const std::ffi::c_char) -> i32 {
     // SAFETY: the host's exec wrote argc strings there.
-    let args: Vec<&str> = (0..argc as usize)
-        .map(|i| unsafe { std::ffi::CStr::from_ptr(*argv.add(i)) }.to_str().expect("text"))
-        .collect();
+    let args: Vec<&str> =
+        (0..argc as usize).map(|i| unsafe { std::ffi::CStr::from_ptr(*argv.add(i)) }.to_str().expect("text")).collect();
     match args[..] {
         ["rvisor-sentry", spec] => sentry(spec),
         ["stub"] => stub(),

@@ -206,12 +206,8 @@ mod tests {
 
     #[test]
     fn version_2() {
-        let expected = [
-            ("memory.max", "67108864"),
-            ("memory.swap.max", "0"),
-            ("cpu.max", "150000 100000"),
-            ("pids.max", "42"),
-        ];
+        let expected =
+            [("memory.max", "67108864"), ("memory.swap.max", "0"), ("cpu.max", "150000 100000"), ("pids.max", "42")];
         assert_eq!(flat(true), expected.map(|(f, v)| (f, v.to_string())));
         assert!(settings(true, &Limits::default()).is_empty());
     }

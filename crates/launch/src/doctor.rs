@@ -41,11 +41,7 @@ pub fn print() -> Result<(), Failure> {
             mounts(),
             "a kernel with open_tree and mount_setattr (5.12); in a container: allow both, and mount and pivot_root",
         ),
-        check(
-            "seccomp notify",
-            notify(),
-            "a kernel with CONFIG_SECCOMP_FILTER, 6.6 or newer for SYNC_WAKE_UP",
-        ),
+        check("seccomp notify", notify(), "a kernel with CONFIG_SECCOMP_FILTER, 6.6 or newer for SYNC_WAKE_UP"),
         check("pidfd", pidfd(), "a kernel with pidfd_open (5.3)"),
         check("memfd", memfd(), "a kernel with memfd_create (3.17)"),
         check("openat2", openat2(), "a kernel with openat2 (5.6); in a container: allow it"),
@@ -122,8 +118,7 @@ fn namespaces() -> Outcome {
 fn mounts() -> Outcome {
     let work = || {
         use rustix::mount::{MountPropagationFlags, mount_change};
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .map_err(host::errno)?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(host::errno)?;
         host::mount::clone_tree(c"/", true).map(drop)
     };
     in_child(NAMESPACES, work, |_| Ok("open_tree and mount_setattr".into()))

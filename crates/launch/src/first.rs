@@ -22,10 +22,8 @@ use wire::{LaunchSpec, Mount, MountKind, Overlay, SentrySpec};
 /// - FSETID: a file keeps its set-id bits when the sentry writes or changes it for another user.
 ///
 /// Reading a stub's memory needs none: the user who made a user namespace has every right in it.
-pub const SENTRY_CAPS: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID);
+pub const SENTRY_CAPS: CapabilitySet =
+    CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER).union(CapabilitySet::FSETID);
 
 /// The usual stack: with an unlimited one the host lays out address spaces in another way.
 const STACK: u64 = 8 << 20;
@@ -75,9 +73,7 @@ pub fn die_with_parent() -> Result<(), Failure> {
 
 /// Waits until the parent has written the id maps: before that this process is nobody.
 pub fn wait_for(release: &OwnedFd) -> Result<(), Failure> {
-    match rustix::io::retry_on_intr(|| rustix::io::read(release, &mut [0u8]))
-        .context("waiting for the parent")?
-    {
+    match rustix::io::retry_on_intr(|| rustix::io::read(release, &mut [0u8])).context("waiting for the parent")? {
         1 => Ok(()),
         _ => Err(Failure::new("the parent gave up")),
     }
@@ -183,12 +179,10 @@ fn empty_root() -> Result<(), Failure> {
     // Any directory will do to stand on; this one exists, since ids are mapped through it.
     let stand = "/proc";
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("none", stand, "tmpfs", flags, c"size=4096,nr_inodes=1,mode=0555")
-        .context("mounting the empty root")?;
+    mount("none", stand, "tmpfs", flags, c"size=4096,nr_inodes=1,mode=0555").context("mounting the empty root")?;
     rustix::process::chdir(stand).context("entering the empty root")?;
     // The old root comes to lie on top of the new one, and is taken away with all its mounts.
-    rustix::process::pivot_root(".", ".")
-        .context("pivot_root (not possible from an initramfs or a chroot)")?;
+    rustix::process::pivot_root(".", ".").context("pivot_root (not possible from an initramfs or a chroot)")?;
     unmount(".", UnmountFlags::DETACH).context("detaching the host's root")?;
     rustix::process::chdir("/").context("entering the empty root")
 }

@@ -94,9 +94,7 @@ fn open_inputs(spec: &LaunchSpec, ids: IdMap) -> Result<Inputs, Failure> {
         let kind = file_type(&volume.fd)?;
         if !(kind.is_dir() || kind.is_file()) {
             let path = &v.source;
-            return Err(Failure::new(format!(
-                "volume source {path}: neither a directory nor a regular file"
-            )));
+            return Err(Failure::new(format!("volume source {path}: neither a directory nor a regular file")));
         }
         volumes.push(volume);
     }
@@ -117,9 +115,7 @@ fn open_path(what: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> 
         let hint = match e {
             rustix::io::Errno::NOENT => ": it does not exist; create it or correct the path",
             rustix::io::Errno::NOTDIR => ": it is not a directory",
-            rustix::io::Errno::ACCESS => {
-                ": this user may not reach it; check the modes of the directories above"
-            }
+            rustix::io::Errno::ACCESS => ": this user may not reach it; check the modes of the directories above",
             _ => "",
         };
         Failure::new(format!("{what} {path}: {e}{hint}"))

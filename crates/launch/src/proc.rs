@@ -22,9 +22,7 @@ impl Proc {
 
     pub fn read(&self, name: &str) -> Result<String, Failure> {
         let mut text = String::new();
-        self.file(name, OFlags::RDONLY)?
-            .read_to_string(&mut text)
-            .context(&format!("reading /proc/{name}"))?;
+        self.file(name, OFlags::RDONLY)?.read_to_string(&mut text).context(&format!("reading /proc/{name}"))?;
         Ok(text)
     }
 

@@ -71,9 +71,7 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     at_least("memory", spec.limits.memory, MIN_MEMORY)?;
     at_least("millicpus", spec.limits.millicpus, MIN_MILLICPUS)?;
     at_least("pids", spec.limits.pids, 1)?;
-    for (what, fd) in
-        [("events_fd", Some(spec.events_fd)), ("strace_fd", spec.strace_fd), ("log_fd", spec.log_fd)]
-    {
+    for (what, fd) in [("events_fd", Some(spec.events_fd)), ("strace_fd", spec.strace_fd), ("log_fd", spec.log_fd)] {
         require(fd.is_none_or(host::process::is_open), || {
             format!("{what}: the launcher did not inherit this descriptor")
         })?;
@@ -86,9 +84,7 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failure>
 }
 
 fn absolute(what: &str, path: &str) -> Result<(), Failure> {
-    require(path.starts_with('/') && !path.contains('\0'), || {
-        format!("{what} {path:?}: must be an absolute path")
-    })
+    require(path.starts_with('/') && !path.contains('\0'), || format!("{what} {path:?}: must be an absolute path"))
 }
 
 #[cfg(test)]

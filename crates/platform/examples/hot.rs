@@ -68,7 +68,13 @@ fn main() {
                     Op::Map { addr: CODE, len: 4096, prot: 7, flags: 0x22, file: None },
                     Op::Write { addr: CODE, bytes: code },
                 ];
-                let regs = Regs { rip: CODE + 16, rsp: CODE + 4096, eflags: 0x202, segments: 0x2b_0000_0000_0033, ..Regs::default() };
+                let regs = Regs {
+                    rip: CODE + 16,
+                    rsp: CODE + 4096,
+                    eflags: 0x202,
+                    segments: 0x2b_0000_0000_0033,
+                    ..Regs::default()
+                };
                 p.resume(tag, ops, Resume::Regs, Some(&regs));
             }
             Event::Ask { tag, ask: Ask::Call { nr: 110, full, .. } } => {

@@ -201,9 +201,8 @@ impl Slots {
     /// Looks at the hot slots `times` times; true as soon as one asks.
     fn spin(&self, times: u32) -> bool {
         for _ in 0..times {
-            let asks = |t: &Rc<Thread>| {
-                t.slot().request.seq.load(Relaxed) != t.seq.get() && t.state.get() == State::Running
-            };
+            let asks =
+                |t: &Rc<Thread>| t.slot().request.seq.load(Relaxed) != t.seq.get() && t.state.get() == State::Running;
             if self.hot.iter().any(asks) {
                 return true;
             }

@@ -5,7 +5,7 @@ use abi::{Errno, Result, c};
 use guest::ops::{Op, Resume};
 use kernel::signal::{Default as Act, SIG_DFL, SIG_IGN, default_action, frame};
 use platform::Platform;
-use slots::layout::{SITE_CODE_SIZE, SITES_CODE, SITES_TABLE, SITES_SIZE};
+use slots::layout::{SITE_CODE_SIZE, SITES_CODE, SITES_SIZE, SITES_TABLE};
 use std::rc::Rc;
 use task::{Ask as Inside, ExitStatus, Outcome, Task};
 use zerocopy::IntoBytes;
@@ -117,7 +117,12 @@ impl<P: Platform> Sentry<P> {
     }
 
     /// Puts the call's result into the registers, as the interrupted code will find it.
-    fn settle_result(&mut self, t: &Rc<Task>, result: Option<Result<i64>>, action: Option<&SigAction>) -> Option<Result<i64>> {
+    fn settle_result(
+        &mut self,
+        t: &Rc<Task>,
+        result: Option<Result<i64>>,
+        action: Option<&SigAction>,
+    ) -> Option<Result<i64>> {
         let result = result?;
         if t.outcome.get() == Outcome::Regs {
             return None;

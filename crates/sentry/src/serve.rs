@@ -131,7 +131,7 @@ impl<P: Platform> Sentry<P> {
 
     /// Signals sent to the sentry from outside go to the foreground group of the container, or to pid 1.
     fn forward_signals(&mut self) {
-        while let Some(sig) = self.signals.next() {
+        while let Some(sig) = self.signals.take() {
             self.k.outside_signal.set(true);
             let info = SigInfo::from_user(sig, c::SI_USER, 0, 0);
             let group = self.k.group(self.k.foreground.get());
@@ -192,7 +192,10 @@ impl<P: Platform> Sentry<P> {
             Ask::Fault { signo, code, addr } => {
                 self.context(&t);
                 let (ip, sp) = (t.ip.get(), t.regs.borrow().rsp);
-                self.k.note(&format!("[{}] fault: signal {signo} code {code} at {addr:#x}, ip {ip:#x}, sp {sp:#x}", t.tid));
+                self.k.note(&format!(
+                    "[{}] fault: signal {signo} code {code} at {addr:#x}, ip {ip:#x}, sp {sp:#x}",
+                    t.tid
+                ));
                 t.force_signal(SigInfo::fault(signo, code, addr));
                 self.finish(&t, None);
             }

@@ -25,7 +25,13 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
         return;
     }
     let prot = match mm.space.borrow().at(ip) {
-        Some(v) if !v.shared && v.file.is_some() && v.prot & c::PROT_WRITE == 0 && v.start + 16 <= ip && ip + 16 <= v.end => {
+        Some(v)
+            if !v.shared
+                && v.file.is_some()
+                && v.prot & c::PROT_WRITE == 0
+                && v.start + 16 <= ip
+                && ip + 16 <= v.end =>
+        {
             v.prot
         }
         _ => return,

@@ -3,7 +3,10 @@
 //! A request is written, then the hot flag is read; the flag is cleared, then requests are read. With a
 //! full fence between the two steps on each side, at least one side sees the other: either the stub
 //! sees "cold" and rings, or the sentry sees the request. Both may: a ring for an answered request is answered at once.
+#[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, Ordering, fence};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Stub: publishes request `seq`. True: the sentry is looking, spin; false: ring.
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! Both sides compile this file. Everything shared is an atomic, so a reference to it is sound whatever
 //! the other side does; the sentry treats each value it loads as hostile.
 //! `docs/design/slot-protocol.md` tells the story.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, loom)), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod handshake;

@@ -144,7 +144,7 @@ pub extern "C" fn start(sp: *const u64) -> ! {
     let reply = read_auxv(sp);
     let mut fds = [-1; 8];
     // SAFETY: one thread; nobody else refers to MESSAGE.
-    let message = unsafe { &mut *(&raw mut MESSAGE) };
+    let message = unsafe { &mut *(&raw mut MESSAGE).cast::<Message>() };
     // SAFETY: Message is plain bytes.
     let bytes = unsafe { core::slice::from_raw_parts_mut(message as *mut Message as *mut u8, size_of::<Message>()) };
     if receive(layout::SOCKET_FD, bytes, &mut fds) < size_of::<InitMessage>() as i64 {
@@ -166,7 +166,7 @@ pub extern "C" fn start(sp: *const u64) -> ! {
 
 fn template(message: &Message, reply: &InitReply, fds: &[i32; 8]) -> ! {
     // SAFETY: one thread; read-only from here on.
-    unsafe { *(&raw mut HINTS) = message.head.hints };
+    unsafe { HINTS = message.head.hints };
     map_region(fds[0]);
     let size = layout::THREAD_STRIDE * layout::SLOTS as u64;
     must(sys::call6(sys::MMAP, layout::THREADS_BASE, size, PROT_RW, MAP_OWN, u64::MAX, 0), 117);

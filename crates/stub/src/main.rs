@@ -65,7 +65,7 @@ pub static mut HINTS: [u32; slots::HINTS] = [0; slots::HINTS];
 pub fn hint(nr: u64) -> u32 {
     if nr < slots::HINTS as u64 {
         // SAFETY: in bounds; nothing writes after the template's start.
-        unsafe { (*(&raw const HINTS))[nr as usize] }
+        unsafe { HINTS[nr as usize] }
     } else {
         0
     }

@@ -52,7 +52,15 @@ const NAMESPACES: u64 = bits(&[
 pub fn clone(t: &Rc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<i32> {
     make(
         t,
-        CloneArgs { flags: flags & !CSIGNAL, exit_signal: flags & CSIGNAL, stack, parent_tid, child_tid, tls, ..CloneArgs::default() },
+        CloneArgs {
+            flags: flags & !CSIGNAL,
+            exit_signal: flags & CSIGNAL,
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
+            ..CloneArgs::default()
+        },
     )
 }
 

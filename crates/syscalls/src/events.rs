@@ -197,13 +197,7 @@ pub fn epoll_ctl(t: &Rc<Task>, ep: Fd, op: i32, fd: Fd, event: UserIn<EpollEvent
     e.downcast::<EpollInstance>().ok_or(Errno::EINVAL)?.ctl(op, fd.0, &file, event)
 }
 
-async fn epoll_for(
-    t: &Rc<Task>,
-    ep: Fd,
-    out: UserOut<EpollEvent>,
-    max: i32,
-    deadline: Option<u64>,
-) -> Result<usize> {
+async fn epoll_for(t: &Rc<Task>, ep: Fd, out: UserOut<EpollEvent>, max: i32, deadline: Option<u64>) -> Result<usize> {
     if max <= 0 || max > i32::MAX / 16 {
         return Err(Errno::EINVAL);
     }
@@ -310,7 +304,7 @@ pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, add
     let private = op & c::FUTEX_PRIVATE_FLAG != 0;
     let realtime = op & c::FUTEX_CLOCK_REALTIME != 0;
     let cmd = op & !(c::FUTEX_PRIVATE_FLAG | c::FUTEX_CLOCK_REALTIME);
-    if addr % 4 != 0 {
+    if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let mm = t.mm();

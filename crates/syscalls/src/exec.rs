@@ -64,7 +64,8 @@ fn strings(mem: &dyn Memory, addr: u64, left: &mut usize) -> Result<Vec<Vec<u8>>
             if p == 0 {
                 return Ok(out);
             }
-            let s = read_cstr(mem, p, STRING_MAX).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
+            let s =
+                read_cstr(mem, p, STRING_MAX).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
             *left = left.checked_sub(s.len() + 9).ok_or(Errno::E2BIG)?;
             out.push(s);
         }
@@ -234,7 +235,15 @@ fn build(
     }
     let mut random = [0u8; 16];
     host::stub::random(&mut random);
-    let st = stack::build(top, args, env, execfn, random, &auxv, (stack_size / 4).max(128 << 10).max(6 << 20).min(stack_size - 65536))?;
+    let st = stack::build(
+        top,
+        args,
+        env,
+        execfn,
+        random,
+        &auxv,
+        (stack_size / 4).max(128 << 10).max(6 << 20).min(stack_size - 65536),
+    )?;
     let prot = c::PROT_READ | c::PROT_WRITE | if main.executable_stack { c::PROT_EXEC } else { 0 };
     let low = top - stack_size;
     space.map(Vma { start: low, end: top, prot, label: "[stack]", ..anonymous() });
@@ -250,14 +259,7 @@ fn build(
 }
 
 /// Maps one executable's pieces.
-fn place(
-    t: &Task,
-    space: &mut AddressSpace,
-    ops: &mut Vec<Op>,
-    e: &Elf,
-    f: &Rc<OpenFile>,
-    bias: u64,
-) -> Result {
+fn place(t: &Task, space: &mut AddressSpace, ops: &mut Vec<Op>, e: &Elf, f: &Rc<OpenFile>, bias: u64) -> Result {
     let fd: Rc<OwnedFd> = backing(f, false)?.ok_or(Errno::ENOEXEC)?;
     let mapped: Rc<dyn MappedFile> = Mapped::new(t, f);
     for Piece { addr, len, prot, offset, zero_from } in e.pieces(bias) {

@@ -249,6 +249,7 @@ pub fn ftruncate(t: &Rc<Task>, fd: Fd, len: i64) -> Result {
     if len < 0 || !f.writable() {
         return Err(Errno::EINVAL);
     }
+    crate::io::may_be_long(t, len as u64)?;
     f.ops().truncate(len as u64)
 }
 
@@ -266,6 +267,7 @@ pub fn fallocate(t: &Rc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> Resu
     if !f.ops().seekable() {
         return Err(Errno::ESPIPE);
     }
+    crate::io::may_be_long(t, offset as u64 + len as u64)?;
     f.ops().allocate(mode, offset as u64, len as u64)
 }
 

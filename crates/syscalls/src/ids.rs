@@ -251,8 +251,7 @@ pub fn setgroups(t: &Rc<Task>, size: i32, list: UserIn<u32>) -> Result {
     }
     let mut bytes = vec![0u8; size as usize * 4];
     t.mem().read(list.addr(), &mut bytes)?;
-    let groups: Vec<u32> =
-        bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let groups: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
     let mut c = Cred::clone(&old);
     c.groups = groups.into();
     t.set_cred(c);
@@ -318,4 +317,3 @@ pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) ->
     t.set_cred(c);
     Ok(())
 }
-

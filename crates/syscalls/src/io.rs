@@ -50,22 +50,18 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
     let mem = t.mem();
     let total: usize = bufs.iter().map(|b| b.1).sum();
     let stream = !f.ops().seekable();
-    if stream && !f.nonblocking() && f.downcast::<ipc::pipe::PipeEnd>().is_some_and(|p| p.pipe().room_for(total) < total)
+    if stream
+        && !f.nonblocking()
+        && f.downcast::<ipc::pipe::PipeEnd>().is_some_and(|p| p.pipe().room_for(total) < total)
     {
         // A long write goes in parts: each is done once.
         wait::settle().await;
     }
-    let limit = t.process.rlimit(c::RLIMIT_FSIZE);
     let mut done = 0;
     loop {
         let pos = offset.unwrap_or_else(|| f.pos()) + if offset.is_some() { done as u64 } else { 0 };
-        if !stream && limit != task::RLIM_INFINITY && pos + (total as u64) > limit && total > 0 {
-            if pos >= limit {
-                t.signal(SigInfo::new(c::SIGXFSZ, c::SI_KERNEL));
-                return Err(Errno::EFBIG);
-            }
-        }
-        let rest = skip(bufs, done);
+        let room = if stream || total == 0 { total } else { may_grow(t, || Ok(pos.max(end_if_append(f)?)), total)? };
+        let rest = part(bufs, done, room);
         let mut src = UserSource::new(&*mem, &rest);
         match f.ops().write(f, &mut src, pos) {
             Ok(n) => {
@@ -95,17 +91,42 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
     }
 }
 
-/// The buffers without their first `n` bytes.
-fn skip(bufs: &[(u64, usize)], mut n: usize) -> std::borrow::Cow<'_, [(u64, usize)]> {
-    if n == 0 {
+fn end_if_append(f: &OpenFile) -> Result<u64> {
+    if f.flags() & c::O_APPEND != 0 { f.ops().size() } else { Ok(0) }
+}
+
+/// How many of `len` bytes at `pos` RLIMIT_FSIZE lets a file take; EFBIG and SIGXFSZ if none.
+fn may_grow(t: &Task, pos: impl FnOnce() -> Result<u64>, len: usize) -> Result<usize> {
+    let limit = t.process.rlimit(c::RLIMIT_FSIZE);
+    if limit == task::RLIM_INFINITY {
+        return Ok(len);
+    }
+    let pos = pos()?;
+    if pos < limit {
+        return Ok((limit - pos).min(len as u64) as usize);
+    }
+    t.signal(SigInfo::new(c::SIGXFSZ, c::SI_KERNEL));
+    Err(Errno::EFBIG)
+}
+
+/// Checks a new file size against RLIMIT_FSIZE: EFBIG and SIGXFSZ beyond it.
+pub(crate) fn may_be_long(t: &Task, len: u64) -> Result {
+    if len > 0 { may_grow(t, || Ok(len - 1), 1).map(drop) } else { Ok(()) }
+}
+
+/// The buffers without their first `from` bytes, and of those after them at most `len`.
+fn part(bufs: &[(u64, usize)], mut from: usize, mut len: usize) -> std::borrow::Cow<'_, [(u64, usize)]> {
+    if from == 0 && bufs.iter().map(|b| b.1).sum::<usize>() <= len {
         return bufs.into();
     }
     let mut out = Vec::with_capacity(bufs.len());
-    for (addr, len) in bufs {
-        let cut = n.min(*len);
-        n -= cut;
-        if *len > cut {
-            out.push((addr + cut as u64, len - cut));
+    for (addr, size) in bufs {
+        let skipped = from.min(*size);
+        let taken = (size - skipped).min(len);
+        from -= skipped;
+        len -= taken;
+        if taken > 0 {
+            out.push((addr + skipped as u64, taken));
         }
     }
     out.into()

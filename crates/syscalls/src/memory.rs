@@ -75,7 +75,8 @@ pub(crate) fn backing(f: &Rc<OpenFile>, writable_shared: bool) -> Result<Option<
 
 const PROT: i32 = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
 /// Flags the host sees; the others only say where.
-const HOST_FLAGS: i32 = c::MAP_SHARED | c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE | c::MAP_POPULATE | c::MAP_STACK;
+const HOST_FLAGS: i32 =
+    c::MAP_SHARED | c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE | c::MAP_POPULATE | c::MAP_STACK;
 
 pub fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) -> Result<u64> {
     let flags = flags.bits();
@@ -85,7 +86,7 @@ pub fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd,
         c::MAP_SHARED | c::MAP_SHARED_VALIDATE => true,
         _ => return Err(Errno::EINVAL),
     };
-    if offset % PAGE_SIZE != 0 || len == 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) || len == 0 {
         return Err(Errno::EINVAL);
     }
     if flags & c::MAP_HUGETLB != 0 {
@@ -190,8 +191,17 @@ pub fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
         c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None),
         c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true)),
         c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false)),
-        c::MADV_NORMAL | c::MADV_RANDOM | c::MADV_SEQUENTIAL | c::MADV_WILLNEED | c::MADV_DONTNEED | c::MADV_FREE
-        | c::MADV_HUGEPAGE | c::MADV_NOHUGEPAGE | c::MADV_DONTDUMP | c::MADV_DODUMP | c::MADV_POPULATE_READ
+        c::MADV_NORMAL
+        | c::MADV_RANDOM
+        | c::MADV_SEQUENTIAL
+        | c::MADV_WILLNEED
+        | c::MADV_DONTNEED
+        | c::MADV_FREE
+        | c::MADV_HUGEPAGE
+        | c::MADV_NOHUGEPAGE
+        | c::MADV_DONTDUMP
+        | c::MADV_DODUMP
+        | c::MADV_POPULATE_READ
         | c::MADV_POPULATE_WRITE => {}
         // Merging pages between processes would be a side channel; it is advice, and not taken.
         c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT => return Ok(()),

@@ -176,9 +176,7 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
             p.child_subreaper.set(a != 0);
             Ok(0)
         }
-        c::PR_GET_CHILD_SUBREAPER => {
-            UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0)
-        }
+        c::PR_GET_CHILD_SUBREAPER => UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0),
         c::PR_SET_KEEPCAPS if a <= 1 => {
             let mut cr = Cred::clone(&t.cred());
             cr.securebits = (cr.securebits & !SECBIT_KEEP_CAPS) | if a == 1 { SECBIT_KEEP_CAPS } else { 0 };
@@ -283,7 +281,7 @@ pub fn sched_getaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: OutBuf<1>) ->
     if pid != 0 && t.kernel.task(pid).is_none() {
         return Err(Errno::ESRCH);
     }
-    if len < 8 || len % 8 != 0 {
+    if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let cpus = t.kernel.config.cpus.clamp(1, 64);
@@ -360,9 +358,7 @@ fn ranked(t: &Task, which: i32, who: i32) -> Result<Vec<Rc<Process>>> {
         PRIO_PROCESS if who == 0 => vec![t.process.clone()],
         PRIO_PROCESS => k.task(who).map(|t| t.process.clone()).into_iter().collect(),
         PRIO_PGRP => k.group(if who == 0 { t.process.pgid.get() } else { who }),
-        PRIO_USER => {
-            k.processes().into_iter().filter(|p| p.leader().is_some_and(|l| l.cred().ruid == uid)).collect()
-        }
+        PRIO_USER => k.processes().into_iter().filter(|p| p.leader().is_some_and(|l| l.cred().ruid == uid)).collect(),
         _ => return Err(Errno::EINVAL),
     };
     if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }

@@ -174,11 +174,8 @@ pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out:
     } else {
         attr_at(t, dir, empty, flags)?
     };
-    let time = |ns: i64| StatxTime {
-        sec: ns.div_euclid(1_000_000_000),
-        nsec: ns.rem_euclid(1_000_000_000) as u32,
-        pad: 0,
-    };
+    let time =
+        |ns: i64| StatxTime { sec: ns.div_euclid(1_000_000_000), nsec: ns.rem_euclid(1_000_000_000) as u32, pad: 0 };
     let s = Statx {
         mask: c::STATX_BASIC_STATS | if a.btime != 0 { c::STATX_BTIME } else { 0 },
         blksize: a.blksize,
@@ -394,6 +391,7 @@ pub fn truncate(t: &Rc<Task>, path: PathArg, len: i64) -> Result {
         return Err(Errno::EINVAL);
     }
     let p = file_at(t, CWD, path, 0)?;
+    crate::io::may_be_long(t, len as u64)?;
     as_caller(t, |w| w.truncate(&p, len as u64))
 }
 
@@ -539,9 +537,7 @@ mod xattr {
             if !cred.has(kernel::cred::CAP_SYS_ADMIN) {
                 return Err(if write { Errno::EPERM } else { Errno::ENODATA });
             }
-        } else if !n.starts_with(b"security.") && !n.starts_with(b"system.") {
-            return Err(Errno::EOPNOTSUPP);
-        } else if write {
+        } else if write || !(n.starts_with(b"security.") || n.starts_with(b"system.")) {
             return Err(Errno::EOPNOTSUPP);
         }
         Ok(n)

@@ -18,13 +18,7 @@ fn set_size(size: usize) -> Result {
     if size == 8 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-pub fn rt_sigaction(
-    t: &Rc<Task>,
-    sig: i32,
-    new: UserIn<SigAction>,
-    old: UserOut<SigAction>,
-    size: usize,
-) -> Result {
+pub fn rt_sigaction(t: &Rc<Task>, sig: i32, new: UserIn<SigAction>, old: UserOut<SigAction>, size: usize) -> Result {
     set_size(size)?;
     valid(sig)?;
     let mem = t.mem();
@@ -262,9 +256,8 @@ fn arm(p: &Rc<Process>, deadline: u64, interval: u64) {
         Rc::new(move || {
             if let Some(p) = weak.upgrade() {
                 p.alarm.take();
-                if interval > 0 {
-                    let now = host::time::monotonic_ns();
-                    let missed = now.saturating_sub(deadline) / interval;
+                let late = host::time::monotonic_ns().saturating_sub(deadline);
+                if let Some(missed) = late.checked_div(interval) {
                     arm(&p, deadline + (missed + 1) * interval, interval);
                 }
                 p.signal(SigInfo::new(c::SIGALRM, c::SI_KERNEL));

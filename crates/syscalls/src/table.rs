@@ -9,7 +9,7 @@ use guest::{UserIn, UserInOut, UserOut};
 crate::syscall_table! {
     0 read(fd: Fd, buf: OutBuf<2>, count: usize) => @wait io::read, full;
     1 write(fd: Fd, buf: InBuf<2>, count: usize) => @wait io::write, full;
-    2 open(path: PathArg, flags: Flags, mode: u32) => @wait path::open, partial, "O_TMPFILE is EOPNOTSUPP";
+    2 open(path: PathArg, flags: Flags, mode: u32) => @wait path::open, full;
     3 close(fd: Fd) => fd::close, full;
     4 stat(path: PathArg, buf: UserOut<Stat>) => path::stat, full;
     5 fstat(fd: Fd, buf: UserOut<Stat>) => path::fstat, full;
@@ -175,7 +175,7 @@ crate::syscall_table! {
     234 tgkill(tgid: i32, tid: i32, sig: i32) => signal::tgkill, full;
     235 utimes(path: PathArg, times: UserIn<[Timeval; 2]>) => path::utimes, full;
     247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, partial, "no P_PIDFD";
-    257 openat(dir: Fd, path: PathArg, flags: Flags, mode: u32) => @wait path::openat, partial, "O_TMPFILE is EOPNOTSUPP";
+    257 openat(dir: Fd, path: PathArg, flags: Flags, mode: u32) => @wait path::openat, full;
     258 mkdirat(dir: Fd, path: PathArg, mode: u32) => path::mkdirat, full;
     259 mknodat(dir: Fd, path: PathArg, mode: u32, dev: u64) => path::mknodat, full;
     260 fchownat(dir: Fd, path: PathArg, uid: u32, gid: u32, flags: Flags) => path::fchownat, full;

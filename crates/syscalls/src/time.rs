@@ -64,12 +64,7 @@ pub fn time(t: &Rc<Task>, out: UserOut<i64>) -> Result<i64> {
 
 pub fn times(t: &Rc<Task>, out: UserOut<Tms>) -> Result<i64> {
     let ticks = |ns: u64| (ns / (1_000_000_000 / HZ)) as i64;
-    let tms = Tms {
-        utime: ticks(t.process.cpu_ns()),
-        stime: 0,
-        cutime: ticks(t.process.child_cpu.get()),
-        cstime: 0,
-    };
+    let tms = Tms { utime: ticks(t.process.cpu_ns()), stime: 0, cutime: ticks(t.process.child_cpu.get()), cstime: 0 };
     out.put_opt(&*t.mem(), &tms)?;
     Ok(ticks(host::time::monotonic_ns()))
 }

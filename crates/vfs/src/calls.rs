@@ -47,7 +47,7 @@ impl Caller<'_> {
             return Err(Errno::ENOENT);
         }
         if flags & c::O_TMPFILE == c::O_TMPFILE {
-            return Err(Errno::EOPNOTSUPP);
+            return self.tmpfile(base, path, flags, mode);
         }
         let no_follow = flags & c::O_NOFOLLOW != 0 || flags & (c::O_CREAT | c::O_EXCL) == c::O_CREAT | c::O_EXCL;
         let mut walk = self.walk();
@@ -98,6 +98,22 @@ impl Caller<'_> {
                 self.open_path(Path { mount: last.parent.mount.clone(), dentry }, flags & !c::O_TRUNC, true)
             }
         }
+    }
+
+    /// open(2) with O_TMPFILE: `path` is the directory.
+    fn tmpfile(&self, base: &Path, path: &[u8], flags: i32, mode: u32) -> Result<Opened> {
+        if flags & c::O_ACCMODE == c::O_RDONLY {
+            return Err(Errno::EINVAL);
+        }
+        let dir = self.path(base, path, flags & c::O_NOFOLLOW == 0)?;
+        if !dir.inode().attr()?.is_dir() {
+            return Err(Errno::ENOTDIR);
+        }
+        self.walk().may_change(&dir)?;
+        let new = self.new_in(&dir, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
+        let inode = dir.inode().tmpfile(new, flags & c::O_EXCL == 0)?;
+        let place = Path { mount: dir.mount.clone(), dentry: dir.dentry.nameless(inode) };
+        self.open_path(place, flags & !(c::O_TMPFILE | c::O_EXCL), true)
     }
 
     /// Opening what /proc/PID/fd names: the same file anew.

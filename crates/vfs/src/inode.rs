@@ -92,6 +92,10 @@ pub trait Inode: Any {
     fn create(&self, _name: &[u8], _new: New, _rdev: u64) -> Result<Rc<dyn Inode>> {
         Err(Errno::EPERM)
     }
+    /// A regular file without a name (O_TMPFILE). `linkable`: link(2) may give it one.
+    fn tmpfile(&self, _new: New, _linkable: bool) -> Result<Rc<dyn Inode>> {
+        Err(Errno::EOPNOTSUPP)
+    }
     fn mkdir(&self, _name: &[u8], _new: New) -> Result<Rc<dyn Inode>> {
         Err(Errno::EPERM)
     }

@@ -66,9 +66,8 @@ impl Locks {
     pub fn conflict(&self, id: FileId, f: Family, want: &Lock) -> Option<Lock> {
         let mut files = self.files.borrow_mut();
         let list = files.get_mut(&id)?.list(f);
-        let clash = |l: &&Lock| {
-            l.owner != want.owner && (l.exclusive || want.exclusive) && overlap(&l.range, &want.range)
-        };
+        let clash =
+            |l: &&Lock| l.owner != want.owner && (l.exclusive || want.exclusive) && overlap(&l.range, &want.range);
         list.iter().find(clash).cloned()
     }
 

@@ -78,6 +78,13 @@ impl Dentry {
         d
     }
 
+    /// A child that no name leads to.
+    pub fn nameless(self: &Rc<Dentry>, inode: Rc<dyn Inode>) -> Rc<Dentry> {
+        let d = Dentry::new(Some(self.clone()), b"#tmpfile", inode);
+        d.removed.set(true);
+        d
+    }
+
     fn keep(&self, d: &Rc<Dentry>) {
         let mut kept = self.kept.borrow_mut();
         if kept.len() >= KEPT {

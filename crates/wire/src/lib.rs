@@ -165,9 +165,16 @@ pub struct Mount {
 pub enum MountKind {
     /// A host directory or file, by an O_PATH descriptor. `exclusive`: nobody else changes it while
     /// the sandbox runs, so look-ups may be kept.
-    Host { fd: i32, read_only: bool, exclusive: bool },
+    Host {
+        fd: i32,
+        read_only: bool,
+        exclusive: bool,
+    },
     /// `upper_fd` absent: the upper layer is in memory.
-    Overlay { lower_fd: i32, upper_fd: Option<i32> },
+    Overlay {
+        lower_fd: i32,
+        upper_fd: Option<i32>,
+    },
     Tmpfs,
     Proc,
     Dev,

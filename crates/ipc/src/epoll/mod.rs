@@ -26,13 +26,8 @@ const WAKEUP: u32 = c::EPOLLWAKEUP as u32;
 /// Bits of an item that are not events: what remains of a one-shot item that has fired.
 const MODES: u32 = ET | ONESHOT | EXCLUSIVE | WAKEUP;
 /// What may go with EPOLLEXCLUSIVE.
-const WITH_EXCLUSIVE: u32 = c::EPOLLIN as u32
-    | c::EPOLLOUT as u32
-    | c::EPOLLERR as u32
-    | c::EPOLLHUP as u32
-    | WAKEUP
-    | ET
-    | EXCLUSIVE;
+const WITH_EXCLUSIVE: u32 =
+    c::EPOLLIN as u32 | c::EPOLLOUT as u32 | c::EPOLLERR as u32 | c::EPOLLHUP as u32 | WAKEUP | ET | EXCLUSIVE;
 
 thread_local! {
     static WATCHES: Cell<usize> = const { Cell::new(0) };

@@ -46,9 +46,7 @@ fn a_pipe_in_and_out() {
         let input = input.clone();
         ex.spawn(move || {
             let input = input.clone();
-            async move {
-                until(&[input.ops().waiters().unwrap()], None, || read(&input, 9, 0).ok()).await.unwrap()
-            }
+            async move { until(&[input.ops().waiters().unwrap()], None, || read(&input, 9, 0).ok()).await.unwrap() }
         })
     };
     assert_eq!(write(&output, b"hello", 0), Ok(5));
@@ -114,8 +112,7 @@ fn a_socket() {
 
 #[test]
 fn dev_null() {
-    let null =
-        HostStream::open(File::options().read(true).write(true).open("/dev/null").unwrap().into()).unwrap();
+    let null = HostStream::open(File::options().read(true).write(true).open("/dev/null").unwrap().into()).unwrap();
     assert_eq!(read(&null, 9, 0).unwrap(), b"");
     assert_eq!(write(&null, &[1; 100_000], 0), Ok(65536));
     assert!(null.ops().waiters().is_none(), "epoll answers EPERM");

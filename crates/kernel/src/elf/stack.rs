@@ -81,11 +81,5 @@ pub fn build(
     let auxv = bytes[auxv_from * 8..].to_vec();
     bytes.resize((base - sp) as usize, 0);
     bytes.extend_from_slice(&strings);
-    Ok(Stack {
-        sp,
-        bytes,
-        args: (at(arg_start), at(arg_end)),
-        env: (at(env_start), at(env_end)),
-        auxv,
-    })
+    Ok(Stack { sp, bytes, args: (at(arg_start), at(arg_end)), env: (at(env_start), at(env_end)), auxv })
 }

@@ -88,7 +88,10 @@ fn a_stack_has_everything_in_its_place() {
         let b = &s.bytes[(a - s.sp) as usize..];
         b[..b.iter().position(|c| *c == 0).unwrap()].to_vec()
     };
-    assert_eq!((word(0), text(word(1)), text(word(2)), word(3), text(word(4)), word(5)), (2, args[0].clone(), args[1].clone(), 0, env[0].clone(), 0));
+    assert_eq!(
+        (word(0), text(word(1)), text(word(2)), word(3), text(word(4)), word(5)),
+        (2, args[0].clone(), args[1].clone(), 0, env[0].clone(), 0)
+    );
     assert_eq!((word(6), word(7)), (6, 4096));
     let many = vec![vec![b'a'; 10]; 100_000];
     assert!(stack::build(top, &many, &[], b"x", [0; 16], &vec![], 2 << 20).is_ok());

@@ -18,7 +18,10 @@ fn neighbours_merge_and_holes_split() {
     put(&mut s, 0x10_2000, 2, RW);
     assert_eq!(s.iter().count(), 1);
     s.unmap(0x10_1000, 0x1000).unwrap();
-    assert_eq!(s.iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(), [(0x10_0000, 0x10_1000), (0x10_2000, 0x10_4000)]);
+    assert_eq!(
+        s.iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(),
+        [(0x10_0000, 0x10_1000), (0x10_2000, 0x10_4000)]
+    );
     assert_eq!(s.protect(0x10_0000, 0x3000, 0), Err(Errno::ENOMEM));
     s.protect(0x10_3000, 1, c::PROT_READ).unwrap();
     assert_eq!(s.at(0x10_3000).map(|v| v.prot), Some(c::PROT_READ));
@@ -89,17 +92,23 @@ fn agrees_with_a_page_map() {
         match next(3) {
             0 => {
                 put(&mut s, first * PAGE_SIZE, n, prot);
-                range.for_each(|p| { pages.insert(p, prot); });
+                range.for_each(|p| {
+                    pages.insert(p, prot);
+                });
             }
             1 => {
                 s.unmap(first * PAGE_SIZE, n * PAGE_SIZE).unwrap();
-                range.for_each(|p| { pages.remove(&p); });
+                range.for_each(|p| {
+                    pages.remove(&p);
+                });
             }
             _ => {
                 let whole = range.clone().all(|p| pages.contains_key(&p));
                 assert_eq!(s.protect(first * PAGE_SIZE, n * PAGE_SIZE, prot).is_ok(), whole);
                 if whole {
-                    range.for_each(|p| { pages.insert(p, prot); });
+                    range.for_each(|p| {
+                        pages.insert(p, prot);
+                    });
                 }
             }
         }
@@ -107,7 +116,9 @@ fn agrees_with_a_page_map() {
         let mut last: Option<Vma> = None;
         for v in s.iter() {
             assert!(last.as_ref().is_none_or(|l| l.end <= v.start && !l.continues(v)));
-            (v.start / PAGE_SIZE..v.end / PAGE_SIZE).for_each(|p| { seen.insert(p, v.prot); });
+            (v.start / PAGE_SIZE..v.end / PAGE_SIZE).for_each(|p| {
+                seen.insert(p, v.prot);
+            });
             last = Some(v.clone());
         }
         assert_eq!(seen, pages);

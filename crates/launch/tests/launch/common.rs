@@ -76,11 +76,7 @@ impl Place {
         let (status, message) = launcher.end();
         assert_eq!(status, 0, "{message} {launched}");
         let report = report.expect("a report");
-        assert_eq!(
-            (&launched["event"], &report["event"]),
-            (&json!("launched"), &json!("standin")),
-            "{report}"
-        );
+        assert_eq!((&launched["event"], &report["event"]), (&json!("launched"), &json!("standin")), "{report}");
         let sentry = launched["pid"].as_i64().expect("pid") as i32;
         Sandbox { sentry, init: only_child(sentry), launched, report }
     }

@@ -5,10 +5,7 @@ use std::path::Path;
 
 fn value(dirs: &[String], names: [&str; 2]) -> String {
     let file = dirs.iter().flat_map(|d| names.map(|n| Path::new(d).join(n))).find(|f| f.exists());
-    std::fs::read_to_string(file.unwrap_or_else(|| panic!("{names:?} in {dirs:?}")))
-        .expect("value")
-        .trim()
-        .into()
+    std::fs::read_to_string(file.unwrap_or_else(|| panic!("{names:?} in {dirs:?}"))).expect("value").trim().into()
 }
 
 #[test]
@@ -54,10 +51,7 @@ fn a_user_cannot_set_limits() {
     let mut spec = place.spec("t-user-limits");
     spec["limits"] = json!({"pids": 5});
     let message = place.refuse(By::User, &spec);
-    assert!(
-        message.contains("run without them or as root") || message.contains("cgroup controller"),
-        "{message}"
-    );
+    assert!(message.contains("run without them or as root") || message.contains("cgroup controller"), "{message}");
 }
 
 #[test]
@@ -71,19 +65,11 @@ fn what_is_missing_is_named() {
     };
     refuse("root", json!({"path": place.path("nowhere")}), "nowhere: No such file");
     refuse("root", json!({"path": place.path("sentry")}), "it is not a directory");
-    refuse(
-        "root",
-        json!({"path": place.path("root"), "overlay": {"dir": "/no/upper"}}),
-        "overlay directory /no/upper",
-    );
+    refuse("root", json!({"path": place.path("root"), "overlay": {"dir": "/no/upper"}}), "overlay directory /no/upper");
     refuse("sentry", json!(place.path("no-sentry")), "no-sentry: No such file");
     refuse("stub", json!(place.path("no-stub")), "no-stub: No such file");
     refuse("volumes", json!([{"source": "/no/volume", "target": "/x"}]), "volume source /no/volume");
-    refuse(
-        "volumes",
-        json!([{"source": "/dev/null", "target": "/x"}]),
-        "neither a directory nor a regular file",
-    );
+    refuse("volumes", json!([{"source": "/dev/null", "target": "/x"}]), "neither a directory nor a regular file");
     refuse("id", json!("Not good"), "id");
     refuse("nonsense", json!(1), "unknown field");
     common::mode(&place.0.join("stub"), 0o700);

@@ -43,8 +43,7 @@ fn confined(s: &Sandbox, by: By) {
         let root = std::fs::read_dir(format!("/proc/{pid}/root/")).expect("root");
         assert_eq!(root.count(), 0, "{what}: files in the root");
         assert!(read(pid, "limits").lines().any(|l| l.starts_with("Max core file size        0")), "{what}");
-        let session =
-            read(pid, "stat").rsplit(") ").next().expect("stat").split(' ').nth(3).map(str::to_string);
+        let session = read(pid, "stat").rsplit(") ").next().expect("stat").split(' ').nth(3).map(str::to_string);
         assert_eq!(session, Some(s.sentry.to_string()), "{what}: session");
     }
     assert_eq!((fds(s.init), fds(stub)), ([3].into(), [3].into()));
@@ -78,9 +77,7 @@ fn told(s: &Sandbox, by: By) {
     assert_eq!(spec["ids"], json!(if by == By::Root { "identity" } else { "single" }));
     assert_eq!(spec["init_pid"], 2);
     let cpus = std::thread::available_parallelism().expect("count").get();
-    assert!(
-        spec["millicpus"].as_u64().is_some_and(|m| m >= 1000 && m % 1000 == 0 && m <= 64_000 * cpus as u64)
-    );
+    assert!(spec["millicpus"].as_u64().is_some_and(|m| m >= 1000 && m % 1000 == 0 && m <= 64_000 * cpus as u64));
     let started = spec["started_ns"].as_u64().expect("time");
     let age = host::time::monotonic_ns() - started;
     assert!(age < 60_000_000_000, "{age}");
@@ -141,12 +138,8 @@ fn writes(by: By) {
     assert!(device.is_ok(), "{device:?}");
 
     let s = place.launch(by, &spec);
-    let targets: Vec<&str> = s.report["spec"]["mounts"]
-        .as_array()
-        .expect("list")
-        .iter()
-        .filter_map(|m| m["target"].as_str())
-        .collect();
+    let targets: Vec<&str> =
+        s.report["spec"]["mounts"].as_array().expect("list").iter().filter_map(|m| m["target"].as_str()).collect();
     assert_eq!(targets, ["/", "/proc", "/dev", "/dev/shm", "/ro", "/rw", "/etc/file"]);
     assert!(outcome(&s, "/", 0, "create").contains("ReadOnlyFilesystem"));
     assert!(outcome(&s, "/", 0, "device").contains("PermissionDenied"), "a device opened");

@@ -28,11 +28,9 @@ impl Slots {
                 let (prot, flags) = (prot as u64, (flags | c::MAP_FIXED) as u64);
                 match file {
                     None => host(c::SYS_mmap, [addr, len, prot, flags | c::MAP_ANONYMOUS as u64, u64::MAX, 0]),
-                    Some((fd, offset)) => Step::WithFd {
-                        args: [c::SYS_mmap as u64, addr, len, prot, flags, 0, offset],
-                        arg: 4,
-                        fd,
-                    },
+                    Some((fd, offset)) => {
+                        Step::WithFd { args: [c::SYS_mmap as u64, addr, len, prot, flags, 0, offset], arg: 4, fd }
+                    }
                 }
             }
             Op::Unmap { addr, len } => host(c::SYS_munmap, [addr, len, 0, 0, 0, 0]),

@@ -12,13 +12,27 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A step that did not fit into the current answer.
 pub enum Step {
-    Plain { op: u32, args: [u64; 7] },
+    Plain {
+        op: u32,
+        args: [u64; 7],
+    },
     /// A host call with a descriptor in argument `arg`.
-    WithFd { args: [u64; 7], arg: u32, fd: Rc<OwnedFd> },
-    Bytes { addr: u64, bytes: Vec<u8>, at: usize },
+    WithFd {
+        args: [u64; 7],
+        arg: u32,
+        fd: Rc<OwnedFd>,
+    },
+    Bytes {
+        addr: u64,
+        bytes: Vec<u8>,
+        at: usize,
+    },
     LoadFp(Vec<u8>),
     /// Fork into this process: the descriptors are its socket and region.
-    Fork { socket: OwnedFd, region: Rc<Process> },
+    Fork {
+        socket: OwnedFd,
+        region: Rc<Process>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +130,7 @@ impl Thread {
         if len > layout::DATA_SIZE - at {
             return None;
         }
-        self.used.set((at + len + 15 & !15).min(layout::DATA_SIZE));
+        self.used.set(((at + len + 15) & !15).min(layout::DATA_SIZE));
         Some(at)
     }
 
@@ -132,7 +146,6 @@ impl Thread {
             (skip < have).then(|| (at + skip, len.min(have - skip)))
         })
     }
-
 }
 
 /// Addresses a guest may name: its own, and the vDSO page range is never written.

@@ -8,8 +8,21 @@ use task::{Kernel, Process, Task};
 use vfs::Follow;
 
 const FILES: [&str; 15] = [
-    "stat", "status", "statm", "cmdline", "comm", "environ", "maps", "mounts", "mountinfo", "limits", "oom_score_adj",
-    "cgroup", "auxv", "loginuid", "oom_score",
+    "stat",
+    "status",
+    "statm",
+    "cmdline",
+    "comm",
+    "environ",
+    "maps",
+    "mounts",
+    "mountinfo",
+    "limits",
+    "oom_score_adj",
+    "cgroup",
+    "auxv",
+    "loginuid",
+    "oom_score",
 ];
 const LINKS: [&str; 3] = ["exe", "cwd", "root"];
 const DIRS: [&str; 3] = ["fd", "fdinfo", "task"];
@@ -195,7 +208,14 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
              SigQ:\t0/32768\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\nCapInh:\t{}\nCapPrm:\t{}\nCapEff:\t{}\n\
              CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t0\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
              nonvoluntary_ctxt_switches:\t0\n",
-            cr.ruid, cr.euid, cr.suid, cr.fsuid, cr.rgid, cr.egid, cr.sgid, cr.fsgid,
+            cr.ruid,
+            cr.euid,
+            cr.suid,
+            cr.fsuid,
+            cr.rgid,
+            cr.egid,
+            cr.sgid,
+            cr.fsgid,
             groups.join(" "),
             size / 1024,
             size / 1024,

@@ -52,7 +52,15 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
                 "MemTotal:       {:8} kB\nMemFree:        {:8} kB\nMemAvailable:   {:8} kB\nBuffers:        {:8} kB\n\
                  Cached:         {:8} kB\nSwapCached:     {:8} kB\nSwapTotal:      {:8} kB\nSwapFree:       {:8} kB\n\
                  Shmem:          {:8} kB\n",
-                total / 1024, free / 1024, free / 1024, 0, 0, 0, 0, 0, 0
+                total / 1024,
+                free / 1024,
+                free / 1024,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0
             ))
         }
         "stat" => {
@@ -64,7 +72,11 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
                 let _ = writeln!(s, "cpu{i} {} 0 0 {} 0 0 0 0 0 0", ticks / n, idle / n);
             }
             let btime = (host::time::realtime_ns() - up) / 1_000_000_000;
-            let _ = writeln!(s, "intr 0\nctxt 0\nbtime {btime}\nprocesses {}\nprocs_running 1\nprocs_blocked 0", k.task_count());
+            let _ = writeln!(
+                s,
+                "intr 0\nctxt 0\nbtime {btime}\nprocesses {}\nprocs_running 1\nprocs_blocked 0",
+                k.task_count()
+            );
             file(s)
         }
         "uptime" => {
@@ -117,7 +129,14 @@ fn sys(k: &Kernel, path: &str) -> Result<Node> {
 }
 
 fn uuid(a: u64, b: u64) -> String {
-    format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 48 & 0xfff, b & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        b >> 48 & 0xfff,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 fn directory(path: &str) -> Result<Node> {

@@ -1,0 +1,106 @@
+//! Every interleaving of the switch between hot and cold, and every order the memory model allows:
+//! `RUSTFLAGS="--cfg loom" cargo test -p slots --test model`. Without the flag there is nothing here.
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicU32;
+use loom::sync::atomic::Ordering::SeqCst;
+use loom::thread;
+use slots::handshake::{answer, answered, cool, look, publish};
+
+struct Shared {
+    request: AtomicU32,
+    hot: AtomicU32,
+    answer: AtomicU32,
+    /// Doorbells rung: the host's listener, which loses none.
+    bells: AtomicU32,
+    /// How often each request was served.
+    served: [AtomicU32; 2],
+}
+
+fn shared(hot: u32) -> Arc<Shared> {
+    Arc::new(Shared {
+        request: AtomicU32::new(0),
+        hot: AtomicU32::new(hot),
+        answer: AtomicU32::new(0),
+        bells: AtomicU32::new(0),
+        served: [AtomicU32::new(0), AtomicU32::new(0)],
+    })
+}
+
+fn serve(s: &Shared, seq: u32) {
+    s.served[seq as usize - 1].fetch_add(1, SeqCst);
+    answer(&s.answer, seq);
+}
+
+/// A sentry that goes cold while a request comes in: either it sees the request, or the stub rings.
+#[test]
+fn going_cold_loses_nothing() {
+    loom::model(|| {
+        let s = shared(1);
+        let stub = {
+            let s = s.clone();
+            thread::spawn(move || {
+                if !publish(&s.request, &s.hot, 1) {
+                    s.bells.fetch_add(1, SeqCst);
+                }
+            })
+        };
+        // The sentry looks once, and then goes cold.
+        let mut done = 0;
+        if let Some(seq) = look(&s.request, done) {
+            done = seq;
+            serve(&s, seq);
+        }
+        if !cool(&s.request, &s.hot, done)
+            && let Some(seq) = look(&s.request, done)
+        {
+            done = seq;
+            serve(&s, seq);
+        }
+        stub.join().unwrap();
+        // Asleep now: only a bell wakes it.
+        if done == 0 {
+            assert_eq!(s.bells.load(SeqCst), 1, "the request was lost");
+            serve(&s, look(&s.request, done).expect("the bell is for this request"));
+        }
+        assert!(answered(&s.answer, 1));
+        assert_eq!(s.served[0].load(SeqCst), 1, "answered once");
+    });
+}
+
+/// Two requests one after the other across the switch: a bell for one that was answered meanwhile is not another request.
+#[test]
+fn a_late_bell_is_not_served_twice() {
+    loom::model(|| {
+        let s = shared(1);
+        let stub = {
+            let s = s.clone();
+            thread::spawn(move || {
+                for seq in 1..=2 {
+                    if !publish(&s.request, &s.hot, seq) {
+                        s.bells.fetch_add(1, SeqCst);
+                    }
+                    while !answered(&s.answer, seq) {
+                        thread::yield_now();
+                    }
+                }
+            })
+        };
+        let mut done = 0;
+        let mut cold = false;
+        while done < 2 {
+            match look(&s.request, done) {
+                Some(seq) => {
+                    assert_eq!(seq, done + 1);
+                    done = seq;
+                    serve(&s, seq);
+                }
+                None if !cold => cold = cool(&s.request, &s.hot, done),
+                None => thread::yield_now(),
+            }
+        }
+        stub.join().unwrap();
+        assert_eq!(s.served.each_ref().map(|n| n.load(SeqCst)), [1, 1]);
+    });
+}
