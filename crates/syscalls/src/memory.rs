@@ -78,7 +78,7 @@ const PROT: i32 = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
 const HOST_FLAGS: i32 =
     c::MAP_SHARED | c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE | c::MAP_POPULATE | c::MAP_STACK;
 
-pub fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) -> Result<u64> {
+pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) -> Result<u64> {
     let flags = flags.bits();
     let kind = flags & 0xf;
     let shared = match kind {
@@ -113,11 +113,18 @@ pub fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd,
         mapped = Some(Mapped::shared_zeroes());
     }
     let mm = t.mm();
-    let range = mm.space.borrow().place(addr.0, len, flags, limits(t))?;
+    let range = loop {
+        let r = mm.space.borrow().place(addr.0, len, flags, limits(t))?;
+        if mm.in_flight(t, &r).is_none() {
+            break r;
+        }
+        mm.landed(t, r).await;
+    };
     let file = mapped.map(|m| (m as Rc<dyn MappedFile>, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
     mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, ..anonymous() });
     mm.forget_sites(range.clone());
     let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
+    mm.takes_off(t, range.clone());
     t.op(Op::Map {
         addr: range.start,
         len: range.end - range.start,
@@ -132,31 +139,48 @@ pub fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd,
     Ok(range.start)
 }
 
-pub fn munmap(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
+/// Waits for other threads' changes of what a call names to land. A bad range is the call's own affair.
+async fn settled(t: &Rc<Task>, addr: u64, len: u64) {
+    if let Some(end) = addr.checked_add(len) {
+        t.mm().landed(t, addr..end.max(addr + 1)).await;
+    }
+}
+
+pub async fn munmap(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
+    settled(t, addr.0, len).await;
     let mm = t.mm();
     let r = mm.space.borrow_mut().unmap(addr.0, len)?;
     mm.forget_sites(r.clone());
+    mm.takes_off(t, r.clone());
     t.op(Op::Unmap { addr: r.start, len: r.end - r.start });
     Ok(())
 }
 
-pub fn mprotect(t: &Rc<Task>, addr: Addr, len: u64, prot: i32) -> Result {
+pub async fn mprotect(t: &Rc<Task>, addr: Addr, len: u64, prot: i32) -> Result {
+    settled(t, addr.0, len).await;
     let r = t.mm().space.borrow_mut().protect(addr.0, len, prot & !(c::PROT_GROWSDOWN | c::PROT_GROWSUP))?;
     if !r.is_empty() {
+        t.mm().takes_off(t, r.clone());
         t.op(Op::Protect { addr: r.start, len: r.end - r.start, prot });
     }
     Ok(())
 }
 
-pub fn mremap(t: &Rc<Task>, addr: Addr, old: u64, new: u64, flags: Flags, new_addr: Addr) -> Result<u64> {
+pub async fn mremap(t: &Rc<Task>, addr: Addr, old: u64, new: u64, flags: Flags, new_addr: Addr) -> Result<u64> {
+    // Where it goes is found only by doing it: all of the address space must be settled.
+    settled(t, 0, u64::MAX).await;
     let flags = flags.bits();
-    let did = t.mm().space.borrow_mut().remap(addr.0, old, new, flags, new_addr.0, limits(t))?;
+    let mm = t.mm();
+    let did = mm.space.borrow_mut().remap(addr.0, old, new, flags, new_addr.0, limits(t))?;
     match did {
         Remap::InPlace => {
+            mm.takes_off(t, addr.0..addr.0.saturating_add(old.max(new)));
             t.op(Op::Remap { addr: addr.0, old_len: old, new_len: new, flags: 0, new_addr: 0 });
             Ok(addr.0)
         }
         Remap::To(to) => {
+            mm.takes_off(t, addr.0..addr.0.saturating_add(old));
+            mm.takes_off(t, to..to.saturating_add(new));
             let flags = (flags & c::MREMAP_DONTUNMAP) | c::MREMAP_MAYMOVE | c::MREMAP_FIXED;
             t.op(Op::Remap { addr: addr.0, old_len: old, new_len: new, flags, new_addr: to });
             Ok(to)
@@ -164,8 +188,17 @@ pub fn mremap(t: &Rc<Task>, addr: Addr, old: u64, new: u64, flags: Flags, new_ad
     }
 }
 
-pub fn brk(t: &Rc<Task>, addr: Addr) -> Result<u64> {
+pub async fn brk(t: &Rc<Task>, addr: Addr) -> Result<u64> {
+    let (start, now) = {
+        let mm = t.mm();
+        let space = mm.space.borrow();
+        (space.brk_start, space.brk)
+    };
+    settled(t, start, now.max(addr.0).saturating_sub(start).saturating_add(PAGE_SIZE)).await;
     let (end, change) = t.mm().space.borrow_mut().set_brk(addr.0, limits(t));
+    if let Some(BrkChange::Grow(r) | BrkChange::Shrink(r)) = &change {
+        t.mm().takes_off(t, r.clone());
+    }
     match change {
         Some(BrkChange::Grow(r)) => t.op(Op::Map {
             addr: r.start,
@@ -180,7 +213,8 @@ pub fn brk(t: &Rc<Task>, addr: Addr) -> Result<u64> {
     Ok(end)
 }
 
-pub fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
+pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
+    settled(t, addr.0, len).await;
     let r = AddressSpace::pages(addr.0, len).map_err(|_| Errno::EINVAL)?;
     let mm = t.mm();
     if r.is_empty() {
@@ -208,6 +242,7 @@ pub fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
         _ => return Err(Errno::EINVAL),
     }
     mm.space.borrow().check_mapped(r.clone())?;
+    mm.takes_off(t, r.clone());
     t.op(Op::Advise { addr: r.start, len: r.end - r.start, advice });
     Ok(())
 }

@@ -16,10 +16,10 @@ crate::syscall_table! {
     6 lstat(path: PathArg, buf: UserOut<Stat>) => path::lstat, full;
     7 poll(fds: UserInOut<PollFd>, n: usize, timeout: i32) => @wait events::poll, full;
     8 lseek(fd: Fd, offset: i64, whence: i32) => io::lseek, full;
-    9 mmap(addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) => memory::mmap, partial, "no huge pages";
-    10 mprotect(addr: Addr, len: u64, prot: i32) => memory::mprotect, full;
-    11 munmap(addr: Addr, len: u64) => memory::munmap, full;
-    12 brk(addr: Addr) => memory::brk, full;
+    9 mmap(addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) => @wait memory::mmap, partial, "no huge pages";
+    10 mprotect(addr: Addr, len: u64, prot: i32) => @wait memory::mprotect, full;
+    11 munmap(addr: Addr, len: u64) => @wait memory::munmap, full;
+    12 brk(addr: Addr) => @wait memory::brk, full;
     13 rt_sigaction(sig: i32, new: UserIn<SigAction>, old: UserOut<SigAction>, size: usize) => signal::rt_sigaction, full;
     14 rt_sigprocmask(how: i32, new: UserIn<u64>, old: UserOut<u64>, size: usize) => signal::rt_sigprocmask, full;
     15 rt_sigreturn() => @context signal::rt_sigreturn, full;
@@ -32,10 +32,10 @@ crate::syscall_table! {
     22 pipe(out: UserOut<[i32; 2]>) => fd::pipe, full;
     23 select(n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timeval>) => @wait events::select, full;
     24 sched_yield() => misc::sched_yield, full;
-    25 mremap(addr: Addr, old: u64, new: u64, flags: Flags, new_addr: Addr) => memory::mremap, full;
+    25 mremap(addr: Addr, old: u64, new: u64, flags: Flags, new_addr: Addr) => @wait memory::mremap, full;
     26 msync(addr: Addr, len: u64, flags: Flags) => memory::msync, full;
     27 mincore(addr: Addr, len: u64, vec: OutBuf<1>) => memory::mincore, partial, "every mapped page counts as resident";
-    28 madvise(addr: Addr, len: u64, advice: i32) => memory::madvise, full;
+    28 madvise(addr: Addr, len: u64, advice: i32) => @wait memory::madvise, full;
     32 dup(fd: Fd) => fd::dup, full;
     33 dup2(old: Fd, new: Fd) => fd::dup2, full;
     34 pause() => @wait signal::pause, full;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod flight;
 mod kernel;
 mod process;
 mod signal;

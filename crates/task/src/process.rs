@@ -4,7 +4,7 @@ use kernel::mm::AddressSpace;
 use kernel::signal::{ActionTable, Pending};
 use kernel::wait::WaitQueue;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 /// No limit, getrlimit(2).
@@ -37,10 +37,13 @@ pub struct Mm {
     pub space: RefCell<AddressSpace>,
     /// Threads that live in it.
     pub users: Cell<usize>,
-    /// Call sites already rewritten, or found not to be; by the address after the `syscall` instruction.
-    pub sites: RefCell<HashSet<u64>>,
+    /// How often each call site trapped, by the address after the `syscall` instruction.
+    pub sites: RefCell<HashMap<u64, u32>>,
     /// Entries of the site table in use; the table is mapped when it is not 0.
     pub sites_used: Cell<usize>,
+    /// Changes on their way, and who waits for one to land.
+    pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
+    pub(crate) landing: WaitQueue,
     /// Set by exec: what /proc/PID/exe, cmdline, environ and auxv show.
     pub exe: RefCell<Option<vfs::Path>>,
     pub args: Cell<(u64, u64)>,
@@ -56,6 +59,8 @@ impl Mm {
             users: Cell::new(0),
             sites: RefCell::default(),
             sites_used: Cell::new(0),
+            flights: RefCell::default(),
+            landing: WaitQueue::new(),
             exe: RefCell::new(None),
             args: Cell::new((0, 0)),
             env: Cell::new((0, 0)),
@@ -88,7 +93,7 @@ impl Mm {
     pub fn forget_sites(&self, r: std::ops::Range<u64>) {
         let mut sites = self.sites.borrow_mut();
         if !sites.is_empty() {
-            sites.retain(|s| !r.contains(s));
+            sites.retain(|s, _| !r.contains(s));
         }
     }
 

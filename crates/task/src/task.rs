@@ -74,13 +74,16 @@ pub struct Task {
     pub signal_wait: kernel::wait::WaitQueue,
 
     pub ask: Cell<Ask>,
+    /// How often it has come into the kernel.
+    pub asks: Cell<u64>,
+    /// Its last answer changes the address space.
+    pub(crate) flying: Cell<bool>,
     pub args: Cell<[u64; 6]>,
     /// Valid while `full`, or once the context was asked for.
     pub regs: RefCell<Regs>,
     pub full: Cell<bool>,
-    /// Where the current call returns to.
+    /// Where the current call returns to, while `full`.
     pub ip: Cell<u64>,
-    pub sp: Cell<u64>,
     pub fp_size: Cell<u64>,
     /// The result of a call whose thread must first show its context.
     pub result: Cell<Option<Result<i64>>>,
@@ -145,11 +148,12 @@ impl Task {
             altstack: Cell::default(),
             signal_wait: Default::default(),
             ask: Cell::default(),
+            asks: Cell::default(),
+            flying: Cell::default(),
             args: Cell::default(),
             regs: RefCell::default(),
             full: Cell::default(),
             ip: Cell::default(),
-            sp: Cell::default(),
             fp_size: Cell::default(),
             result: Cell::default(),
             outcome: Cell::default(),
@@ -231,7 +235,7 @@ impl Task {
 
     /// The guest's stack pointer in the current call.
     pub fn sp(&self) -> u64 {
-        self.sp.get()
+        if self.full.get() { self.regs.borrow().rsp } else { self.mem().stack_pointer() }
     }
 
     /// The parent of a vfork child may go on.

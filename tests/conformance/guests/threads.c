@@ -119,7 +119,7 @@ CASE(futex_wakes_all) {
     pthread_t threads[5];
     for (int i = 0; i < 5; i++)
         EQ(pthread_create(&threads[i], NULL, waits_at_gate, (void *)(long)FUTEX_WAIT_PRIVATE), 0);
-    t_sleep_ms(50);
+    t_sleep_ms(200);
     gate = 1;
     EQ(futex(&gate, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0), 5);
     for (int i = 0; i < 5; i++)
@@ -129,7 +129,7 @@ CASE(futex_wakes_all) {
 CASE(futex_bitset_selects) {
     pthread_t thread;
     EQ(pthread_create(&thread, NULL, waits_at_gate, (void *)(long)FUTEX_WAIT_BITSET), 0);
-    t_sleep_ms(50);
+    t_sleep_ms(200);
     gate = 1;
     EQ(futex(&gate, FUTEX_WAKE_BITSET, 1, NULL, NULL, FUTEX_BITSET_MATCH_ANY), 1);
     pthread_join(thread, NULL);
@@ -163,7 +163,7 @@ CASE(futex_between_processes) {
             futex(word, FUTEX_WAIT, 0, NULL, NULL, 0);
         _exit(0);
     }
-    t_sleep_ms(50);
+    t_sleep_ms(200);
     *word = 1;
     EQ(futex(word, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
     CHILD_OK(pid);
