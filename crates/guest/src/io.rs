@@ -10,6 +10,10 @@ use std::os::fd::BorrowedFd;
 pub trait Sink {
     /// How many more bytes it takes.
     fn remaining(&self) -> usize;
+    /// How many bytes one [`put_from`](Self::put_from) asks the host for, if it may take all.
+    fn stretch(&self) -> usize {
+        self.remaining().min(16384)
+    }
     /// Takes as many of `bytes` as fit; returns how many. EFAULT if the guest's buffer is bad.
     fn put(&mut self, bytes: &[u8]) -> Result<usize>;
     /// Reads up to `len` bytes from a host descriptor (at `offset`, or where it stands) straight in.
@@ -83,9 +87,26 @@ macro_rules! cursor {
 cursor!(UserSink);
 cursor!(UserSource);
 
+impl UserSink<'_> {
+    /// The rest of the current buffer, or of the first that has one.
+    fn rest(&self) -> usize {
+        let mut at = self.at;
+        for (_, len) in self.bufs {
+            if at < *len {
+                return len - at;
+            }
+            at -= len;
+        }
+        0
+    }
+}
+
 impl Sink for UserSink<'_> {
     fn remaining(&self) -> usize {
         self.left
+    }
+    fn stretch(&self) -> usize {
+        self.rest().min(crate::BUFFER)
     }
     fn put(&mut self, mut bytes: &[u8]) -> Result<usize> {
         let mut done = 0;

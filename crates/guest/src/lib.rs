@@ -32,6 +32,10 @@ pub trait Memory {
     }
     /// Reads up to `buf.len()` bytes, stopping early at the first unreadable page. EFAULT if none.
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize>;
+    /// The calling thread's stack pointer.
+    fn stack_pointer(&self) -> u64 {
+        0
+    }
     /// The host process whose memory it is; 0 if there is none.
     fn host_pid(&self) -> i32 {
         0

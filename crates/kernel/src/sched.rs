@@ -67,6 +67,11 @@ pub fn set_interrupted(on: bool) {
     INTERRUPTED.set(on);
 }
 
+/// A call that never waits is about to be made.
+pub fn begin(interrupted: bool) {
+    INTERRUPTED.set(interrupted);
+}
+
 /// Polls `call` once without registering anything; `None` if it must wait.
 pub fn attempt<F: Future>(interrupted: bool, call: F) -> Option<F::Output> {
     let call = pin!(call);

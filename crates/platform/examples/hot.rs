@@ -81,7 +81,7 @@ fn main() {
                 n += 1;
                 if full && first == 0 {
                     first = 1;
-                    let (ip, _) = p.ip_sp(tag);
+                    let ip = p.regs(tag).map_or(0, |r| r.rip);
                     p.resume(tag, patch(ip - 7, 110), Resume::Return(1), None);
                     begun = host::time::monotonic_ns();
                 } else {

@@ -70,8 +70,6 @@ pub trait Platform {
     fn regs(&self, tag: u64) -> Option<Regs>;
     /// Bytes of floating point state that [`Op::SaveFp`] can save now.
     fn fp_size(&self, tag: u64) -> u64;
-    /// Where the current call will return to, and its stack pointer.
-    fn ip_sp(&self, tag: u64) -> (u64, u64);
     /// The address space as seen from this thread's current call.
     fn memory(&self, tag: u64) -> Option<Rc<dyn Memory>>;
     /// Makes a running thread show its context soon.

@@ -28,6 +28,10 @@ const GRACE_NS: u64 = 400_000;
 /// Bells that must come close together before a slot is looked at. A thread that waits between its calls (a pipe's
 /// reader) never gets there: it and whom it waits for do better on one CPU.
 const DENSE: u32 = 8;
+/// As many at most, for a thread whose slot was looked at in vain: each time that happens it takes four times as many.
+const DENSE_MAX: u32 = 8192;
+/// Calls that must have come in while a slot was looked at for that to have been worth it.
+const WORTH: u32 = 256;
 /// Looks at the slots before the clock is read.
 const LOOKS: u32 = 512;
 /// Tag of the template's thread: the kernel's own tags are small.
@@ -130,6 +134,7 @@ impl Slots {
             self.cool(&old);
         }
         t.hot.set(true);
+        t.served.set(0);
         t.slot().mode.hot.store(1, Relaxed);
         self.hot.push(t.clone());
         self.heated = true;
@@ -218,6 +223,7 @@ impl Slots {
                 self.turn = k;
                 self.counters.hot_calls += 1;
                 let t = self.hot[k].clone();
+                t.served.set(t.served.get().saturating_add(1));
                 if let Some(e) = self.asked(&t) {
                     return Some(e);
                 }
@@ -301,7 +307,7 @@ impl Slots {
             let close = host::time::monotonic_ns() - t.bell_answered.get() < SPIN_NS;
             t.dense.set(if close { t.dense.get() + 1 } else { 0 });
             // Who is looked at beside others costs nothing more.
-            if t.dense.get() >= DENSE || !self.hot.is_empty() {
+            if t.dense.get() >= t.needed.get() || !self.hot.is_empty() {
                 self.heat(&t);
             }
         }
@@ -360,6 +366,9 @@ impl Slots {
         a.then.store(then, Relaxed);
         a.ret.store(ret as u64, Relaxed);
         a.actions.store(t.actions.get() as u32, Relaxed);
+        if !t.copied.get() {
+            a.copy.len.store(0, Relaxed);
+        }
         t.state.set(State::Running);
         if t.tag < WARM {
             self.running += 1;
@@ -436,6 +445,9 @@ impl Platform for Slots {
             }
         }
         while let Some(t) = self.hot.first().cloned() {
+            let worth = t.served.get() >= WORTH;
+            t.needed.set(if worth { DENSE } else { (t.needed.get() * 4).min(DENSE_MAX) });
+            t.dense.set(0);
             self.cool(&t);
         }
         self.request_warm();
@@ -487,6 +499,7 @@ impl Platform for Slots {
             if let Err(e) = self.enqueue(&t, op) {
                 t.queue.borrow_mut().clear();
                 t.actions.set(0);
+                t.copied.set(false);
                 self.events.push_back(Event::Ask { tag, ask: Ask::Failed(e) });
                 return;
             }
@@ -519,10 +532,6 @@ impl Platform for Slots {
 
     fn fp_size(&self, tag: u64) -> u64 {
         self.thread(tag).map_or(0, |t| t.slot().fp_size.load(Relaxed).min(65536))
-    }
-
-    fn ip_sp(&self, tag: u64) -> (u64, u64) {
-        self.thread(tag).map_or((0, 0), |t| (t.slot().ahead.ip.load(Relaxed), t.slot().ahead.sp.load(Relaxed)))
     }
 
     fn memory(&self, tag: u64) -> Option<Rc<dyn Memory>> {

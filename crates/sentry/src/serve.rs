@@ -187,6 +187,7 @@ impl<P: Platform> Sentry<P> {
             Event::Died { tags } => return self.died(&tags),
         };
         let Some(t) = self.k.by_tag(tag) else { return };
+        t.asked();
         match ask {
             Ask::Call { nr, args, full } => self.call(&t, nr, args, full),
             Ask::Fault { signo, code, addr } => {
@@ -257,9 +258,6 @@ impl<P: Platform> Sentry<P> {
     fn call(&mut self, t: &Rc<Task>, nr: u64, args: [u64; 6], full: bool) {
         vfs::next_epoch();
         t.alive.set(true);
-        let (ip, sp) = self.p.ip_sp(t.tag.get());
-        t.ip.set(ip);
-        t.sp.set(sp);
         if full {
             self.context(t);
             crate::sites::consider(t, nr);
@@ -274,6 +272,10 @@ impl<P: Platform> Sentry<P> {
     /// Makes the call: tried, then, if it must wait, parked.
     pub fn dispatch(&mut self, t: &Rc<Task>, nr: u64, args: [u64; 6]) {
         crate::proc::set_caller(t.process.pid, t.tid);
+        sched::begin(t.interrupted());
+        if let Some(r) = table::dispatch_now(t, nr, args) {
+            return self.done(t, Some(r));
+        }
         if let Some(r) = sched::attempt(t.interrupted(), table::dispatch(t, nr, args)) {
             return self.done(t, r);
         }

@@ -1,11 +1,17 @@
 //! Rewriting call sites, so that their calls no longer trap. `docs/design/slot-protocol.md`, "Sites".
-use abi::c;
+use abi::{PAGE_SIZE, c};
 use guest::Memory;
 use guest::ops::Op;
 use kernel::mm::{SITES, Vma, anonymous};
 use slots::layout::*;
 use std::rc::Rc;
 use task::Task;
+
+/// Traps at one site before it is rewritten, which costs about as much as this many: a program that only starts and ends
+/// never gets there.
+const WORTHWHILE: u32 = 6;
+
+const TABLE: std::ops::Range<u64> = SITES_TABLE..SITES_TABLE + SITES_SIZE;
 
 /// `mov eax, imm32; syscall`
 fn is_mov(b: &[u8], nr: u64) -> bool {
@@ -21,7 +27,11 @@ fn is_compare(b: &[u8]) -> bool {
 pub fn consider(t: &Rc<Task>, nr: u64) {
     let ip = t.ip.get();
     let mm = t.mm();
-    if SITES.contains(&ip) || !mm.sites.borrow_mut().insert(ip) {
+    if SITES.contains(&ip) {
+        return;
+    }
+    let traps = *mm.sites.borrow_mut().entry(ip).and_modify(|n| *n += 1).or_insert(1);
+    if traps != WORTHWHILE {
         return;
     }
     let prot = match mm.space.borrow().at(ip) {
@@ -57,6 +67,13 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
     if !whole && !alone {
         return;
     }
+    let pages = (site & !(PAGE_SIZE - 1))..(site + 16).next_multiple_of(PAGE_SIZE);
+    if mm.in_flight(t, &pages).or_else(|| mm.in_flight(t, &TABLE)).is_some() {
+        // Its next trap is as good.
+        mm.sites.borrow_mut().insert(ip, WORTHWHILE - 1);
+        return;
+    }
+    mm.takes_off(t, pages);
     let Some(n) = next_site(t) else { return };
     if n == 0 && !map_table(t) {
         return;
@@ -82,13 +99,14 @@ fn next_site(t: &Task) -> Option<usize> {
 }
 
 /// The table appears with the first site, unless the program's own image lies there.
-fn map_table(t: &Task) -> bool {
+fn map_table(t: &Rc<Task>) -> bool {
     let mm = t.mm();
     let mut space = mm.space.borrow_mut();
-    let r = SITES_TABLE..SITES_TABLE + SITES_SIZE;
-    if !space.is_free(r.clone()) {
+    let r = TABLE;
+    if !space.is_free(r.clone()) || mm.in_flight(t, &r).is_some() {
         return false;
     }
+    mm.takes_off(t, r.clone());
     let prot = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
     space.insert(Vma { start: r.start, end: r.end, prot, fixed: true, ..anonymous() });
     t.op(Op::Map { addr: r.start, len: SITES_SIZE, prot, flags: c::MAP_PRIVATE | c::MAP_ANONYMOUS, file: None });

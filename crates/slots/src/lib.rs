@@ -140,18 +140,23 @@ pub struct Answer {
     pub actions: AtomicU32,
     /// The request of this number is parked: do not spin for it.
     pub parked: AtomicU32,
-    pub pad: [AtomicU64; 4],
+    /// One copy to guest memory before the actions, so that a small result costs no other line; length 0: none.
+    pub copy: Segment,
+    pub pad: [AtomicU64; 2],
 }
 
 #[repr(C, align(64))]
 pub struct Mode {
     /// Nonzero while the sentry looks at this slot without being called.
     pub hot: AtomicU32,
-    pub pad: [AtomicU32; 15],
+    /// A host thread uses the slot, and the stub memory that goes with it: set by the sentry, cleared by the thread as the
+    /// last thing it does.
+    pub busy: AtomicU32,
+    pub pad: [AtomicU32; 14],
 }
 
 /// One step for the stub, in the guest's own context.
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Action {
     pub op: AtomicU32,
     /// For HOST: which argument is replaced by a received descriptor (7: none), and which descriptor.

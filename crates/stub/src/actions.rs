@@ -20,6 +20,14 @@ const CLONE_PARENT: u64 = 0x8000;
 /// Does the current answer's actions. `uc`: the context of a trap, if there is one.
 pub fn perform(t: &mut Tls, uc: Option<&mut Ucontext>) -> Next {
     let s = t.slot();
+    let c = &s.answer.copy;
+    let len = c.len.load(Relaxed) as usize;
+    if len > 0 {
+        let from = (t.data() as u64 + c.offset.load(Relaxed) as u64) as *const u8;
+        if mem::copy(c.addr.load(Relaxed) as *mut u8, from, len) != 0 {
+            s.answer.ret.store(-EFAULT as u64, Relaxed);
+        }
+    }
     let n = s.answer.actions.load(Relaxed) as usize;
     if n == 0 {
         return next(s.answer.then.load(Relaxed));

@@ -132,6 +132,15 @@ global_asm!(
     "jz stub_thread",
     "pop r12",
     "ret",
+    // The word at rdi frees the slot, and with it this very stack: nothing may touch memory after that.
+    ".global stub_exit_thread",
+    "stub_exit_thread:",
+    "xor esi, esi",
+    "mov dword ptr [rdi], esi",
+    "xor edi, edi",
+    "mov eax, 60",
+    "syscall",
+    "ud2",
     ".global stub_restore",
     "stub_restore:",
     "mov eax, 15",
@@ -166,6 +175,8 @@ unsafe extern "C" {
     pub fn stub_after_ready();
     pub fn stub_restore();
     pub fn stub_thread();
+    /// Ends this host thread, having cleared `busy`.
+    pub fn stub_exit_thread(busy: *const core::sync::atomic::AtomicU32) -> !;
     /// As clone(2) for a thread; 0 is never returned.
     pub fn stub_clone_thread(flags: u64, stack: u64, tls: u64) -> i64;
 }

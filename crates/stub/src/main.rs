@@ -76,6 +76,11 @@ impl Tls {
         // SAFETY: set by `prepare_thread` to this thread's slot in the region, which stays mapped; all its fields are atomics.
         unsafe { &*self.slot }
     }
+    /// Ends the host thread.
+    pub fn exit(&self) -> ! {
+        // SAFETY: the word is in this thread's slot, which stays mapped.
+        unsafe { entry::stub_exit_thread(&self.slot().mode.busy) }
+    }
     pub fn data(&self) -> *mut u8 {
         (self.slot as u64 + layout::DATA_OFFSET) as *mut u8
     }
@@ -173,7 +178,7 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
                 t.regs[reg::RAX] = t.slot().answer.ret.load(Relaxed);
                 return 2;
             }
-            actions::Next::Then(slots::then::EXIT) => sys::exit_thread(),
+            actions::Next::Then(slots::then::EXIT) => t.exit(),
             actions::Next::Then(_) => {
                 t.regs[reg::RAX] = t.slot().answer.ret.load(Relaxed);
                 return 0;

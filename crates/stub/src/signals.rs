@@ -170,7 +170,7 @@ fn converse(t: &mut Tls, uc: &mut Ucontext, mut kind: u32) {
                 uc.regs[reg::RAX] = t.slot().answer.ret.load(Relaxed);
                 return;
             }
-            actions::Next::Then(then::EXIT) => sys::exit_thread(),
+            actions::Next::Then(then::EXIT) => t.exit(),
             actions::Next::Then(_) => return,
         }
     }

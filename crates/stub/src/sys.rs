@@ -13,7 +13,6 @@ pub const PAUSE: u64 = 34;
 pub const SENDMSG: u64 = 46;
 pub const RECVMSG: u64 = 47;
 pub const CLONE: u64 = 56;
-pub const EXIT: u64 = 60;
 pub const CLOSE: u64 = 3;
 pub const SIGALTSTACK: u64 = 131;
 pub const ARCH_PRCTL: u64 = 158;
@@ -42,11 +41,5 @@ pub fn call3(nr: u64, a: u64, b: u64, c: u64) -> i64 {
 pub fn exit_group(status: u64) -> ! {
     loop {
         call3(EXIT_GROUP, status, 0, 0);
-    }
-}
-
-pub fn exit_thread() -> ! {
-    loop {
-        call3(EXIT, 0, 0, 0);
     }
 }

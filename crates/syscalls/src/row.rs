@@ -88,7 +88,26 @@ macro_rules! syscall_table {
                 _ => None,
             }
         }
+
+        /// Serves one call that never waits, without the state machine of one that may; `None`: [`dispatch`] it.
+        pub fn dispatch_now(t: &std::rc::Rc<task::Task>, nr: u64, args: [u64; 6]) -> Option<abi::Result<i64>> {
+            use $crate::args::{Arg, Ret};
+            match nr {
+                $( $nr => $crate::syscall_table!(@now [$($mark)*] {
+                    let mut _it = args.into_iter();
+                    $( let $arg = match <$ty as Arg>::decode(_it.next().unwrap_or(0)) {
+                        Ok(v) => v,
+                        Err(e) => return Some(Err(e)),
+                    }; )*
+                    Some($crate::$module::$handler(t $(, $arg)*).map(Ret::ret))
+                }), )*
+                _ => None,
+            }
+        }
     };
+    (@now [] $body:block) => { $body };
+    (@now [wait $($rest:ident)*] $body:block) => { None };
+    (@now [$other:ident $($rest:ident)*] $body:block) => { $crate::syscall_table!(@now [$($rest)*] $body) };
     (@support full) => { $crate::row::Support::Full };
     (@support partial) => { $crate::row::Support::Partial };
     (@support refused) => { $crate::row::Support::Refused };

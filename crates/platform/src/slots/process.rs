@@ -41,10 +41,10 @@ impl Process {
     /// Puts `tag` on the lowest free slot, or on `index`. `None` if all are taken.
     pub fn place(&self, tag: u64, index: Option<usize>) -> Option<usize> {
         let mut t = self.threads.borrow_mut();
-        let i = index.unwrap_or_else(|| t.iter().position(Option::is_none).unwrap_or(t.len()));
-        if i >= slots::layout::SLOTS {
-            return None;
-        }
+        let free =
+            |i: &usize| t.get(*i).is_none_or(Option::is_none) && self.region.slot(*i).mode.busy.load(Relaxed) == 0;
+        let i = index.or_else(|| (0..slots::layout::SLOTS).find(free))?;
+        self.region.slot(i).mode.busy.store(1, Relaxed);
         if t.len() <= i {
             t.resize(i + 1, None);
         }

@@ -57,11 +57,16 @@ pub struct Thread {
     /// parked call between.
     pub bell_answered: Cell<u64>,
     pub dense: Cell<u32>,
+    /// How many such bells it takes to be looked at, and calls served while it was.
+    pub needed: Cell<u32>,
+    pub served: Cell<u32>,
     /// Whether the sentry looks at the slot.
     pub hot: Cell<bool>,
     /// Bytes of the data area in use, and actions written, for the current request.
     pub used: Cell<usize>,
     pub actions: Cell<usize>,
+    /// The answer's own copy is taken.
+    pub copied: Cell<bool>,
     pub queue: RefCell<VecDeque<Step>>,
     /// What comes after the queue.
     pub then: Cell<Resume>,
@@ -79,9 +84,12 @@ impl Thread {
             host_tid: Cell::new(0),
             bell_answered: Cell::new(0),
             dense: Cell::new(0),
+            needed: Cell::new(super::DENSE),
+            served: Cell::new(0),
             hot: Cell::new(false),
             used: Cell::new(0),
             actions: Cell::new(0),
+            copied: Cell::new(false),
             queue: RefCell::default(),
             then: Cell::new(Resume::Unchanged),
         }
@@ -101,6 +109,7 @@ impl Thread {
                 self.seq.set(seq);
                 self.state.set(State::Asking);
                 self.actions.set(0);
+                self.copied.set(false);
                 self.used.set((self.slot().ahead.used.load(Relaxed) as usize).min(layout::DATA_SIZE));
                 true
             }
@@ -122,6 +131,19 @@ impl Thread {
         }
         self.actions.set(n + 1);
         true
+    }
+
+    /// Has the stub copy `len` bytes of the data area to `addr`: by the answer's own line if nothing came before.
+    pub fn push_copy(&self, addr: u64, at: usize, len: usize) {
+        if self.copied.get() || self.actions.get() > 0 {
+            self.push(op::COPY, 0, &[addr, at as u64, len as u64]);
+            return;
+        }
+        self.copied.set(true);
+        let c = &self.slot().answer.copy;
+        c.addr.store(addr, Relaxed);
+        c.offset.store(at as u32, Relaxed);
+        c.len.store(len as u32, Relaxed);
     }
 
     /// Takes `len` bytes of the data area; `None` if they are not left.
@@ -174,7 +196,7 @@ impl Memory for Thread {
             && let Some(at) = self.reserve(bytes.len())
         {
             self.process.region.put(self.index, at, bytes);
-            self.push(op::COPY, 0, &[addr, at as u64, bytes.len() as u64]);
+            self.push_copy(addr, at, bytes.len());
             return Ok(());
         }
         self.write_now(addr, bytes)
@@ -206,6 +228,10 @@ impl Memory for Thread {
         host::stub::read_memory(self.process.pid.get(), addr, &mut buf[..room])
     }
 
+    fn stack_pointer(&self) -> u64 {
+        self.slot().ahead.sp.load(Relaxed)
+    }
+
     fn host_pid(&self) -> i32 {
         self.process.pid.get()
     }
@@ -218,7 +244,7 @@ impl Memory for Thread {
             && let Some(at) = self.reserve(len)
         {
             let n = self.process.region.read_from(self.index, at, len, fd, offset)?;
-            self.push(op::COPY, 0, &[addr, at as u64, n as u64]);
+            self.push_copy(addr, at, n);
             return Ok(n);
         }
         let mut buf = vec![0u8; len];
