@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use vfs::{Attr, FileOps, Inode, New, SetAttr, StatFs};
 
-/// Directory descriptors kept open at once.
+mod known;
+
+/// Inodes whose descriptors are kept open at once.
 const OPEN_MAX: usize = 1024;
 
 /// One donated root.
@@ -29,8 +31,18 @@ pub struct HostInode {
     /// `None` for the donated root itself, and for a file that never had a name.
     place: RefCell<Option<(Rc<HostInode>, Box<[u8]>)>>,
     fd: RefCell<Option<Rc<OwnedFd>>>,
+    /// A descriptor of the file open for reading, for the next open(2): it has no offset that matters.
+    readable: RefCell<Option<Rc<OwnedFd>>>,
+    /// Of a file that is open now, to ask by.
+    opened: RefCell<Weak<OwnedFd>>,
+    /// In the list of those whose descriptors are kept.
+    listed: Cell<bool>,
+    known: known::Known,
     children: RefCell<HashMap<Box<[u8]>, Weak<HostInode>>>,
     seen: Cell<Option<(u64, Attr)>>,
+    /// What never changes: the type, 0 while unknown, and the time of birth.
+    kind: Cell<u32>,
+    btime: Cell<i64>,
     /// Its name is gone; only the descriptor still finds it.
     unlinked: Cell<bool>,
     /// The descriptor that creating it gave, for the open(2) that comes with it.
@@ -50,8 +62,14 @@ impl HostInode {
             fs,
             place: RefCell::new(place),
             fd: RefCell::new(fd),
+            readable: RefCell::default(),
+            opened: RefCell::default(),
+            listed: Cell::new(false),
+            known: known::Known::default(),
             children: RefCell::default(),
             seen: Cell::new(None),
+            kind: Cell::new(0),
+            btime: Cell::new(0),
             unlinked: Cell::new(false),
             fresh: RefCell::new(None),
             this: RefCell::default(),
@@ -68,16 +86,26 @@ impl HostInode {
         let (dir, name) = self.place.borrow().clone().ok_or(Errno::ENOENT)?;
         let fd = Rc::new(::host::fs::open(dir.fd()?.as_fd(), &name, c::O_PATH, 0)?);
         *self.fd.borrow_mut() = Some(fd.clone());
+        self.keep();
+        Ok(fd)
+    }
+
+    /// Lists the inode as one with descriptors; the one listed longest gives its own up.
+    fn keep(&self) {
+        if self.listed.replace(true) {
+            return;
+        }
         let mut open = self.fs.open.borrow_mut();
         open.push_back(self.this.borrow().clone());
         if open.len() > OPEN_MAX
             && let Some(old) = open.pop_front().and_then(|w| w.upgrade())
-            && old.place.borrow().is_some()
-            && !old.unlinked.get()
         {
-            old.fd.borrow_mut().take();
+            old.listed.set(false);
+            old.readable.borrow_mut().take();
+            if old.place.borrow().is_some() && !old.unlinked.get() {
+                old.fd.borrow_mut().take();
+            }
         }
-        Ok(fd)
     }
 
     /// Opens it for real.
@@ -91,8 +119,12 @@ impl HostInode {
     }
 
     fn stat(&self) -> Result<::host::fs::Stat> {
-        if let Some(fd) = &*self.fd.borrow() {
-            return ::host::fs::stat(fd.as_fd(), b"");
+        let fd = self.fd.borrow().clone().or_else(|| self.opened.borrow().upgrade());
+        if let Some(fd) = fd {
+            if self.kind.get() == 0 {
+                return ::host::fs::stat(fd.as_fd(), b"");
+            }
+            return ::host::fs::fstat(fd.as_fd(), self.btime.get());
         }
         let (dir, name) = self.place.borrow().clone().ok_or(Errno::ENOENT)?;
         ::host::fs::stat(dir.fd()?.as_fd(), &name)
@@ -105,8 +137,14 @@ impl HostInode {
             return Ok(a);
         }
         let a = attr(self.stat()?);
-        self.seen.set(Some((vfs::epoch(), a)));
+        self.see(a);
         Ok(a)
+    }
+
+    fn see(&self, a: Attr) {
+        self.seen.set(Some((vfs::epoch(), a)));
+        self.kind.set(a.kind());
+        self.btime.set(a.btime);
     }
 
     pub(crate) fn changed(&self) {
@@ -119,12 +157,13 @@ impl HostInode {
         if let Some(k) = known
             && k.seen.get().is_none_or(|(_, was)| (was.dev, was.ino) == (a.dev, a.ino))
         {
-            k.seen.set(Some((vfs::epoch(), a)));
+            k.see(a);
+            k.known.found(&k, &a);
             return k;
         }
         let me = self.this.borrow().upgrade().expect("called through an Rc");
         let i = HostInode::new(self.fs.clone(), Some((me, name.into())), None);
-        i.seen.set(Some((vfs::epoch(), a)));
+        i.see(a);
         let mut children = self.children.borrow_mut();
         if children.len() >= 4096 {
             children.retain(|_, w| w.strong_count() > 0);
@@ -154,6 +193,8 @@ impl HostInode {
     fn losing(&self, name: &[u8]) {
         let Some(v) = self.children.borrow().get(name).and_then(Weak::upgrade) else { return };
         v.changed();
+        v.readable.borrow_mut().take();
+        v.known.forget();
         // One count is ours, one the dentry's.
         if Rc::strong_count(&v) > 2 && v.fd().is_ok() {
             v.unlinked.set(true);
@@ -199,7 +240,20 @@ impl Inode for HostInode {
         self.look()
     }
 
+    fn kind(&self) -> Result<u32> {
+        match self.kind.get() {
+            0 => Ok(self.look()?.kind()),
+            k => Ok(k),
+        }
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Rc<dyn Inode>> {
+        let there = self.children.borrow().get(name).and_then(Weak::upgrade);
+        if let Some(k) = there
+            && k.known.still_there(&k)
+        {
+            return Ok(k);
+        }
         let s = ::host::fs::stat(self.fd()?.as_fd(), name)?;
         Ok(self.child(name, attr(s)))
     }
@@ -278,6 +332,7 @@ impl Inode for HostInode {
         to.children.borrow_mut().remove(new_name);
         if let Some(m) = moved {
             m.changed();
+            m.known.forget();
             if let Some(dir) = to.this.borrow().upgrade() {
                 *m.place.borrow_mut() = Some((dir, new_name.into()));
                 to.children.borrow_mut().insert(new_name.into(), Rc::downgrade(&m));
@@ -351,6 +406,10 @@ impl Inode for HostInode {
                 if let Some(fd) = self.fresh.take()
                     && flags & c::O_DIRECT == 0
                 {
+                    return Ok(Rc::new(HostFile::new(Rc::new(fd), me)));
+                }
+                let shareable = flags & (c::O_ACCMODE | c::O_DIRECT) == c::O_RDONLY && self.place.borrow().is_some();
+                if shareable && let Some(fd) = self.readable.borrow().clone() {
                     return Ok(Rc::new(HostFile::new(fd, me)));
                 }
                 // The kernel checks each access itself, and may need to read what was opened for writing (mmap).
@@ -361,6 +420,12 @@ impl Inode for HostInode {
                     Err(Errno::EACCES) => self.reopen(flags & c::O_ACCMODE)?,
                     r => r?,
                 };
+                let fd = Rc::new(fd);
+                if shareable && !self.unlinked.get() {
+                    *self.readable.borrow_mut() = Some(fd.clone());
+                    self.fd.borrow_mut().get_or_insert_with(|| fd.clone());
+                    self.keep();
+                }
                 Ok(Rc::new(HostFile::new(fd, me)))
             }
             // Devices of the host are not the container's.

@@ -53,6 +53,28 @@ pub fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     })
 }
 
+/// Of an open file; `btime`, which fstat(2) does not tell, is passed through.
+pub fn fstat(fd: BorrowedFd<'_>, btime: i64) -> Result<Stat> {
+    let s = rustix::fs::fstat(fd).map_err(e)?;
+    let ns = |s: i64, n: i64| s.saturating_mul(1_000_000_000).saturating_add(n);
+    Ok(Stat {
+        dev: s.st_dev,
+        ino: s.st_ino,
+        mode: s.st_mode,
+        nlink: s.st_nlink as u32,
+        uid: s.st_uid,
+        gid: s.st_gid,
+        rdev: s.st_rdev,
+        size: s.st_size as u64,
+        blksize: s.st_blksize as u32,
+        blocks: s.st_blocks as u64,
+        atime: ns(s.st_atime, s.st_atime_nsec as i64),
+        mtime: ns(s.st_mtime, s.st_mtime_nsec as i64),
+        ctime: ns(s.st_ctime, s.st_ctime_nsec as i64),
+        btime,
+    })
+}
+
 /// openat2(2) of one component, never out of `dir`, never through a link.
 pub fn open(dir: BorrowedFd<'_>, name: &[u8], flags: i32, mode: u32) -> Result<OwnedFd> {
     let mut flags = OFlags::from_bits_retain(flags as u32) | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -84,6 +84,10 @@ pub enum Follow {
 /// One file of a file system. Names are single components, checked by the walk; permissions are, too.
 pub trait Inode: Any {
     fn attr(&self) -> Result<Attr>;
+    /// The type bits of the mode, which never change.
+    fn kind(&self) -> Result<u32> {
+        Ok(self.attr()?.kind())
+    }
     /// ENOENT if there is none.
     fn lookup(&self, _name: &[u8]) -> Result<Rc<dyn Inode>> {
         Err(Errno::ENOTDIR)

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use vfs::{Backing, DirEntry, FileOps, Inode, OpenFile};
 
 pub struct HostFile {
-    fd: OwnedFd,
+    fd: Rc<OwnedFd>,
     inode: Rc<HostInode>,
 }
 
 impl HostFile {
-    pub fn new(fd: OwnedFd, inode: Rc<HostInode>) -> HostFile {
+    pub fn new(fd: Rc<OwnedFd>, inode: Rc<HostInode>) -> HostFile {
+        *inode.opened.borrow_mut() = Rc::downgrade(&fd);
         HostFile { fd, inode }
     }
 }
@@ -23,9 +24,9 @@ impl FileOps for HostFile {
     fn read(&self, _file: &OpenFile, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
         let mut done = 0;
         while dst.remaining() > 0 {
-            let want = dst.remaining();
+            let (want, asked) = (dst.remaining(), dst.stretch());
             match dst.put_from(self.fd.as_fd(), Some(offset + done as u64), want) {
-                Ok(0) => break,
+                Ok(n) if n < asked => return Ok(done + n),
                 Ok(n) => done += n,
                 Err(e) if done == 0 => return Err(e),
                 Err(_) => break,
