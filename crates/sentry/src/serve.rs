@@ -262,7 +262,9 @@ impl<P: Platform> Sentry<P> {
         t.sp.set(sp);
         if full {
             self.context(t);
-            crate::sites::consider(t, nr);
+            if self.p.features().sites {
+                crate::sites::consider(t, nr);
+            }
         } else {
             t.full.set(false);
         }
