@@ -81,6 +81,12 @@ pub fn go_to_call(tid: i32) -> Result {
     unsafe { request(SYSEMU, tid, 0, 0) }
 }
 
+/// SIGKILL to the process of a thread that has not yet been reported as gone: until then its number is its own.
+pub fn kill(tid: i32) {
+    // SAFETY: numbers only. If it is dying already there is nothing to do.
+    unsafe { libc::syscall(libc::SYS_tkill, tid, libc::SIGKILL) };
+}
+
 /// Makes a running thread report [`Report::Paused`].
 pub fn interrupt(tid: i32) -> Result {
     // SAFETY: numbers only.

@@ -17,7 +17,7 @@ use guest::Memory;
 use guest::ops::{Op, Resume};
 use host::ptrace::Report;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use thread::{State, Thread};
 
@@ -115,6 +115,7 @@ impl Ptrace {
     fn forget(&mut self, tag: u64) -> Option<Rc<Thread>> {
         let t = self.threads.get_mut(tag as usize)?.take()?;
         t.process.tags.borrow_mut().retain(|x| *x != tag);
+        self.events.retain(|e| !matches!(e, Event::Ask { tag: x, .. } if *x == tag));
         if t.state.get() == State::Running {
             self.running -= 1;
         }
@@ -162,7 +163,7 @@ impl Ptrace {
             && self.fault_words(&t, signo).is_err()
         {
             self.broken(&t);
-            return self.events.pop_front();
+            return None;
         }
         Some(Event::Ask { tag: t.tag, ask })
     }
@@ -177,6 +178,13 @@ impl Ptrace {
         // A failure is that of a dead thread, of which we shall hear.
         let _ = host::ptrace::set_registers(t.tid, &regs);
         let _ = host::ptrace::go_to_call(t.tid);
+    }
+
+    /// Ends a stopped thread.
+    fn exit(&mut self, t: &Thread) {
+        self.send_away(t);
+        self.forget(t.tag);
+        t.state.set(State::Leaving);
     }
 
     /// A process that cannot be worked with is ended; the kernel hears of it.
@@ -242,9 +250,8 @@ impl Platform for Ptrace {
         }
         while self.events.is_empty() {
             let (tid, r) = self.stops.pop_front()?;
-            if let Some(e) = self.stopped(tid, r) {
-                return Some(e);
-            }
+            let event = self.stopped(tid, r);
+            self.events.extend(event);
         }
         self.events.pop_front()
     }
@@ -273,7 +280,11 @@ impl Platform for Ptrace {
 
     fn spawn(&mut self, tag: u64) -> bool {
         let template = self.template.clone();
-        self.fork(&template, tag).is_ok()
+        match self.fork(&template, tag) {
+            Ok(()) => true,
+            Err(inject::Trouble::Failed(_)) => false,
+            Err(inject::Trouble::Broken) => panic!("the template stub died"),
+        }
     }
 
     fn resume(&mut self, tag: u64, ops: Vec<Op>, then: Resume, regs: Option<&Regs>) {
@@ -356,7 +367,7 @@ impl Platform for Ptrace {
 
     fn kill(&mut self, tag: u64) {
         let Some(t) = self.thread(tag).cloned() else { return };
-        let _ = host::stub::kill(t.process.pidfd.as_fd());
+        host::ptrace::kill(t.tid);
         for tag in t.process.tags.take() {
             if let Some(t) = self.forget(tag) {
                 self.by_tid.remove(&t.tid);
@@ -376,14 +387,5 @@ impl Platform for Ptrace {
     fn start(&mut self) -> Result {
         self.poller = Some(host::poller::Poller::start(self.inner.share()?)?);
         Ok(())
-    }
-}
-
-impl Ptrace {
-    /// Ends a stopped thread.
-    fn exit(&mut self, t: &Rc<Thread>) {
-        self.send_away(t);
-        self.forget(t.tag);
-        t.state.set(State::Leaving);
     }
 }

@@ -67,7 +67,12 @@ impl Ptrace {
                 Report::Made => made = host::ptrace::event_message(t.tid).map_err(broken)?,
                 // A kick that comes late: the thread asks already.
                 Report::Paused => {}
-                _ => return Err(Trouble::Broken),
+                _ => {
+                    if made != 0 {
+                        host::ptrace::kill(made);
+                    }
+                    return Err(Trouble::Broken);
+                }
             }
         }
         let r = host::ptrace::registers(t.tid).map_err(broken)?.rax as i64;
@@ -90,7 +95,11 @@ impl Ptrace {
         match host::ptrace::wait_for(tid) {
             Report::Paused => Ok(tid),
             // Killed before it began: as if there had been no room for it.
-            _ => Err(Trouble::Failed(Errno::EAGAIN)),
+            Report::Gone => Err(Trouble::Failed(Errno::EAGAIN)),
+            _ => {
+                host::ptrace::kill(tid);
+                Err(Trouble::Broken)
+            }
         }
     }
 
@@ -103,12 +112,10 @@ impl Ptrace {
     pub(super) fn fork(&mut self, t: &Thread, tag: u64) -> Result {
         let (ours, theirs) = host::stub::socketpair().map_err(Trouble::Failed)?;
         let tid = self.make(t, FORK_FLAGS)?;
-        // Not yet waited for, so the number is still its own.
-        let pidfd = host::stub::pidfd(tid).map_err(Trouble::Failed)?;
-        let process = Process { pid: tid, pidfd, socket: ours, tags: Default::default() };
+        let process = Process { pid: tid, socket: ours, tags: Default::default() };
         let child = Thread::new(Rc::new(process), tag, tid, t.regs.get());
         if self.take_socket(t, &child, &theirs).is_err() {
-            let _ = host::stub::kill(child.process.pidfd.as_fd());
+            host::ptrace::kill(tid);
             return Err(Trouble::Failed(Errno::EAGAIN));
         }
         self.insert(child);
@@ -162,6 +169,7 @@ impl Ptrace {
             host::ptrace::go(t.tid)?;
         }
         let mut frame = [0u8; FRAME];
+        // Of a dead thread there are none.
         let at = host::ptrace::registers(t.tid)?.rsp;
         host::stub::read_memory(t.tid, at, &mut frame)?;
         let word = |i: usize| u64::from_ne_bytes(std::array::from_fn(|k| frame[FRAME_ERR + i * 8 + k]));

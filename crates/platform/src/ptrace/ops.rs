@@ -57,7 +57,7 @@ impl Ptrace {
                 let n = state.len().min(len as usize);
                 return Ok(t.write(addr, &state[..n]).is_ok());
             }
-            // A state the processor does not take leaves the old one, as in the host's own sigreturn it could not.
+            // The kernel has made it harmless; a state the processor does not take all the same changes nothing.
             Op::LoadFp(bytes) => drop(self.xstate.put(t.tid, &bytes)),
         }
         Ok(true)

@@ -7,7 +7,7 @@ use abi::{Errno, Result, c};
 use host::ptrace::{self, Report};
 use slots::{HINTS, InitReply, mode};
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 /// The template's tag, which no guest thread has.
@@ -27,7 +27,7 @@ impl Ptrace {
         message.extend_from_slice(&((policy.len() / 8) as u32).to_ne_bytes());
         message.extend_from_slice(&[0; HINTS * 4]);
         message.extend_from_slice(&policy);
-        host::stub::send_fds(init, &message, &[std::os::fd::AsFd::as_fd(&theirs)])?;
+        host::stub::send_fds(init, &message, &[theirs.as_fd()])?;
         let mut reply = [0u8; size_of::<InitReply>()];
         if host::stub::receive_fd(init, &mut reply)?.0 != reply.len() {
             return Err(Errno::EPROTO);
@@ -51,7 +51,7 @@ impl Ptrace {
         }
         let xstate = Xstate::learn(tid)?;
 
-        let process = Process { pid: tid, pidfd: host::stub::pidfd(tid)?, socket: ours, tags: Default::default() };
+        let process = Process { pid: tid, socket: ours, tags: Default::default() };
         let template = Rc::new(Thread::new(Rc::new(process), TEMPLATE, tid, regs));
         let (inner, timer) = (host::epoll::Epoll::new()?, host::timer::Timer::new()?);
         inner.add(timer.fd(), host::epoll::LEVEL_IN, TIMER)?;

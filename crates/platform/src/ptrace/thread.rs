@@ -11,7 +11,6 @@ use std::rc::Rc;
 /// One stub process.
 pub struct Process {
     pub pid: i32,
-    pub pidfd: OwnedFd,
     /// Our end of its socket, by which it gets descriptors to map.
     pub socket: OwnedFd,
     pub tags: RefCell<Vec<u64>>,
