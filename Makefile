@@ -48,7 +48,7 @@ test-rust:
 	RUSTFLAGS="--cfg loom" $(CARGO) test -p slots --test model --locked --release --target-dir target/model -j $(JOBS)
 
 test-python:
-	RVISOR_REQUIRE=1 RVISOR_PLATFORMS=slots $(BIN)/pytest -q $(PYTEST)
+	RVISOR_REQUIRE=1 RVISOR_PLATFORMS=slots,ptrace $(BIN)/pytest -q $(PYTEST)
 
 lint: venv
 	$(CARGO) fmt --all --check

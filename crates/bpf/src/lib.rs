@@ -14,6 +14,6 @@ mod surface;
 pub use abi::seccomp::{CallData, Insn};
 pub use compile::{Error, MAX_INSNS, compile};
 pub use policy::{Action, ArgTest, Policy, Rule, Test, arg};
-pub use sentry_policy::{sentry_permissions, sentry_policy};
+pub use sentry_policy::{Platform, sentry_permissions, sentry_policy};
 pub use stub_policy::{DOORBELL_NR, SOCKET_FD, doorbell_policy, stub_permissions, stub_policy};
 pub use surface::{Permission, Surface, surface};

@@ -56,9 +56,32 @@ const PR_GET_AUXV: u64 = 0x4155_5856;
 /// The types of file a guest may make in a host directory: no device.
 const MADE: [u32; 3] = [c::S_IFREG, c::S_IFIFO, c::S_IFSOCK];
 
+/// How the sentry runs its guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    Slots,
+    Ptrace,
+}
+
+/// ptrace(2) on threads that are traced already: their registers, signals and going on. Nobody new is attached to.
+const PTRACE: [u64; 9] = [
+    7,      // PTRACE_CONT
+    12,     // PTRACE_GETREGS
+    13,     // PTRACE_SETREGS
+    31,     // PTRACE_SYSEMU
+    0x4201, // PTRACE_GETEVENTMSG
+    0x4202, // PTRACE_GETSIGINFO
+    0x4204, // PTRACE_GETREGSET
+    0x4205, // PTRACE_SETREGSET
+    0x4207, // PTRACE_INTERRUPT
+];
+
 /// What the sentry may call, and why.
-pub fn sentry_permissions() -> Vec<Permission> {
+pub fn sentry_permissions(platform: Platform) -> Vec<Permission> {
     let mut list = files();
+    if platform == Platform::Ptrace {
+        list.push(permit!(SYS_ptrace, [arg(0).is_in(PTRACE)], Allow, "runs the guests' threads; attaches to none"));
+    }
     list.extend(names());
     list.extend(processes());
     list.extend(own());
@@ -229,9 +252,9 @@ fn own() -> Vec<Permission> {
 }
 
 /// The sentry's filter.
-pub fn sentry_policy() -> Policy {
+pub fn sentry_policy(platform: Platform) -> Policy {
     Policy {
-        rules: sentry_permissions().into_iter().map(|p| p.rule).collect(),
+        rules: sentry_permissions(platform).into_iter().map(|p| p.rule).collect(),
         default: Action::Kill,
         foreign: Action::Kill,
         code: None,

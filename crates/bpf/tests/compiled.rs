@@ -142,7 +142,8 @@ fn long_policies_need_far_jumps() {
 #[test]
 fn own_policies() {
     let mut random = Random(11);
-    for policy in [bpf::stub_policy(0x7fff_0000..0x7fff_8000, Action::Notify), bpf::sentry_policy()] {
+    let stub = bpf::stub_policy(0x7fff_0000..0x7fff_8000, Action::Notify);
+    for policy in [stub, bpf::sentry_policy(bpf::Platform::Slots), bpf::sentry_policy(bpf::Platform::Ptrace)] {
         agree(&mut random, &policy, 200_000);
     }
 }
@@ -235,7 +236,8 @@ mod libc_nr {
 
 #[test]
 fn surfaces_have_reasons() {
-    for list in [bpf::stub_permissions(), bpf::sentry_permissions()] {
+    let sentry = bpf::sentry_permissions(bpf::Platform::Slots);
+    for list in [bpf::stub_permissions(), sentry.clone(), bpf::sentry_permissions(bpf::Platform::Ptrace)] {
         for line in bpf::surface(&list) {
             assert!(line.reason.len() > 5 && !line.name.is_empty(), "{line:?}");
         }
@@ -247,5 +249,5 @@ fn surfaces_have_reasons() {
         l.iter().filter(|l| l.action == Action::Allow).map(|l| l.nr).collect::<std::collections::BTreeSet<_>>().len()
     };
     assert!(calls(&stub) < 20);
-    assert!(calls(&bpf::surface(&bpf::sentry_permissions())) < 100);
+    assert!(calls(&bpf::surface(&sentry)) < 100);
 }

@@ -8,6 +8,7 @@ pub mod mount;
 pub mod notify;
 pub mod poller;
 pub mod process;
+pub mod ptrace;
 pub mod seccomp;
 pub mod shm;
 pub mod signals;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 pub fn print() -> Result<(), Failure> {
     // The stub's code range does not change the program's length.
     let stub = section(&bpf::stub_policy(0x1000..0x2000, bpf::Action::Notify), &bpf::stub_permissions())?;
-    let sentry = section(&bpf::sentry_policy(), &bpf::sentry_permissions())?;
+    let platform = bpf::Platform::Slots;
+    let sentry = section(&bpf::sentry_policy(platform), &bpf::sentry_permissions(platform))?;
     crate::error::print(&format!("{:#}", json!({ "stub": stub, "sentry": sentry })))
 }
 

@@ -1,8 +1,10 @@
 //! How guests are run and heard: the one trait, and its implementations.
 #![forbid(unsafe_code)]
 
+mod ptrace;
 mod slots;
 
+pub use ptrace::Ptrace;
 pub use slots::Slots;
 
 use abi::Result;
@@ -45,6 +47,8 @@ pub struct Features {
     pub vdso_len: u64,
     pub hwcap: u64,
     pub hwcap2: u64,
+    /// Whether call sites can be rewritten ([`Op::Patch`]), and gain by it.
+    pub sites: bool,
 }
 
 /// Runs guest threads in address spaces of their own, apart from each other and from the kernel.

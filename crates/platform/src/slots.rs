@@ -5,6 +5,8 @@ mod start;
 mod steps;
 mod thread;
 
+pub use filters::policy;
+
 use crate::{Ask, Event, Features, Platform};
 use abi::regs::Regs;
 use abi::{Errno, Result};

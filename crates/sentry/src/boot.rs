@@ -3,7 +3,7 @@ use crate::report::Lines;
 use crate::serve::Sentry;
 use kernel::cred::Cred;
 use kernel::mm::AddressSpace;
-use platform::{Platform, Slots};
+use platform::{Platform, Ptrace, Slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use task::{Config, ExitStatus, Kernel, Mm, Process, Task};
@@ -124,18 +124,35 @@ fn take_line(fd: i32) -> OwnedFd {
 
 fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8, (u8, String)> {
     let fail = |m: String| (125u8, m);
-    if spec.platform != wire::Platform::Slots {
-        return Err(fail("the ptrace platform is not part of this build: use --platform slots".into()));
-    }
-    let cpus = (spec.millicpus / 1000).max(1) as usize;
-    let hints = syscalls::row::hints(syscalls::table::ROWS);
+    let started = |e| fail(format!("cannot start the stubs: {e}"));
     let init = take(spec.init_fd);
-    let mut p = Slots::new(init.as_fd(), &hints, cpus).map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
+    match spec.platform {
+        wire::Platform::Slots => {
+            let cpus = (spec.millicpus / 1000).max(1) as usize;
+            let hints = syscalls::row::hints(syscalls::table::ROWS);
+            let p = Slots::new(init.as_fd(), &hints, cpus).map_err(started)?;
+            run_on(p, spec, events, strace, log)
+        }
+        wire::Platform::Ptrace => {
+            let p = Ptrace::new(init.as_fd(), spec.init_pid).map_err(started)?;
+            run_on(p, spec, events, strace, log)
+        }
+    }
+}
+
+fn run_on<P: Platform>(
+    mut p: P,
+    spec: SentrySpec,
+    events: &Lines,
+    strace: Lines,
+    log: Lines,
+) -> Result<u8, (u8, String)> {
+    let fail = |m: String| (125u8, m);
     let signals = host::signals::Signals::new().map_err(|e| fail(format!("cannot listen for signals: {e}")))?;
     // From here on there is a second thread; it inherits the signals blocked above.
     p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
     let features = p.features();
-    confine().map_err(fail)?;
+    confine(spec.platform).map_err(fail)?;
     let source = Rc::new(crate::proc::Source::default());
     let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;
     let root = table.root().ok_or_else(|| fail("there is no root".into()))?;
@@ -172,8 +189,12 @@ fn run(spec: SentrySpec, events: &Lines, strace: Lines, log: Lines) -> Result<u8
 }
 
 /// From here on only the calls of `bpf::sentry_policy` are left; no byte of the guest's has been read yet.
-fn confine() -> Result<(), String> {
-    let program = bpf::compile(&bpf::sentry_policy()).map_err(|e| format!("the sentry's filter: {e:?}"))?;
+fn confine(platform: wire::Platform) -> Result<(), String> {
+    let platform = match platform {
+        wire::Platform::Slots => bpf::Platform::Slots,
+        wire::Platform::Ptrace => bpf::Platform::Ptrace,
+    };
+    let program = bpf::compile(&bpf::sentry_policy(platform)).map_err(|e| format!("the sentry's filter: {e:?}"))?;
     host::seccomp::install(&program).map_err(|e| format!("the sentry's filter is refused by the host: {e}"))
 }
 

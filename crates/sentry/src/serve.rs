@@ -260,7 +260,9 @@ impl<P: Platform> Sentry<P> {
         t.alive.set(true);
         if full {
             self.context(t);
-            crate::sites::consider(t, nr);
+            if self.p.features().sites {
+                crate::sites::consider(t, nr);
+            }
         } else {
             t.full.set(false);
         }

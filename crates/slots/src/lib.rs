@@ -251,15 +251,26 @@ pub const HINTS: usize = 512;
 pub const STRING_MAX: usize = 4096;
 pub const BUFFER_MAX: usize = 0x1_0000;
 
+/// Who does what the guest's own context must do.
+pub mod mode {
+    /// The stub, as its slot says.
+    pub const SLOTS: u32 = 0;
+    /// The sentry, by ptrace(2): the stub only holds the instruction that makes host calls.
+    pub const PTRACE: u32 = 1;
+}
+
 /// The first message on the init socket, from the sentry: this header, `filters[0]` and `filters[1]` BPF
-/// instructions (8 bytes each), and two descriptors: the template's region and its socket.
+/// instructions (8 bytes each), and descriptors: the template's socket and, with slots, its region.
 #[repr(C)]
 pub struct InitMessage {
+    /// One of [`mode`].
+    pub mode: u32,
     pub filters: [u32; 2],
     pub hints: [u32; HINTS],
 }
 
-/// The template's reply, with the listener as its descriptor.
+/// The reply. With slots it is the template's, and the listener is its descriptor. With ptrace it is init's, which then
+/// waits for one more message before it makes the template.
 #[repr(C)]
 pub struct InitReply {
     /// Address of the vDSO, 0 if none, and its length in bytes.
@@ -267,4 +278,9 @@ pub struct InitReply {
     pub vdso_len: u64,
     pub hwcap: u64,
     pub hwcap2: u64,
+    /// With ptrace: where the instructions `syscall; int3` are, and memory of [`SCRATCH_SIZE`] bytes to pass arguments in.
+    pub inject: u64,
+    pub scratch: u64,
 }
+
+pub const SCRATCH_SIZE: u64 = 0x4000;

@@ -146,6 +146,14 @@ global_asm!(
     "mov eax, 15",
     "syscall",
     "ud2",
+    // With ptrace: the sentry sets all registers to make a host call here, and is told of its end by the trap.
+    ".global stub_inject",
+    "stub_inject:",
+    "syscall",
+    ".global stub_injected",
+    "stub_injected:",
+    "int3",
+    "ud2",
     ".global _start",
     "_start:",
     "xor ebp, ebp",
@@ -177,6 +185,8 @@ unsafe extern "C" {
     pub fn stub_thread();
     /// Ends this host thread, having cleared `busy`.
     pub fn stub_exit_thread(busy: *const core::sync::atomic::AtomicU32) -> !;
+    pub fn stub_inject();
+    pub fn stub_injected();
     /// As clone(2) for a thread; 0 is never returned.
     pub fn stub_clone_thread(flags: u64, stack: u64, tls: u64) -> i64;
 }

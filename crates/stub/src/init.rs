@@ -130,18 +130,20 @@ fn cookie() -> u64 {
     unsafe { (*(layout::REGION_BASE as *const Control)).cookie.load(Relaxed) }
 }
 
-#[repr(C, align(8))]
+const _: () = assert!(size_of::<Message>() as u64 >= slots::SCRATCH_SIZE);
+
+#[repr(C, align(64))]
 struct Message {
     head: InitMessage,
     filters: [u8; FILTERS_MAX],
 }
 
 static mut MESSAGE: Message =
-    Message { head: InitMessage { filters: [0; 2], hints: [0; slots::HINTS] }, filters: [0; FILTERS_MAX] };
+    Message { head: InitMessage { mode: 0, filters: [0; 2], hints: [0; slots::HINTS] }, filters: [0; FILTERS_MAX] };
 
 /// The init process of the stubs' pid namespace. `sp`: the initial stack.
 pub extern "C" fn start(sp: *const u64) -> ! {
-    let reply = read_auxv(sp);
+    let mut reply = read_auxv(sp);
     let mut fds = [-1; 8];
     // SAFETY: one thread; nobody else refers to MESSAGE.
     let message = unsafe { &mut *(&raw mut MESSAGE).cast::<Message>() };
@@ -153,6 +155,14 @@ pub extern "C" fn start(sp: *const u64) -> ! {
     // Children are reaped by the host: nobody waits for them here.
     let ignore: [u64; 4] = [1, 0x0400_0000, entry::at(entry::stub_restore), 0];
     must(sys::call6(sys::RT_SIGACTION, SIGCHLD, ignore.as_ptr() as u64, 0, 8, 0, 0), 115);
+    let traced = message.head.mode == slots::mode::PTRACE;
+    if traced {
+        reply.inject = entry::at(entry::stub_inject);
+        reply.scratch = message as *mut Message as u64;
+        send_reply(&reply, None);
+        // By the next message the sentry is the tracer.
+        receive_fds(layout::SOCKET_FD, &mut [-1; 8]);
+    }
     if must(sys::call6(sys::CLONE, SIGCHLD, 0, 0, 0, 0, 0), 116) != 0 {
         for fd in 3..=(fds[0].max(fds[1]) as u64) {
             sys::call3(sys::CLOSE, fd, 0, 0);
@@ -161,21 +171,34 @@ pub extern "C" fn start(sp: *const u64) -> ! {
             sys::call3(sys::PAUSE, 0, 0, 0);
         }
     }
+    if traced {
+        traced_template(message, &fds);
+    }
     template(message, &reply, &fds)
+}
+
+/// With ptrace: all that is needed is the filter and the socket. From here on the sentry moves every register.
+fn traced_template(message: &Message, fds: &[i32; 8]) -> ! {
+    must(sys::call3(sys::DUP3, fds[0] as u64, layout::SOCKET_FD, 0), 119);
+    sys::call3(sys::CLOSE, fds[0] as u64, 0, 0);
+    signals::install_traps();
+    must(install_filter(&message.filters, 0, message.head.filters[1], false), 118);
+    // SAFETY: the trap behind the system call instruction: this code is never come back to.
+    unsafe { core::arch::asm!("jmp {go}", go = sym entry::stub_injected, options(noreturn)) }
 }
 
 fn template(message: &Message, reply: &InitReply, fds: &[i32; 8]) -> ! {
     // SAFETY: one thread; read-only from here on.
     unsafe { HINTS = message.head.hints };
-    map_region(fds[0]);
+    map_region(fds[1]);
     let size = layout::THREAD_STRIDE * layout::SLOTS as u64;
     must(sys::call6(sys::MMAP, layout::THREADS_BASE, size, PROT_RW, MAP_OWN, u64::MAX, 0), 117);
     let t = prepare_tls(0, cookie());
     signals::install();
     let [first, second] = message.head.filters;
     let listener = must(install_filter(&message.filters, 0, first, true), 118);
-    send_listener(reply, listener);
-    must(sys::call3(sys::DUP3, fds[1] as u64, layout::SOCKET_FD, 0), 119);
+    send_reply(reply, Some(listener));
+    must(sys::call3(sys::DUP3, fds[0] as u64, layout::SOCKET_FD, 0), 119);
     for fd in [fds[0] as u64, fds[1] as u64, listener as u64] {
         sys::call3(sys::CLOSE, fd, 0, 0);
     }
@@ -203,23 +226,23 @@ fn install_filter(insns: &[u8], from: u32, n: u32, listener: bool) -> i64 {
     sys::call3(sys::SECCOMP, 1, if listener { 8 } else { 0 }, &raw const prog as u64)
 }
 
-fn send_listener(reply: &InitReply, listener: i64) {
+fn send_reply(reply: &InitReply, listener: Option<i64>) {
     let iov = Iovec { base: reply as *const InitReply as u64, len: size_of::<InitReply>() as u64 };
-    let c = Control8 { len: 20, kind: [1, 1], fds: [listener as i32, 0, 0, 0, 0, 0, 0, 0] };
+    let c = Control8 { len: 20, kind: [1, 1], fds: [listener.unwrap_or(-1) as i32, 0, 0, 0, 0, 0, 0, 0] };
     let m = Msghdr {
         name: 0,
         namelen: 0,
         iov: &raw const iov as u64,
         iovlen: 1,
         control: &raw const c as u64,
-        controllen: 24,
+        controllen: if listener.is_some() { 24 } else { 0 },
         flags: 0,
     };
     must(sys::call3(sys::SENDMSG, layout::SOCKET_FD, &raw const m as u64, 0), 109);
 }
 
 fn read_auxv(sp: *const u64) -> InitReply {
-    let mut reply = InitReply { vdso: 0, vdso_len: 0, hwcap: 0, hwcap2: 0 };
+    let mut reply = InitReply { vdso: 0, vdso_len: 0, hwcap: 0, hwcap2: 0, inject: 0, scratch: 0 };
     // SAFETY: the host's exec wrote argc, argv, envp and auxv there, each with its terminator.
     unsafe {
         let mut p = sp.add(1 + *sp as usize + 1);

@@ -22,7 +22,8 @@ struct KernelSigaction {
 }
 
 /// SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_NODEFER
-const FLAGS: u64 = 4 | 0x0400_0000 | 0x0800_0000 | 0x4000_0000;
+const FLAGS: u64 = 4 | 0x0400_0000 | SA_ONSTACK | 0x4000_0000;
+const SA_ONSTACK: u64 = 0x0800_0000;
 
 /// Installs the handlers; they are inherited by every stub.
 pub fn install() {
@@ -34,6 +35,18 @@ pub fn install() {
             // A kick waits until the handler is left: the answer to a call already carries what there is.
             mask: 1 << (SIGUSR1 - 1),
         };
+        if sys::call6(sys::RT_SIGACTION, sig as u64, &raw const act as u64, 0, 8, 0, 0) < 0 {
+            sys::exit_group(123);
+        }
+    }
+}
+
+/// With ptrace: the sentry sees faults before they are signals. It lets one become a signal to read the frame, and gets
+/// the thread back at once.
+pub fn install_traps() {
+    for sig in [SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV] {
+        let (handler, restorer) = (at(stub_injected), at(stub_restore));
+        let act = KernelSigaction { handler, flags: FLAGS & !SA_ONSTACK, restorer, mask: 0 };
         if sys::call6(sys::RT_SIGACTION, sig as u64, &raw const act as u64, 0, 8, 0, 0) < 0 {
             sys::exit_group(123);
         }

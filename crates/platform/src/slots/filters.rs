@@ -14,9 +14,15 @@ pub fn filters() -> [Vec<u8>; 2] {
         foreign: Action::Allow,
         code: None,
     };
-    let policy = stub_policy(STUB_BASE..STUB_BASE + STUB_SIZE, Action::Allow);
-    [listener, policy].map(|p| {
-        let program = compile(&p).expect("a constant policy");
-        program.iter().flat_map(|i| i.as_bytes().iter().copied()).collect()
-    })
+    [program(&listener), policy()]
+}
+
+/// What host calls a stub may make, and from where.
+pub fn policy() -> Vec<u8> {
+    program(&stub_policy(STUB_BASE..STUB_BASE + STUB_SIZE, Action::Allow))
+}
+
+fn program(p: &Policy) -> Vec<u8> {
+    let program = compile(p).expect("a constant policy");
+    program.iter().flat_map(|i| i.as_bytes().iter().copied()).collect()
 }

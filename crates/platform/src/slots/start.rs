@@ -15,7 +15,7 @@ impl Slots {
         let (template, socket) = Process::new()?;
         template.place(TEMPLATE, Some(0));
         let filters = super::filters::filters();
-        let mut message = Vec::new();
+        let mut message = slots::mode::SLOTS.to_ne_bytes().to_vec();
         for f in &filters {
             message.extend_from_slice(&((f.len() / 8) as u32).to_ne_bytes());
         }
@@ -25,12 +25,12 @@ impl Slots {
         for f in &filters {
             message.extend_from_slice(f);
         }
-        host::stub::send_fds(init, &message, &[template.region.as_fd(), socket.as_fd()])?;
+        host::stub::send_fds(init, &message, &[socket.as_fd(), template.region.as_fd()])?;
         let mut reply = [0u8; size_of::<slots::InitReply>()];
         let (n, listener) = host::stub::receive_fd(init, &mut reply)?;
         let listener = listener.filter(|_| n == reply.len()).ok_or(Errno::EPROTO)?;
         let word = |i: usize| u64::from_ne_bytes(reply[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
-        let features = Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3) };
+        let features = Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3), sites: true };
         // Without it (before Linux 6.6) only doorbells are slower.
         let _ = host::notify::set_sync_wake_up(listener.as_fd(), true);
         let epoll = host::epoll::Epoll::new()?;
