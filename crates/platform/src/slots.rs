@@ -155,7 +155,12 @@ impl Slots {
         }
         let s = t.slot();
         let r = &s.request;
-        let a = match r.kind.load(Relaxed) {
+        let kind = r.kind.load(Relaxed);
+        if kind != ask::DONE {
+            // A hostile stub asks before it has done all that the last answer said.
+            t.queue.borrow_mut().clear();
+        }
+        let a = match kind {
             k @ (ask::CALL | ask::TRAP) => {
                 let args = std::array::from_fn(|i| r.args[i].load(Relaxed));
                 Ask::Call { nr: r.nr.load(Relaxed), args, full: k == ask::TRAP }
@@ -181,7 +186,6 @@ impl Slots {
                 }
             }
             ask::FAILED => {
-                t.queue.borrow_mut().clear();
                 t.used.set(0);
                 Ask::Failed(Errno::from_raw((r.args[0].load(Relaxed) as i64).wrapping_neg() as i32))
             }
@@ -545,6 +549,8 @@ impl Platform for Slots {
             self.threads.get_mut(tag as usize).and_then(Option::take)
         };
         let Some(t) = t else { return };
+        // The tag may soon be another thread's.
+        self.events.retain(|e| !matches!(e, Event::Ask { tag: of, .. } if *of == tag));
         if t.hot.replace(false) {
             t.slot().mode.hot.store(0, Relaxed);
             self.hot.retain(|h| !Rc::ptr_eq(h, &t));

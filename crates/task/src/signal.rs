@@ -23,8 +23,9 @@ impl Process {
             self.cont();
         }
         if sig == c::SIGKILL {
-            // Even a stopped group dies.
+            // Even a stopped group dies, and one whose threads never come in.
             self.stopped.set(None);
+            self.kernel.killed.borrow_mut().extend(self.weak().upgrade());
             return true;
         }
         // Pid 1 takes only what it handles.
