@@ -16,6 +16,8 @@ from framework import inside
 
 GROUPS = Path("/sys/fs/cgroup")
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+TESTS = ("rvisor-guest-", "rvisor-program-")
+"""What other tests, which may run meanwhile, call their own directories."""
 
 
 def executables() -> dict[tuple[int, int], str]:
@@ -97,7 +99,12 @@ def mounts() -> list[str]:
 
 def files() -> set[str]:
     """What has our name in the directories for temporary files."""
-    return {f"{top}/{name}" for top in TEMPORARY for name in os.listdir(top) if name.startswith("rvisor")}
+    return {
+        f"{top}/{name}"
+        for top in TEMPORARY
+        for name in os.listdir(top)
+        if name.startswith("rvisor") and not name.startswith(TESTS)
+    }
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,12 @@ def left_since(before: State, *, seconds: float = 5) -> list[str]:
     """What sandboxes that have ended since left behind; they get a moment for it to go away."""
 
     def left() -> list[str]:
-        said = [f"process {p.pid} ({p.what})" for p in ours() if p not in before.processes]
+        now = ours()
+        # What belongs to a sandbox that was there before comes and goes.
+        others = {p.pid for p in before.processes}
+        for _ in range(3):
+            others |= {p.pid for p in now if p.parent in others}
+        said = [f"process {p.pid} ({p.what})" for p in now if p.pid not in others]
         said += [f"mount {m}" for m in mounts() if m not in before.mounts]
         said += [f"control group {g}" for g in groups() - before.groups if deserted(g)]
         return said + [f"file {f}" for f in files() - before.files]
