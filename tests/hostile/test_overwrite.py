@@ -59,7 +59,7 @@ def neighbour() -> Iterator[subprocess.Popen[bytes]]:
         n.stdin.flush()
         done = host.status(n, 20)
         assert (done.status, done.err) == (0, "")
-        assert int(done.out) > 10
+        assert int(done.out) > 0
 
 
 def test_every_way_is_tried(guest: Callable[[str], str]) -> None:

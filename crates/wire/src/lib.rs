@@ -125,6 +125,8 @@ pub struct SentrySpec {
     pub platform: Platform,
     /// In mount order; the first is the root.
     pub mounts: Vec<Mount>,
+    /// A directory in memory that nobody else sees.
+    pub memory_fd: i32,
     /// How container ids map to the ids the sentry sees on files.
     pub ids: IdMap,
     /// SOCK_SEQPACKET to the stub's init process.
