@@ -36,6 +36,10 @@ pub struct LaunchSpec {
     pub log_fd: Option<i32>,
     /// Where [`Event`]s go: a descriptor the launcher inherited.
     pub events_fd: i32,
+    /// Ends (a pipe, to be read) when the caller has removed the cgroups, or has died and cannot: then the launcher, which
+    /// waits for that, removes them. Without it, or without cgroups, the launcher is gone at once.
+    #[serde(default)]
+    pub caller_fd: Option<i32>,
 }
 
 fn default_hostname() -> String {
