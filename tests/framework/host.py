@@ -155,7 +155,7 @@ def left_since(before: State, *, seconds: float = 5) -> list[str]:
     return left()
 
 
-def start(*arguments: str, stdin: int | None = None, binary: bool = True, **more: object) -> subprocess.Popen[bytes]:
+def start(*arguments: str, stdin: int | None = None, **more: object) -> subprocess.Popen[bytes]:
     """`rvisor` with these arguments, running, with pipes for its output."""
     env = {**os.environ, "PYTHONPATH": str(inside.ROOT / "python")}
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return]

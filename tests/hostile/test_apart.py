@@ -96,7 +96,10 @@ def test_they_do_not_see_each_other(one: subprocess.Popen[bytes]) -> None:
 
 def test_neither_sees_the_host(one: subprocess.Popen[bytes]) -> None:
     """Nothing of the host's processes is in /proc, and no number reaches them."""
-    script = 'ls /proc | grep -c "^[0-9]"; kill -0 $1 2>/dev/null && echo reached; readlink /proc/1/exe; cat /proc/1/comm; true'
+    script = (
+        'ls /proc | grep -c "^[0-9]"; kill -0 $1 2>/dev/null && echo reached; '
+        "readlink /proc/1/exe; cat /proc/1/comm; true"
+    )
     done = host.status(host.start("run", "--", "bash", "-c", script, "bash", str(os.getpid())))
     assert done.out.splitlines()[1:] == ["/usr/bin/bash", "bash"]
     assert int(done.out.splitlines()[0]) <= 3
@@ -106,7 +109,9 @@ def test_a_shared_directory_is_all_they_share(tmp_path: Path) -> None:
     """With the same volume they do see each other's files, so the look itself can succeed; fifos stay apart."""
     tmp_path.chmod(0o777)
     mount = f"{tmp_path}:/shared"
-    script = 'echo mine > "/shared/$1"; touch /tmp/$1; while ! [ -e "/shared/$2" ]; do :; done; cat "/shared/$2"; ls /tmp'
+    script = (
+        'echo mine > "/shared/$1"; touch /tmp/$1; while ! [ -e "/shared/$2" ]; do :; done; cat "/shared/$2"; ls /tmp'
+    )
     with ExitStack() as stack:
         boxes = [
             stack.enter_context(host.sandbox("run", "-v", mount, "--", "bash", "-c", script, "bash", me, other))

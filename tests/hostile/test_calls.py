@@ -163,7 +163,7 @@ def test_the_kernel_serves_on(guest: Callable[[str], str], canary: Path) -> None
 
 
 def test_the_canary_would_tell(guest: Callable[[str], str], tmp_path: Path) -> None:
-    """The same calls on a directory that was shared, writable, leave their mark: it is the kernel that keeps them off."""
+    """The same calls on a directory that was shared, writable, leave their mark: the kernel keeps them off."""
     program = guest("calls")
     done = inside.rvisor(
         "run", "-i", "-v", f"{tmp_path}:{tmp_path}", "--", program, str(tmp_path), stdin="guest 2 @ 0x42 0777 0 0 0"

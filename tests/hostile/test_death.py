@@ -15,10 +15,10 @@ import pytest
 
 from framework import host, inside
 
-STATES = (
-    "blocked_read blocked_write blocked_futex blocked_nanosleep blocked_wait4 blocked_poll blocked_vfork "
-    "vfork_child_dies executing computing calling stopped main_thread_gone exit_while_others_run"
-).split()
+STATES = """
+    blocked_read blocked_write blocked_futex blocked_nanosleep blocked_wait4 blocked_poll blocked_vfork
+    vfork_child_dies executing computing calling stopped main_thread_gone exit_while_others_run
+""".split()  # noqa: SIM905
 
 BUSY = "echo ready; sleep 1000 & while :; do /bin/true; read -t 0.01 line; done"
 """A first process that forks, executes and waits without end."""

@@ -45,7 +45,10 @@ def test_killed_by_a_signal(number: signal.Signals) -> None:
 
 
 def test_every_exit_status() -> None:
-    script = "import os\nfor i in range(256):\n pid = os.fork()\n if pid == 0: os._exit(i)\n print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    script = (
+        "import os\nfor i in range(256):\n pid = os.fork()\n if pid == 0: os._exit(i)\n"
+        " print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
     done = inside.rvisor("run", "--", "python3", "-c", script)
     assert done.out.split() == [str(i) for i in range(256)]
 
@@ -119,7 +122,9 @@ def test_stdin_of_50_mb_through_a_pipe() -> None:
 
 def test_a_slow_reader_gets_each_byte_once() -> None:
     """Writes larger than the pipe, with a reader that lets it fill: nothing is lost, nothing comes twice."""
-    script = "import os\nfor i in range(40): data = b'%07d\\n' % i * 30000; n = os.write(1, data); assert n == len(data), n"
+    script = (
+        "import os\nfor i in range(40): data = b'%07d\\n' % i * 30000; n = os.write(1, data); assert n == len(data), n"
+    )
     box = host.start("run", "--", "python3", "-c", script)
     assert box.stdout is not None
     got = b""
@@ -149,7 +154,9 @@ def test_a_closed_output_ends_the_writer() -> None:
 
 
 def test_out_of_memory() -> None:
-    script = "x = bytearray(); print('begun', flush=True)\nwhile len(x) < 200 << 20: x += b'x' * (1 << 20)\nprint('all')"
+    script = (
+        "x = bytearray(); print('begun', flush=True)\nwhile len(x) < 200 << 20: x += b'x' * (1 << 20)\nprint('all')"
+    )
     done = inside.rvisor("run", "--memory", "64m", "--", "python3", "-c", script)
     assert (done.status, done.out) == (137, "begun\n")
     assert done.err.startswith("rvisor: out of memory: the limit of 64 MiB was reached")
@@ -204,7 +211,8 @@ def test_a_fork_bomb_is_bounded_and_ends() -> None:
 
 
 def test_a_fork_bomb_in_the_shell() -> None:
-    with host.sandbox("run", "--pids", "20", "--timeout", "3", "--", "bash", "-c", "b() { b | b & }; b; sleep 1000") as box:
+    bomb = "b() { b | b & }; b; sleep 1000"
+    with host.sandbox("run", "--pids", "20", "--timeout", "3", "--", "bash", "-c", bomb) as box:
         time.sleep(1)
         assert len(host.below(box.pid)) <= 20 + 32
         done = host.status(box, 30)

@@ -51,7 +51,8 @@ echo $i
 @pytest.fixture(scope="module")
 def neighbour() -> Iterator[subprocess.Popen[bytes]]:
     """Another sandbox, which forks and reads all the while, and counts."""
-    with host.sandbox("run", "-i", "--", "bash", "-c", f"echo ready;{NEIGHBOUR}", ready="ready", stdin=subprocess.PIPE) as n:
+    script = f"echo ready;{NEIGHBOUR}"
+    with host.sandbox("run", "-i", "--", "bash", "-c", script, ready="ready", stdin=subprocess.PIPE) as n:
         yield n
         assert n.poll() is None, "the neighbour was harmed"
         assert n.stdin is not None

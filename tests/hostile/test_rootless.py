@@ -14,6 +14,7 @@ import pytest
 from framework import inside
 
 NOBODY = 65534
+SETPRIV = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
 @pytest.fixture
@@ -39,10 +40,11 @@ def readable_python() -> str:
     """An interpreter that an ordinary user may execute."""
     for candidate in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         done = subprocess.run(
-            ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", candidate, "-c",
-             "import sys; sys.exit(sys.version_info < (3, 11))"],
-            cwd="/", capture_output=True, check=False,
-        )  # fmt: skip
+            [*SETPRIV, candidate, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
+            cwd="/",
+            capture_output=True,
+            check=False,
+        )
         if done.returncode == 0:
             return candidate
     pytest.fail("there is no Python 3.11 that an ordinary user may execute")
@@ -55,8 +57,8 @@ def as_nobody(public: Path, *arguments: str) -> inside.Done:
         "PYTHONDONTWRITEBYTECODE": "1",
         "RVISOR_BIN_DIR": str(public / "bin"),
     }
-    who = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
-    return inside.run([*who, readable_python(), "-m", "rvisor", *arguments], env=env, cwd="/", timeout=60)
+    rights = ["--no-new-privs", "--bounding-set=-all"]
+    return inside.run([*SETPRIV, *rights, readable_python(), "-m", "rvisor", *arguments], env=env, cwd="/", timeout=60)
 
 
 def test_it_runs(public: Path) -> None:
@@ -85,7 +87,8 @@ def test_a_volume_is_written_as_the_user(public: Path) -> None:
     shared = public / "shared"
     shared.mkdir()
     os.chown(shared, NOBODY, NOBODY)
-    done = as_nobody(public, "run", "-v", f"{shared}:/shared", "--", "/bin/sh", "-c", "echo hi > /shared/x; mkdir /shared/d")
+    script = "echo hi > /shared/x; mkdir /shared/d"
+    done = as_nobody(public, "run", "-v", f"{shared}:/shared", "--", "/bin/sh", "-c", script)
     assert (done.status, done.err) == (0, "")
     assert (shared / "x").read_text() == "hi\n"
     assert {(path.name, path.stat().st_uid) for path in shared.iterdir()} == {("x", NOBODY), ("d", NOBODY)}
