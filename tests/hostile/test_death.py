@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -43,7 +44,8 @@ def test_as_the_first_process_it_ends_the_sandbox(state: str, guest: Callable[[s
 
 def kill(processes: list[host.Process]) -> None:
     for p in processes:
-        os.kill(p.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(p.pid, signal.SIGKILL)
 
 
 def parts(top: int) -> dict[str, list[host.Process]]:
@@ -120,10 +122,7 @@ def test_the_launcher_is_killed(limits: list[str]) -> None:
 
             assert host.until(there, pause=0)
             time.sleep(tried * 0.0005)
-            try:
-                kill(launcher[:1])
-            except ProcessLookupError:
-                continue
+            kill(launcher[:1])
             done = host.status(box, 20)
         assert "Traceback" not in done.err
         assert done.status in (0, 125), done
