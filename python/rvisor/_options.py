@@ -8,6 +8,7 @@ from rvisor.errors import UsageError
 
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SMALLEST_MEMORY = 16 << 20
+_LARGEST_PIDS = 1 << 22
 _LARGEST_ID = (1 << 32) - 2
 
 
@@ -46,8 +47,8 @@ def millicpus(value: str | float) -> int:
 def pids(value: str | int) -> int:
     """A number of processes and threads."""
     count = _number("--pids", value)
-    if count < 1:
-        raise UsageError(f"--pids: {value} is out of range", hint="at least 1")
+    if not 1 <= count <= _LARGEST_PIDS:
+        raise UsageError(f"--pids: {value} is out of range", hint=f"at least 1, at most {_LARGEST_PIDS}")
     return count
 
 

@@ -209,6 +209,7 @@ class Sandbox:
             "strace_fd": strace_fd,
             "log_fd": log_fd,
             "events_fd": -1,
+            "caller_fd": None,
         }
         try:
             return spawn.start(spec, launcher=find.find(find.LAUNCHER), stdin=stdin, stdout=stdout, stderr=stderr)

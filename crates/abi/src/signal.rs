@@ -24,6 +24,10 @@ impl SigInfo {
         s.fields[1] = uid;
         s
     }
+    /// Raised by the kernel, not sent by a process: SIGPIPE, SIGXFSZ, SIGALRM.
+    pub fn from_kernel(&self) -> bool {
+        self.code >= 0 && self.fields[0] == 0
+    }
     /// A fault at `addr`.
     pub fn fault(signo: i32, code: i32, addr: u64) -> SigInfo {
         let mut s = SigInfo::new(signo, code);

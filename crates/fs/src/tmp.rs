@@ -1,7 +1,8 @@
-//! tmpfs: files in the sentry's memory. Large, sparse or mapped ones move to a memfd.
+//! tmpfs: files in the sentry's memory. Large, sparse or mapped ones move to a nameless file of the host's tmpfs.
 mod data;
 
 use abi::{Errno, Result, c};
+pub use data::set_store;
 use data::{Data, TmpDir, TmpFile};
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -1,8 +1,8 @@
 //! Host files by descriptor: everything is named relative to a directory that was donated.
 use abi::{Errno, Result};
 use rustix::fs::{
-    AtFlags, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, StatxFlags, Timespec,
-    Timestamps, Uid, XattrFlags,
+    AtFlags, FallocateFlags, Gid, Mode, OFlags, RawMode, RenameFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
+    Uid, XattrFlags,
 };
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -198,8 +198,14 @@ pub fn statfs(fd: BorrowedFd<'_>) -> Result<[u64; 8]> {
     Ok([s.f_type as u64, s.f_bsize as u64, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_namelen as u64])
 }
 
-pub fn memfd(name: &str) -> Result<OwnedFd> {
-    rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map_err(e)
+/// A new file without a name in a directory nobody else sees: to write, and to read only. Two descriptions, because a
+/// mapping may do what its description may, whatever it was asked for.
+pub fn nameless(dir: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    const NAME: &[u8] = b"new";
+    let write = open(dir, NAME, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
+    let read = open(dir, NAME, libc::O_RDONLY, 0);
+    unlink(dir, NAME)?;
+    Ok((write, read?))
 }
 
 pub fn getxattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {

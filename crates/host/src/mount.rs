@@ -1,6 +1,9 @@
 //! Restricting detached mount trees.
 use abi::Result;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    open_tree,
+};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -39,4 +42,18 @@ pub fn clone_tree(path: &CStr, read_only: bool) -> Result<OwnedFd> {
         )
     };
     if r < 0 { Err(crate::process::last()) } else { Ok(tree) }
+}
+
+/// An empty tmpfs attached nowhere, without a limit of its own. It lives as long as descriptors to it.
+pub fn memory_store() -> Result<OwnedFd> {
+    let make = || {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in [("mode", "0700"), ("size", "0"), ("nr_inodes", "0")] {
+            fsconfig_set_string(&fs, key, value)?;
+        }
+        fsconfig_create(&fs)?;
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+    };
+    make().map_err(crate::errno)
 }

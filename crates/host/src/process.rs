@@ -72,6 +72,25 @@ pub fn close_on_exec_from(first: u32) -> Result {
     check(unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as c_int) }).map(drop)
 }
 
+/// Closes every descriptor but these, for a process that goes on without owning anything else.
+///
+/// # Safety
+/// Nothing that owns or borrows another descriptor is used or dropped afterwards.
+pub unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    numbers.sort_unstable();
+    let mut from = 0;
+    for n in numbers {
+        if n > from {
+            // SAFETY: no memory is involved; the caller answers for the descriptors.
+            check(unsafe { libc::close_range(from, n - 1, 0) })?;
+        }
+        from = n + 1;
+    }
+    // SAFETY: as above.
+    check(unsafe { libc::close_range(from, u32::MAX, 0) }).map(drop)
+}
+
 /// Writes to a descriptor known by its number only. EBADF if it is not open.
 pub fn write_all(fd: i32, mut bytes: &[u8]) -> Result {
     while !bytes.is_empty() {

@@ -73,6 +73,9 @@ impl FileOps for PairEnd {
     fn seekable(&self) -> bool {
         false
     }
+    fn takes_whole(&self, len: usize) -> bool {
+        self.writer.borrow().as_ref().is_none_or(|w| w.ops().takes_whole(len))
+    }
     fn ready(&self) -> Ready {
         let part = |f: &RefCell<Option<Rc<OpenFile>>>| f.borrow().as_ref().map(|f| f.ops().ready());
         let read = part(&self.reader).unwrap_or(Ready::IN | Ready::RDNORM | Ready::RDHUP);

@@ -208,6 +208,11 @@ impl FileOps for HostStream {
         matches!(self.kind, Kind::Regular | Kind::Device)
     }
 
+    /// Room in a pipe is told by the page; the others may take any part.
+    fn takes_whole(&self, len: usize) -> bool {
+        self.watch.is_none() || len <= if self.kind == Kind::Pipe { PIECE } else { 1 }
+    }
+
     fn size(&self) -> Result<u64> {
         match self.kind {
             Kind::Regular => stream::size(self.fd()),

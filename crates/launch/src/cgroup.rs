@@ -1,8 +1,11 @@
 //! The host's limits on the whole sandbox: cgroups(7), version 1 and 2.
 use crate::error::{Context, Failure};
 use crate::proc::Proc;
-use std::io::Write;
+use rustix::event::{PollFd, PollFlags};
+use std::io::{ErrorKind, Write};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use wire::Limits;
 
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -10,6 +13,9 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const CPU_PERIOD: u64 = 100_000;
 /// The sandbox's own tasks beside the guest's: sentry and helpers, stub init, template, warm stubs.
 const OWN_TASKS: u64 = 32;
+
+/// How often the removal of a group is tried, each 10 ms.
+const REMOVALS: u32 = 200;
 
 /// One value for one file; `optional`: the kernel may have been built without it.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +59,7 @@ impl Cgroups {
         let _ = std::fs::remove_dir(dir);
         std::fs::create_dir(dir).map_err(|e| {
             let hint = match e.kind() {
-                std::io::ErrorKind::AlreadyExists => "a sandbox with this id is running",
+                ErrorKind::AlreadyExists => "a sandbox with this id is running",
                 _ => "limits need root or a delegated cgroup; run without them or as root",
             };
             Failure::new(format!("making the cgroup {}: {e}: {hint}", dir.display()))
@@ -76,13 +82,35 @@ impl Cgroups {
     pub fn keep(mut self) {
         self.dirs.clear();
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.dirs.is_empty()
+    }
+
+    /// Waits until `caller` ends and the sandbox has ended, and removes what the caller did not: it may have been killed.
+    pub fn watch(&self, caller: BorrowedFd<'_>, sandbox: BorrowedFd<'_>) {
+        for fd in [caller, sandbox] {
+            let mut ended = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut ended, None));
+        }
+        self.remove();
+    }
+
+    fn remove(&self) {
+        // The last process leaves its group a moment after its end was told.
+        for _ in 0..REMOVALS {
+            let there = |d: &&PathBuf| matches!(std::fs::remove_dir(d), Err(e) if e.kind() == ErrorKind::ResourceBusy);
+            if self.dirs.iter().filter(there).count() == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        for dir in &self.dirs {
-            let _ = std::fs::remove_dir(dir);
-        }
+        self.remove();
     }
 }
 
@@ -164,7 +192,7 @@ fn missing(controller: &str) -> Failure {
 fn write(file: &Path, value: &str, optional: bool) -> Result<(), Failure> {
     let opened = std::fs::OpenOptions::new().write(true).open(file);
     match opened {
-        Err(e) if optional && e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if optional && e.kind() == ErrorKind::NotFound => Ok(()),
         opened => opened
             .and_then(|mut f| f.write_all(value.as_bytes()))
             .context(&format!("writing {value} to {}", file.display())),

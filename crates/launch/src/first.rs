@@ -55,6 +55,7 @@ fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
     leave_terminal()?;
     set_limits()?;
     let mounts = collect_mounts(job)?;
+    let memory = host::mount::memory_store().context("making a file system in memory (fsmount, Linux 5.2)")?;
     empty_root()?;
     let (own, theirs) = host::stub::socketpair().context("making the socket to the stubs' init")?;
     let init_pid = stub_init::start(job, theirs)?;
@@ -62,7 +63,7 @@ fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
     // Files get exactly the modes the guest's own umask leaves.
     rustix::process::umask(Mode::empty());
     give_up_rights()?;
-    become_sentry(job, mounts, own, init_pid)
+    become_sentry(job, mounts, memory, own, init_pid)
 }
 
 /// The caller's end is the sandbox's end, however it comes. For a child made with CLONE_PARENT the parent
@@ -196,6 +197,7 @@ fn give_up_rights() -> Result<(), Failure> {
 fn become_sentry(
     job: &Job<'_>,
     mounts: Mounts,
+    memory: OwnedFd,
     init: OwnedFd,
     init_pid: i32,
 ) -> Result<std::convert::Infallible, Failure> {
@@ -207,6 +209,7 @@ fn become_sentry(
         limits: spec.limits.clone(),
         platform: spec.platform,
         mounts: mounts.list,
+        memory_fd: memory.as_raw_fd(),
         ids: job.maps.kind,
         init_fd: init.as_raw_fd(),
         init_pid,
@@ -222,7 +225,7 @@ fn become_sentry(
     host::process::close_on_exec_from(3).context("close_range")?;
     let inherited = [Some(spec.events_fd), spec.strace_fd, spec.log_fd].into_iter().flatten();
     let trees = mounts.trees.iter().map(AsRawFd::as_raw_fd);
-    for fd in inherited.chain(trees).chain([text.as_raw_fd(), init.as_raw_fd()]) {
+    for fd in inherited.chain(trees).chain([text.as_raw_fd(), init.as_raw_fd(), memory.as_raw_fd()]) {
         host::process::keep_on_exec(fd).context(&format!("keeping descriptor {fd}"))?;
     }
     let number = CString::new(text.as_raw_fd().to_string()).context("descriptor")?;

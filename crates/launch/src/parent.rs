@@ -8,7 +8,7 @@ use host::process::{Cloned, clone_process};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use wire::{Event, IdMap, LaunchSpec, Overlay};
 
 /// clone(2) flags: every kind of namespace that hides something of the host. (The time namespace only
@@ -50,12 +50,12 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
     let cgroups = Cgroups::create(&proc, &spec.id, &spec.limits)?;
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
-    // What the caller ignores or blocks is its own affair.
-    host::process::reset_signals();
-
     // SAFETY: the launcher has one thread from start to end.
     match unsafe { clone_process(NAMESPACES | abi::c::CLONE_PARENT) }.map_err(no_namespaces)? {
         Cloned::Child => {
+            // What the caller ignores or blocks is its own affair. The launcher goes on ignoring SIGPIPE: a caller that is
+            // gone must not keep it from cleaning up.
+            host::process::reset_signals();
             drop((releasing, status));
             first::main(Job { spec, proc, maps, inputs, started_ns, release, status: reporting })
         }
@@ -65,10 +65,10 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
             let go = prepare(&proc, &maps, &cgroups, pidfd.as_fd())
                 .and_then(|()| release_and_watch(releasing, status))
                 .and_then(|()| caller_is_there(caller));
-            if go.is_err() {
-                end(pidfd.as_fd());
-            } else {
-                cgroups.keep();
+            match (&go, spec.caller_fd) {
+                (Err(_), _) => end(pidfd.as_fd()),
+                (Ok(()), Some(caller)) if !cgroups.is_empty() => stay(&cgroups, caller, &pidfd),
+                _ => cgroups.keep(),
             }
             go
         }
@@ -170,6 +170,18 @@ fn release_and_watch(releasing: OwnedFd, status: OwnedFd) -> Result<(), Failure>
 /// would not be missed.
 fn caller_is_there(caller: Option<rustix::process::Pid>) -> Result<(), Failure> {
     if rustix::process::getppid() == caller { Ok(()) } else { Err(Failure::new("the caller has gone away")) }
+}
+
+/// The caller may be killed at any time, and then cannot remove the cgroups: someone has to be left who can.
+fn stay(cgroups: &Cgroups, caller: RawFd, sandbox: &OwnedFd) -> ! {
+    let caller = host::process::take(caller);
+    // Held open, the sandbox's output would never end for those who read it.
+    // SAFETY: this process only waits for the two, removes directories and exits.
+    let closed = unsafe { host::process::close_all_but(&[caller.as_fd(), sandbox.as_fd()]) };
+    if closed.is_ok() {
+        cgroups.watch(caller.as_fd(), sandbox.as_fd());
+    }
+    std::process::exit(0)
 }
 
 /// Kills the sandbox and waits for its end, after which its cgroups can be removed.

@@ -71,7 +71,12 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     at_least("memory", spec.limits.memory, MIN_MEMORY)?;
     at_least("millicpus", spec.limits.millicpus, MIN_MILLICPUS)?;
     at_least("pids", spec.limits.pids, 1)?;
-    for (what, fd) in [("events_fd", Some(spec.events_fd)), ("strace_fd", spec.strace_fd), ("log_fd", spec.log_fd)] {
+    for (what, fd) in [
+        ("events_fd", Some(spec.events_fd)),
+        ("strace_fd", spec.strace_fd),
+        ("log_fd", spec.log_fd),
+        ("caller_fd", spec.caller_fd),
+    ] {
         require(fd.is_none_or(host::process::is_open), || {
             format!("{what}: the launcher did not inherit this descriptor")
         })?;

@@ -162,7 +162,12 @@ impl Slots {
         }
         let s = t.slot();
         let r = &s.request;
-        let a = match r.kind.load(Relaxed) {
+        let kind = r.kind.load(Relaxed);
+        if kind != ask::DONE {
+            // A hostile stub asks before it has done all that the last answer said.
+            t.queue.borrow_mut().clear();
+        }
+        let a = match kind {
             k @ (ask::CALL | ask::TRAP) => {
                 let args = std::array::from_fn(|i| r.args[i].load(Relaxed));
                 Ask::Call { nr: r.nr.load(Relaxed), args, full: k == ask::TRAP }
@@ -188,7 +193,6 @@ impl Slots {
                 }
             }
             ask::FAILED => {
-                t.queue.borrow_mut().clear();
                 t.used.set(0);
                 Ask::Failed(Errno::from_raw((r.args[0].load(Relaxed) as i64).wrapping_neg() as i32))
             }
@@ -292,6 +296,10 @@ impl Slots {
     fn bell(&mut self, bell: host::notify::Bell) {
         self.counters.bells += 1;
         let [cookie, index, seq, ..] = bell.args;
+        if let Some(p) = self.processes.get(&cookie).filter(|p| p.dead.get()).cloned() {
+            self.adopt(&p, bell.tid);
+            self.processes.remove(&cookie);
+        }
         let thread = self.processes.get(&cookie).and_then(|p| {
             let tag = (*p.threads.borrow().get(index as usize)?)?;
             self.thread(tag).cloned()
@@ -327,23 +335,33 @@ impl Slots {
 
     fn adopt(&mut self, p: &Rc<Process>, pid: i32) {
         p.pid.set(pid);
+        let _ = self.inner.remove(p.socket.as_fd());
         if let Ok(fd) = host::stub::pidfd(pid) {
-            let token = self.next_token;
-            self.next_token += 1;
-            if self.inner.add(fd.as_fd(), host::epoll::LEVEL_IN, token).is_ok() {
-                self.by_token.insert(token, p.clone());
-            }
+            let _ = self.inner.add(fd.as_fd(), host::epoll::LEVEL_IN, p.token.get());
             let _ = p.pidfd.set(fd);
         }
+        if p.dead.get() {
+            // It was ended before it was known.
+            let _ = p.pidfd.get().map(|fd| host::stub::kill(fd.as_fd()));
+        }
+    }
+
+    /// Learns of the end of a process, until it is adopted by its socket's: it may die before it is heard of.
+    fn expect(&mut self, p: &Rc<Process>) -> Result {
+        p.token.set(self.next_token);
+        self.next_token += 1;
+        self.inner.add(p.socket.as_fd(), host::epoll::HANG_UP, p.token.get())?;
+        self.by_token.insert(p.token.get(), p.clone());
+        self.processes.insert(p.cookie, p.clone());
+        Ok(())
     }
 
     fn died(&mut self, token: u64) {
         let Some(p) = self.by_token.remove(&token) else { return };
-        if let Some(fd) = p.pidfd.get() {
-            let _ = self.inner.remove(fd.as_fd());
-        }
+        let _ = self.inner.remove(p.pidfd.get().map_or(p.socket.as_fd(), |fd| fd.as_fd()));
         let tags = p.tags();
         self.forget(&p);
+        self.processes.remove(&p.cookie);
         if tags.contains(&TEMPLATE) {
             panic!("the template stub died");
         }
@@ -356,7 +374,9 @@ impl Slots {
     /// Drops a process and its threads from every list.
     fn forget(&mut self, p: &Rc<Process>) {
         p.dead.set(true);
-        self.processes.remove(&p.cookie);
+        if p.pid.get() != 0 {
+            self.processes.remove(&p.cookie);
+        }
         for tag in p.tags() {
             self.drop_thread(tag);
         }
@@ -555,7 +575,20 @@ impl Platform for Slots {
         } else {
             self.threads.get_mut(tag as usize).and_then(Option::take)
         };
+        // The tag may soon be another thread's.
+        self.events.retain(|e| !matches!(e, Event::Ask { tag: of, .. } if *of == tag));
+        self.events.iter_mut().for_each(|e| {
+            if let Event::Died { tags } = e {
+                tags.retain(|of| *of != tag);
+            }
+        });
         let Some(t) = t else { return };
+        if tag >= WARM {
+            match self.warm.iter().position(|w| *w == tag) {
+                Some(i) => drop(self.warm.remove(i)),
+                None => self.warm_coming = self.warm_coming.saturating_sub(1),
+            }
+        }
         if t.hot.replace(false) {
             t.slot().mode.hot.store(0, Relaxed);
             self.hot.retain(|h| !Rc::ptr_eq(h, &t));

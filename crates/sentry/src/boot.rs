@@ -153,6 +153,7 @@ fn run_on<P: Platform>(
     p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
     let features = p.features();
     confine(spec.platform).map_err(fail)?;
+    fs::tmp::set_store(take(spec.memory_fd));
     let source = Rc::new(crate::proc::Source::default());
     let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;
     let root = table.root().ok_or_else(|| fail("there is no root".into()))?;

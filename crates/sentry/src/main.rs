@@ -5,6 +5,7 @@
 
 mod boot;
 mod deliver;
+mod kill;
 mod proc;
 mod report;
 mod serve;

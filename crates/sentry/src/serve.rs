@@ -83,7 +83,9 @@ impl<P: Platform> Sentry<P> {
     }
 
     fn work_waits(&self) -> bool {
-        !self.k.gone.borrow().is_empty() || !self.k.kicks.borrow().is_empty()
+        let k = &self.k;
+        let none = k.gone.borrow().is_empty() && k.kicks.borrow().is_empty();
+        !none || !k.killed.borrow().is_empty() || !k.overdue.borrow().is_empty()
     }
 
     fn run_timers(&mut self) {
@@ -104,6 +106,9 @@ impl<P: Platform> Sentry<P> {
         if sched::has_ready() {
             self.run_ready();
         }
+        if !self.k.killed.borrow().is_empty() || !self.k.overdue.borrow().is_empty() {
+            self.kill();
+        }
         if !self.k.gone.borrow().is_empty() {
             for (tag, whole) in self.k.gone.take() {
                 if whole {
@@ -121,7 +126,7 @@ impl<P: Platform> Sentry<P> {
         }
         if !self.k.execs.borrow().is_empty() {
             let waiting = self.k.execs.take();
-            for t in waiting {
+            for t in waiting.into_iter().filter(|t| !t.dead.get()) {
                 if !self.p.spawn(t.tag.get()) {
                     self.k.execs.borrow_mut().push(t);
                 }
@@ -188,9 +193,15 @@ impl<P: Platform> Sentry<P> {
         };
         let Some(t) = self.k.by_tag(tag) else { return };
         t.asked();
+        if !matches!(ask, Ask::Failed(_)) {
+            // What was asked of the host before has been done.
+            t.undo.take();
+        }
         match ask {
             Ask::Call { nr, args, full } => self.call(&t, nr, args, full),
             Ask::Fault { signo, code, addr } => {
+                let fault = matches!(signo, c::SIGILL | c::SIGTRAP | c::SIGBUS | c::SIGFPE);
+                let signo = if fault { signo } else { c::SIGSEGV };
                 self.context(&t);
                 let (ip, sp) = (t.ip.get(), t.regs.borrow().rsp);
                 self.k.note(&format!(
@@ -322,7 +333,6 @@ impl<P: Platform> Sentry<P> {
                 Err(e) => e.to_ret(),
             };
             t.ask.set(Inside::Outside);
-            t.undo.take();
             return self.p.answer(t.tag.get(), ret);
         }
         self.finish(t, Some(result));
@@ -349,19 +359,6 @@ impl<P: Platform> Sentry<P> {
             result
         };
         self.park(t, Box::pin(call));
-    }
-
-    /// The host killed a stub: out of memory, or the guest ended itself behind our back.
-    fn died(&mut self, tags: &[u64]) {
-        for tag in tags {
-            if let Some(t) = self.k.by_tag(*tag) {
-                self.k.note(&format!("the host process of pid {} died", t.process.pid));
-                t.process.exit_group(ExitStatus::Signaled(c::SIGKILL, false));
-                t.parked.take();
-                t.set_mem(None);
-                t.finish_exit();
-            }
-        }
     }
 
     fn flush_log(&mut self) {

@@ -310,7 +310,7 @@ fn commit(t: &Rc<Task>, image: Image, cred: Cred, exe: Path, mut comm: Vec<u8>) 
 
 /// The first program of the sandbox, by its name: with a slash a path, otherwise looked for in `PATH`.
 pub fn first(t: &Rc<Task>, args: Vec<Vec<u8>>, env: Vec<Vec<u8>>) -> Result {
-    let name = args.first().cloned().ok_or(Errno::ENOENT)?;
+    let name = args.first().filter(|name| !name.is_empty()).cloned().ok_or(Errno::ENOENT)?;
     if name.contains(&b'/') {
         let p = find(t, &name)?;
         return program(t, p, name, args, env);

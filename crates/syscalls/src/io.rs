@@ -50,10 +50,7 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
     let mem = t.mem();
     let total: usize = bufs.iter().map(|b| b.1).sum();
     let stream = !f.ops().seekable();
-    if stream
-        && !f.nonblocking()
-        && f.downcast::<ipc::pipe::PipeEnd>().is_some_and(|p| p.pipe().room_for(total) < total)
-    {
+    if stream && !f.nonblocking() && !f.ops().takes_whole(total) {
         // A long write goes in parts: each is done once.
         wait::settle().await;
     }

@@ -1,5 +1,5 @@
 //! The sandbox: every process, and what they share.
-use crate::{ExitStatus, Process, Task};
+use crate::{ExitStatus, Mm, Process, Task};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -39,6 +39,10 @@ pub struct Kernel {
     pub gone: RefCell<Vec<(u64, bool)>>,
     /// Threads that must come in from guest code.
     pub kicks: RefCell<Vec<u64>>,
+    /// Processes that were sent SIGKILL, and those that did not leave an address space they share: they need not come in
+    /// to die.
+    pub killed: RefCell<Vec<Rc<Process>>>,
+    pub overdue: RefCell<Vec<Rc<Process>>>,
     /// Threads whose exec waits for a fresh stub.
     pub execs: RefCell<Vec<Rc<Task>>>,
     pub mounts: Rc<vfs::MountTable>,
@@ -68,6 +72,8 @@ impl Kernel {
             ended: Cell::new(None),
             gone: RefCell::default(),
             kicks: RefCell::default(),
+            killed: RefCell::default(),
+            overdue: RefCell::default(),
             execs: RefCell::default(),
             mounts,
             locks: Default::default(),
@@ -124,6 +130,11 @@ impl Kernel {
 
     pub fn by_tag(&self, tag: u64) -> Option<Rc<Task>> {
         self.by_tag.borrow().get(tag as usize)?.clone()
+    }
+
+    /// The tags of all threads in an address space.
+    pub fn tags_in(&self, mm: &Rc<Mm>) -> Vec<u64> {
+        self.tasks.borrow().values().filter(|t| Rc::ptr_eq(&t.mm(), mm)).map(|t| t.tag.get()).collect()
     }
 
     pub fn add_process(&self, p: &Rc<Process>) {

@@ -14,7 +14,8 @@ pub fn may_signal(from: &Cred, to: &Cred) -> bool {
 impl Process {
     /// What happens to the whole group when the signal is generated, before it is queued.
     /// False: it is dropped.
-    fn generate(&self, sig: i32) -> bool {
+    fn generate(&self, info: &SigInfo) -> bool {
+        let sig = info.signo;
         if STOPS.has(sig) {
             self.discard_pending(SigSet::of(c::SIGCONT));
         }
@@ -23,15 +24,16 @@ impl Process {
             self.cont();
         }
         if sig == c::SIGKILL {
-            // Even a stopped group dies.
+            // Even a stopped group dies, and one whose threads never come in.
             self.stopped.set(None);
+            self.kernel.killed.borrow_mut().extend(self.weak().upgrade());
             return true;
         }
-        // Pid 1 takes only what it handles.
+        // Pid 1 takes only what it handles, and what its own doing brings on: the broken pipe of `rvisor run -- yes | head`.
         let a = self.actions.borrow().borrow().get(sig);
         if self.pid == 1 && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
             let fatal = matches!(default_action(sig), Act::Terminate | Act::Core | Act::Stop);
-            return fatal && self.kernel.outside_signal.get();
+            return fatal && (self.kernel.outside_signal.get() || info.from_kernel());
         }
         if self.actions.borrow().borrow().ignores(sig) {
             return self.threads.borrow().iter().any(|t| t.blocked.get().has(sig));
@@ -48,7 +50,7 @@ impl Process {
 
     /// Sends a signal to the group.
     pub fn signal(&self, info: SigInfo) {
-        if self.zombie.get() || !self.generate(info.signo) {
+        if self.zombie.get() || !self.generate(&info) {
             return;
         }
         let limit = self.rlimit(c::RLIMIT_SIGPENDING) as usize;
@@ -163,7 +165,7 @@ impl Task {
     /// Sends a signal to this thread alone.
     pub fn signal(&self, info: SigInfo) {
         let p = &self.process;
-        if self.dead.get() || !p.generate(info.signo) {
+        if self.dead.get() || !p.generate(&info) {
             return;
         }
         let limit = p.rlimit(c::RLIMIT_SIGPENDING) as usize;

@@ -58,6 +58,11 @@ pub trait FileOps: Any {
     fn seekable(&self) -> bool {
         true
     }
+    /// Whether a write of `len` bytes is now done whole or not at all. If not, a call that blocks may have to go on
+    /// with the rest later, and must not be made again from its start.
+    fn takes_whole(&self, _len: usize) -> bool {
+        true
+    }
     /// The size that SEEK_END counts from, and where O_APPEND writes.
     fn size(&self) -> Result<u64> {
         Err(Errno::ESPIPE)

@@ -36,6 +36,10 @@ pub struct LaunchSpec {
     pub log_fd: Option<i32>,
     /// Where [`Event`]s go: a descriptor the launcher inherited.
     pub events_fd: i32,
+    /// Ends (a pipe, to be read) when the caller has removed the cgroups, or has died and cannot: then the launcher, which
+    /// waits for that, removes them. Without it, or without cgroups, the launcher is gone at once.
+    #[serde(default)]
+    pub caller_fd: Option<i32>,
 }
 
 fn default_hostname() -> String {
@@ -125,6 +129,8 @@ pub struct SentrySpec {
     pub platform: Platform,
     /// In mount order; the first is the root.
     pub mounts: Vec<Mount>,
+    /// A directory in memory that nobody else sees.
+    pub memory_fd: i32,
     /// How container ids map to the ids the sentry sees on files.
     pub ids: IdMap,
     /// SOCK_SEQPACKET to the stub's init process.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+_MOUNT = "/sys/fs/cgroup"
 _RETRY_SECONDS = 2.0
 
 
@@ -25,6 +26,11 @@ def out_of_memory_kills(groups: list[str]) -> int:
             except OSError:
                 continue
     return kills
+
+
+def of(sandbox: str) -> list[str]:
+    """The groups of a sandbox whose launcher was killed before it could tell."""
+    return [os.path.join(top, f"rvisor-{sandbox}") for top, names, _ in os.walk(_MOUNT) if f"rvisor-{sandbox}" in names]
 
 
 def remove(groups: list[str]) -> list[str]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         strace_fd: int | None
         log_fd: int | None
         events_fd: int
+        caller_fd: int | None
 
 
 EVENTS = {

@@ -39,11 +39,12 @@ class Outcome:
 class Running:
     """A sandbox that was started. Get one from `start`, and always call `wait` or `close`."""
 
-    def __init__(self, *, sandbox: str, launcher: int, events: int, memory: int | None) -> None:
+    def __init__(self, *, sandbox: str, launcher: int, events: int, alive: int, memory: int | None) -> None:
         self.id = sandbox
         self.pid = 0
         self._launcher = launcher
         self._events = events
+        self._alive = alive
         self._memory = memory
         self._buffer = b""
         self._cgroups: list[str] = []
@@ -181,14 +182,17 @@ class Running:
     def _finish(self, timeout: float | None) -> Outcome:
         self._ended = True
         os.close(self._events)
-        launcher = _reap(self._launcher)
         sentry = _reap(self.pid) if self.pid else None
+        kills = cgroup.out_of_memory_kills(self._cgroups)
+        left = cgroup.remove(self._cgroups)
+        # A launcher that stayed in case we die is no longer needed.
+        os.close(self._alive)
+        launcher = _reap(self._launcher)
         if self.pid == 0:
             # Killed before it could tell the sentry's pid; the sentry is still in the launcher's process group.
             while _reap(-self._launcher) is not None:
                 continue
-        kills = cgroup.out_of_memory_kills(self._cgroups)
-        left = cgroup.remove(self._cgroups)
+            left = cgroup.remove(cgroup.of(self.id))
 
         outcome = Outcome(status=125)
         outcome.started_ns = self._started_ns
@@ -238,23 +242,28 @@ def start(
     """Start the launcher with `spec`, whose `events_fd` is filled in here. `stdin` None is /dev/null."""
     memory = spec["limits"]["memory"]
     read_end, write_end = os.pipe()
+    # The launcher sees this end when we do, however that happens.
+    watched, alive = os.pipe()
     try:
         spec["events_fd"] = write_end
+        spec["caller_fd"] = watched
         text = messages.encode(spec)
         spec_fd = os.memfd_create("rvisor-spec")
         try:
             _write_all(spec_fd, text)
             os.lseek(spec_fd, 0, os.SEEK_SET)
-            kept = [fd for fd in (spec_fd, write_end, spec["strace_fd"], spec["log_fd"]) if fd is not None]
+            kept = [fd for fd in (spec_fd, write_end, watched, spec["strace_fd"], spec["log_fd"]) if fd is not None]
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
         finally:
             os.close(spec_fd)
     except BaseException:
         os.close(read_end)
+        os.close(alive)
         raise
     finally:
         os.close(write_end)
-    return Running(sandbox=spec["id"], launcher=pid, events=read_end, memory=memory)
+        os.close(watched)
+    return Running(sandbox=spec["id"], launcher=pid, events=read_end, alive=alive, memory=memory)
 
 
 def run_tool(argv: list[str]) -> tuple[int, bytes, bytes]:

@@ -3,17 +3,38 @@ use super::{Body, TmpFs, TmpInode};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::os::fd::{AsFd, OwnedFd};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use vfs::{Backing, DirEntry, FileOps, OpenFile};
 
-/// Up to here a file is a vector; beyond, a memfd, which can be sparse.
+/// Up to here a file is a vector; beyond, a file of the host's that is nowhere else, which can be sparse and mapped.
 const INLINE_MAX: u64 = 1 << 20;
 
 enum Bytes {
     Inline(Vec<u8>),
-    Memfd(OwnedFd, u64),
+    Host(Stored, u64),
+}
+
+struct Stored {
+    fd: OwnedFd,
+    /// For guests that may not write: their stub maps with what it is given, and could be made to write.
+    read_only: OwnedFd,
+}
+
+impl AsFd for Stored {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+thread_local! {
+    static STORE: OnceCell<OwnedFd> = const { OnceCell::new() };
+}
+
+/// The directory in memory, ours alone, where the bytes of large and mapped files go.
+pub fn set_store(dir: OwnedFd) {
+    STORE.with(|s| s.set(dir).expect("set once"));
 }
 
 pub struct Data {
@@ -30,7 +51,7 @@ impl Data {
     pub fn size(&self) -> u64 {
         match &*self.bytes.borrow() {
             Bytes::Inline(v) => v.len() as u64,
-            Bytes::Memfd(_, len) => *len,
+            Bytes::Host(_, len) => *len,
         }
     }
 
@@ -38,7 +59,7 @@ impl Data {
     pub fn charged(&self) -> u64 {
         match &*self.bytes.borrow() {
             Bytes::Inline(v) => v.len() as u64,
-            Bytes::Memfd(fd, _) => ::host::fs::stat(fd.as_fd(), b"").map_or(0, |s| s.blocks * 512),
+            Bytes::Host(fd, _) => ::host::fs::stat(fd.as_fd(), b"").map_or(0, |s| s.blocks * 512),
         }
     }
 
@@ -50,16 +71,16 @@ impl Data {
         self.modified.set(None);
     }
 
-    fn to_memfd(&self) -> Result {
+    fn store(&self) -> Result {
         let mut b = self.bytes.borrow_mut();
         if let Bytes::Inline(v) = &*b {
-            let fd = ::host::fs::memfd("tmpfs")?;
+            let (fd, read_only) = STORE.with(|s| ::host::fs::nameless(s.get().ok_or(Errno::ENOSPC)?.as_fd()))?;
             let mut at = 0;
             while at < v.len() {
                 at += ::host::file::write(fd.as_fd(), &v[at..], Some(at as u64))?;
             }
             let len = v.len() as u64;
-            *b = Bytes::Memfd(fd, len);
+            *b = Bytes::Host(Stored { fd, read_only }, len);
         }
         Ok(())
     }
@@ -70,7 +91,7 @@ impl Data {
         }
         let old = self.size();
         if len > INLINE_MAX {
-            self.to_memfd()?;
+            self.store()?;
         }
         self.modified.set(Some(crate::now()));
         match &mut *self.bytes.borrow_mut() {
@@ -78,7 +99,7 @@ impl Data {
                 self.fs.charge(old, len)?;
                 v.resize(len as usize, 0);
             }
-            Bytes::Memfd(fd, size) => {
+            Bytes::Host(fd, size) => {
                 ::host::fs::ftruncate(fd.as_fd(), len)?;
                 *size = len;
             }
@@ -92,7 +113,7 @@ impl Data {
                 Some(rest) if !rest.is_empty() => dst.put(&rest[..rest.len().min(dst.remaining())]),
                 _ => Ok(0),
             },
-            Bytes::Memfd(fd, _) => {
+            Bytes::Host(fd, _) => {
                 let mut done = 0;
                 while dst.remaining() > 0 {
                     let want = dst.remaining();
@@ -110,7 +131,7 @@ impl Data {
         let want = src.remaining();
         let end = offset.checked_add(want as u64).filter(|e| *e <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
         if end > INLINE_MAX {
-            self.to_memfd()?;
+            self.store()?;
         }
         self.modified.set(Some(crate::now()));
         match &mut *self.bytes.borrow_mut() {
@@ -134,7 +155,7 @@ impl Data {
                 }
                 Ok(done)
             }
-            Bytes::Memfd(fd, size) => {
+            Bytes::Host(fd, size) => {
                 let mut done = 0;
                 while src.remaining() > 0 {
                     let left = src.remaining();
@@ -175,8 +196,8 @@ impl FileOps for TmpFile {
     fn allocate(&self, mode: i32, offset: u64, len: u64) -> Result {
         let end = offset.checked_add(len).filter(|e| *e <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
         if mode & !c::FALLOC_FL_KEEP_SIZE != 0 {
-            self.0.to_memfd()?;
-            if let Bytes::Memfd(fd, size) = &mut *self.0.bytes.borrow_mut() {
+            self.0.store()?;
+            if let Bytes::Host(fd, size) = &mut *self.0.bytes.borrow_mut() {
                 ::host::fs::fallocate(fd.as_fd(), mode, offset, len)?;
                 *size = ::host::fs::stat(fd.as_fd(), b"")?.size;
             }
@@ -190,10 +211,11 @@ impl FileOps for TmpFile {
     fn sync(&self, _data_only: bool) -> Result {
         Ok(())
     }
-    fn mmap(&self, _writable_shared: bool, f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {
-        self.0.to_memfd()?;
+    fn mmap(&self, writable_shared: bool, f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {
+        self.0.store()?;
         match &*self.0.bytes.borrow() {
-            Bytes::Memfd(fd, _) => f(Backing::Host(fd.as_fd())),
+            Bytes::Host(stored, _) if writable_shared => f(Backing::Host(stored.as_fd())),
+            Bytes::Host(stored, _) => f(Backing::Host(stored.read_only.as_fd())),
             Bytes::Inline(_) => Err(Errno::ENODEV),
         }
     }

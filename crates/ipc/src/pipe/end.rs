@@ -93,6 +93,9 @@ impl FileOps for PipeEnd {
         Ok(n)
     }
 
+    fn takes_whole(&self, len: usize) -> bool {
+        self.pipe.room_for(len) >= len
+    }
     fn seekable(&self) -> bool {
         false
     }

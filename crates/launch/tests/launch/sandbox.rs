@@ -83,7 +83,7 @@ fn told(s: &Sandbox, by: By) {
     assert!(age < 60_000_000_000, "{age}");
     let numbers = |v: &Value| v.as_i64().expect("descriptor") as i32;
     let lower = numbers(&spec["mounts"][0]["lower_fd"]);
-    let expected: BTreeSet<i32> = [0, 1, 2, lower, numbers(&spec["init_fd"])].into();
+    let expected: BTreeSet<i32> = [0, 1, 2, lower, numbers(&spec["init_fd"]), numbers(&spec["memory_fd"])].into();
     let mut have = fds(s.sentry);
     // The stand-in owns this one and may have closed it.
     have.retain(|fd| {

@@ -14,6 +14,8 @@ pub struct Process {
     /// Host pid and its descriptor, known from the first doorbell on.
     pub pid: Cell<i32>,
     pub pidfd: OnceCell<OwnedFd>,
+    /// Names it in epoll.
+    pub token: Cell<u64>,
     /// Tag of the thread on each slot.
     pub threads: RefCell<Vec<Option<u64>>>,
     pub dead: Cell<bool>,
@@ -32,6 +34,7 @@ impl Process {
             socket: ours,
             pid: Cell::new(0),
             pidfd: OnceCell::new(),
+            token: Cell::new(0),
             threads: RefCell::default(),
             dead: Cell::new(false),
         };

@@ -40,7 +40,7 @@ impl Slots {
         inner.add(timer.fd(), host::epoll::LEVEL_IN, TIMER)?;
         let template = Rc::new(template);
         let thread = Rc::new(Thread::new(template.clone(), 0, TEMPLATE));
-        Ok(Slots {
+        let mut made = Slots {
             listener,
             epoll,
             inner,
@@ -48,7 +48,7 @@ impl Slots {
             timer,
             features,
             template: thread.clone(),
-            processes: HashMap::from([(template.cookie, template)]),
+            processes: HashMap::new(),
             by_token: HashMap::new(),
             next_token: FIRST_PROCESS,
             threads: Vec::new(),
@@ -67,6 +67,8 @@ impl Slots {
             heated: false,
             sync: true,
             counters: Counters::default(),
-        })
+        };
+        made.expect(&template)?;
+        Ok(made)
     }
 }

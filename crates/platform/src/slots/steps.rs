@@ -74,7 +74,7 @@ impl Slots {
         let (child, socket) = Process::new()?;
         child.place(tag, Some(t.index));
         let child = Rc::new(child);
-        self.processes.insert(child.cookie, child.clone());
+        self.expect(&child)?;
         if tag < WARM {
             self.running += 1;
         }
@@ -164,9 +164,10 @@ impl Slots {
                 }
                 if host::stub::send_fds(t.process.socket.as_fd(), &[0], &send).is_err() {
                     // The other end is gone, or never reads: its process is dead or as good as dead.
-                    let tag = t.tag;
-                    self.events.push_back(crate::Event::Died { tags: t.process.tags() });
-                    return super::Platform::kill(self, tag);
+                    let tags = t.process.tags();
+                    super::Platform::kill(self, t.tag);
+                    self.events.push_back(crate::Event::Died { tags });
+                    return;
                 }
                 if matches!(fds[0], Step::WithFd { .. }) {
                     t.push(op::CLOSE, 0, &[]);
