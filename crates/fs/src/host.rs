@@ -1,6 +1,8 @@
 //! A host directory (or a single file), below a donated O_PATH descriptor.
 mod file;
 
+pub use known::set_host_version;
+
 use abi::{Errno, Result, c};
 use file::{HostDir, HostFile};
 use std::any::Any;
@@ -46,7 +48,7 @@ pub struct HostInode {
     /// Its name is gone; only the descriptor still finds it.
     unlinked: Cell<bool>,
     /// The descriptor that creating it gave, for the open(2) that comes with it.
-    fresh: RefCell<Option<OwnedFd>>,
+    fresh: RefCell<Option<Rc<OwnedFd>>>,
     this: RefCell<Weak<HostInode>>,
 }
 
@@ -264,6 +266,8 @@ impl Inode for HostInode {
             let flags = c::O_CREAT | c::O_EXCL | c::O_RDWR;
             let fd = ::host::fs::open(dir.as_fd(), name, flags, new.mode & 0o7777)?;
             let made = self.made(name, new)?;
+            let fd = Rc::new(fd);
+            *made.opened.borrow_mut() = Rc::downgrade(&fd);
             *made.fresh.borrow_mut() = Some(fd);
             return Ok(made);
         }
@@ -406,7 +410,7 @@ impl Inode for HostInode {
                 if let Some(fd) = self.fresh.take()
                     && flags & c::O_DIRECT == 0
                 {
-                    return Ok(Rc::new(HostFile::new(Rc::new(fd), me)));
+                    return Ok(Rc::new(HostFile::new(fd, me)));
                 }
                 let shareable = flags & (c::O_ACCMODE | c::O_DIRECT) == c::O_RDONLY && self.place.borrow().is_some();
                 if shareable && let Some(fd) = self.readable.borrow().clone() {

@@ -154,3 +154,11 @@ pub fn standard(fd: i32) -> BorrowedFd<'static> {
     // SAFETY: the standard descriptors are never closed.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
+
+/// The host's Linux version: major and minor number; zeroes if its release says neither.
+pub fn version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}

@@ -76,9 +76,7 @@ fn text(e: impl std::fmt::Display) -> String {
 fn kernel() -> Outcome {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
-    let mut numbers = release.split(|ch: char| !ch.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    match version {
+    match host::process::version() {
         v if v < REQUIRED => Err(format!("{release}: too old")),
         v if v < FAST => Err(format!("{release}: works, with slow doorbells")),
         _ => Ok(release.into_owned()),

@@ -152,7 +152,9 @@ fn run_on<P: Platform>(
     // From here on there is a second thread; it inherits the signals blocked above.
     p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
     let features = p.features();
+    let version = host::process::version();
     confine(spec.platform).map_err(fail)?;
+    fs::host::set_host_version(version.0, version.1);
     fs::tmp::set_store(take(spec.memory_fd));
     let source = Rc::new(crate::proc::Source::default());
     let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;

@@ -70,7 +70,8 @@ impl Caller<'_> {
             return Err(Errno::EISDIR);
         }
         let exclusive = flags & c::O_EXCL != 0;
-        match walk.existing(&last)? {
+        let there = if exclusive { self.vacant(&last)? } else { walk.existing(&last)? };
+        match there {
             Some(_) if exclusive => Err(Errno::EEXIST),
             Some(d) => {
                 let p = self.fs.mounts.enter(Path { mount: last.parent.mount.clone(), dentry: d });
@@ -182,6 +183,17 @@ impl Caller<'_> {
         Ok(New { mode, uid: self.cred.fsuid, gid })
     }
 
+    /// What has the name that is to be new. Where the caller may make it, the file system refuses a name that is taken,
+    /// and is not asked twice.
+    fn vacant(&self, last: &Last) -> Result<Option<std::rc::Rc<crate::Dentry>>> {
+        let walk = self.walk();
+        let short = last.name.len() <= crate::walk::NAME_MAX;
+        if short && !last.slash && last.parent.dentry.known(&last.name).is_none() && walk.may_change(&last.parent).is_ok() {
+            return Ok(None);
+        }
+        walk.existing(last)
+    }
+
     /// Prepares a new name: EEXIST if it is there.
     fn fresh(&self, base: &Path, path: &[u8], dir: bool) -> Result<Last> {
         let last = self.last(base, path)?;
@@ -189,7 +201,7 @@ impl Caller<'_> {
             return Err(Errno::EEXIST);
         }
         let walk = self.walk();
-        if walk.existing(&last)?.is_some() {
+        if self.vacant(&last)?.is_some() {
             return Err(Errno::EEXIST);
         }
         if last.slash && !dir {

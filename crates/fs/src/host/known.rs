@@ -1,8 +1,8 @@
 //! Whether a name still leads where it led, asked by descriptor: less than half the price of a walk by name.
 //!
 //! Others may change a shared directory. Giving a file another name, or taking one away, changes its ctime on the
-//! file systems listed here; so a file whose ctime stands still has kept its names. Times have a grain: a ctime is
-//! believed only once it is older than that.
+//! file systems listed here; so a file whose ctime stands still has kept its names. Times have a grain on older hosts:
+//! there a ctime is believed only once it is older than that.
 use super::HostInode;
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -11,10 +11,19 @@ use vfs::Attr;
 
 /// Longer than the grain of any of these file systems' times, in nanoseconds.
 const GRAIN: i64 = 50_000_000;
+
+thread_local! {
+    static GRAIN_HERE: Cell<i64> = const { Cell::new(GRAIN) };
+}
+
+/// Tells which Linux the host is: since 6.13 a time that was looked at is never given twice ("multigrain timestamps").
+pub fn set_host_version(major: u32, minor: u32) {
+    GRAIN_HERE.set(if (major, minor) >= (6, 13) { 0 } else { GRAIN });
+}
 /// Finds by name before a descriptor is opened to ask by.
 const FINDS: u32 = 2;
-/// ext2 to ext4, XFS, Btrfs, tmpfs, F2FS.
-const FILE_SYSTEMS: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
+/// ext2 to ext4, XFS, Btrfs, tmpfs.
+const FILE_SYSTEMS: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
 
 #[derive(Default)]
 pub struct Known {
@@ -34,7 +43,7 @@ impl Known {
     /// `of` was found by its name just now, with these attributes.
     pub fn found(&self, of: &HostInode, a: &Attr) {
         self.finds.set(self.finds.get().saturating_add(1));
-        let old = a.ctime.saturating_add(GRAIN) < ::host::time::realtime_ns() as i64;
+        let old = a.ctime.saturating_add(GRAIN_HERE.get()) < ::host::time::realtime_ns() as i64;
         self.seen.set(old.then_some((a.ctime, a.nlink)));
         // Links are cheap to look at, and cannot be opened.
         if old && self.finds.get() >= FINDS && !a.is_link() && of.fd.borrow().is_none() {
