@@ -2,19 +2,8 @@
 //! somebody else's code running in it.
 use crate::policy::{Action, Policy, arg};
 use crate::surface::{Permission, permit};
-use Action::{Allow, Errno};
+use Action::Allow;
 use abi::c;
-
-/// The C library's new thread: everything shared, and the three addresses it keeps for joins.
-const CLONE_THREAD: i32 = c::CLONE_VM
-    | c::CLONE_FS
-    | c::CLONE_FILES
-    | c::CLONE_SIGHAND
-    | c::CLONE_THREAD
-    | c::CLONE_SYSVSEM
-    | c::CLONE_SETTLS
-    | c::CLONE_PARENT_SETTID
-    | c::CLONE_CHILD_CLEARTID;
 
 const IOCTLS: [u64; 18] = [
     0xc050_2100, // SECCOMP_IOCTL_NOTIF_RECV
@@ -51,8 +40,6 @@ const FCNTLS: [i32; 11] = [
     c::F_SETPIPE_SZ,
 ];
 
-const PR_SET_VMA: u64 = 0x5356_4d41;
-const PR_GET_AUXV: u64 = 0x4155_5856;
 /// The types of file a guest may make in a host directory: no device.
 const MADE: [u32; 3] = [c::S_IFREG, c::S_IFIFO, c::S_IFSOCK];
 
@@ -80,6 +67,7 @@ const PTRACE: [u64; 9] = [
 pub fn sentry_permissions(platform: Platform) -> Vec<Permission> {
     let mut list = files();
     if platform == Platform::Ptrace {
+        list.push(permit!(SYS_wait4, [], Allow, "learns why a traced thread stopped"));
         list.push(permit!(SYS_ptrace, [arg(0).is_in(PTRACE)], Allow, "runs the guests' threads; attaches to none"));
     }
     list.extend(names());
@@ -97,27 +85,19 @@ fn files() -> Vec<Permission> {
     vec![
         permit!(SYS_read, [], Allow, io),
         permit!(SYS_write, [], Allow, io),
-        permit!(SYS_readv, [], Allow, io),
-        permit!(SYS_writev, [], Allow, io),
         permit!(SYS_pread64, [], Allow, io),
         permit!(SYS_pwrite64, [], Allow, io),
-        permit!(SYS_preadv, [], Allow, io),
-        permit!(SYS_pwritev, [], Allow, io),
         permit!(SYS_preadv2, [], Allow, "reads that fail instead of waiting for the disk"),
         permit!(SYS_pwritev2, [], Allow, "writes that fail instead of waiting for the disk"),
-        permit!(SYS_copy_file_range, [], Allow, "copy-up of overlay files, and the guest's own call"),
         permit!(SYS_lseek, [], Allow, "SEEK_DATA and SEEK_HOLE; starting a directory again"),
         permit!(SYS_fstat, [], Allow, about),
         permit!(SYS_statx, [], Allow, about),
-        permit!(SYS_newfstatat, [], Allow, about),
         permit!(SYS_fstatfs, [], Allow, about),
         permit!(SYS_getdents64, [], Allow, "listing guest directories"),
         permit!(SYS_ftruncate, [], Allow, size),
         permit!(SYS_fallocate, [], Allow, size),
         permit!(SYS_fsync, [], Allow, sync),
         permit!(SYS_fdatasync, [], Allow, sync),
-        permit!(SYS_fadvise64, [], Allow, "the guest's own call"),
-        permit!(SYS_flock, [], Allow, "locks that other holders of a shared directory see"),
         permit!(SYS_fgetxattr, [], Allow, xattr),
         permit!(SYS_fsetxattr, [], Allow, xattr),
         permit!(SYS_flistxattr, [], Allow, xattr),
@@ -148,16 +128,13 @@ fn names() -> Vec<Permission> {
             Allow,
             "opens below the descriptors it was given (RESOLVE_BENEATH); the root is empty"
         ),
-        permit!(SYS_openat, [], Errno(c::ENOENT as u16), "the C library's optional look-ups; the root is empty"),
         permit!(SYS_readlinkat, [], Allow, "reading guest symbolic links"),
         permit!(SYS_mkdirat, [], Allow, change),
         permit!(SYS_unlinkat, [], Allow, change),
-        permit!(SYS_renameat, [], Allow, change),
         permit!(SYS_renameat2, [], Allow, change),
         permit!(SYS_symlinkat, [], Allow, change),
         permit!(SYS_linkat, [], Allow, change),
         permit!(SYS_fchmodat2, [], Allow, attr),
-        permit!(SYS_fchown, [], Allow, attr),
         permit!(SYS_fchownat, [], Allow, attr),
         permit!(SYS_utimensat, [], Allow, attr),
     ];
@@ -184,12 +161,8 @@ fn processes() -> Vec<Permission> {
         permit!(SYS_pidfd_open, [], Allow, "learns of a stub's end"),
         permit!(SYS_pidfd_send_signal, [], Allow, "ends a stub"),
         permit!(SYS_tkill, [], Allow, kick),
-        permit!(SYS_tgkill, [], Allow, kick),
-        permit!(SYS_waitid, [], Allow, "as first process of its namespace: takes in the orphans"),
-        permit!(SYS_wait4, [], Allow, "as first process of its namespace: takes in the orphans"),
         permit!(SYS_socketpair, [arg(0).eq(c::AF_UNIX as u64)], Allow, "a forked stub's socket"),
         permit!(SYS_sendmsg, [], Allow, "sends descriptors to stubs"),
-        permit!(SYS_recvmsg, [], Allow, "receives the listener, and reports, from stubs"),
         permit!(SYS_memfd_create, [], Allow, "slots, shared memory and in-memory files"),
     ]
 }
@@ -198,55 +171,23 @@ fn own() -> Vec<Permission> {
     let memory = "the sentry's own memory, slots and shared frames";
     let signals = "the sentry's own signal handling";
     let wait = "waits for the doorbell, host descriptors and timers";
-    let thread = "helper threads for host calls that can block";
-    let end = "ends the sentry or a helper";
+    let end = "ends the sentry";
     vec![
         permit!(SYS_mmap, [], Allow, memory),
         permit!(SYS_munmap, [], Allow, memory),
-        permit!(SYS_mprotect, [], Allow, memory),
         permit!(SYS_mremap, [], Allow, memory),
-        permit!(SYS_madvise, [], Allow, memory),
         permit!(SYS_brk, [], Allow, memory),
-        permit!(SYS_epoll_create1, [], Allow, wait),
         permit!(SYS_epoll_ctl, [], Allow, wait),
-        permit!(SYS_epoll_wait, [], Allow, wait),
-        permit!(SYS_epoll_pwait, [], Allow, wait),
         permit!(SYS_epoll_pwait2, [], Allow, wait),
-        permit!(SYS_poll, [], Allow, wait),
         permit!(SYS_ppoll, [], Allow, wait),
-        permit!(SYS_eventfd2, [], Allow, "a helper's completion wakes the kernel thread"),
-        permit!(SYS_signalfd4, [], Allow, "the operator's SIGTERM and SIGWINCH"),
-        permit!(SYS_futex, [], Allow, thread),
-        permit!(SYS_clone, [arg(0).eq(CLONE_THREAD as u64)], Allow, thread),
-        permit!(
-            SYS_clone3,
-            [],
-            Errno(c::ENOSYS as u16),
-            "its flags cannot be examined; the C library falls back to clone"
-        ),
-        permit!(SYS_set_robust_list, [], Allow, thread),
-        permit!(SYS_rseq, [], Allow, thread),
-        permit!(
-            SYS_prctl,
-            [arg(0).is_in([c::PR_SET_NAME as u64, PR_SET_VMA, PR_GET_AUXV])],
-            Allow,
-            "names of threads and of the allocator's memory; where the vDSO is"
-        ),
-        permit!(SYS_rt_sigaction, [], Allow, signals),
-        permit!(SYS_rt_sigprocmask, [], Allow, signals),
+        permit!(SYS_futex, [], Allow, "the helper that sleeps in epoll, and the kernel thread, wake each other"),
         permit!(SYS_rt_sigreturn, [], Allow, signals),
-        permit!(SYS_sigaltstack, [], Allow, signals),
         permit!(SYS_restart_syscall, [], Allow, "the host's own continuation of an interrupted wait"),
         permit!(SYS_clock_gettime, [], Allow, "the clocks the vDSO does not serve"),
-        permit!(SYS_clock_nanosleep, [], Allow, "a helper's back-off"),
         permit!(SYS_sched_yield, [], Allow, "spinning gives way"),
-        permit!(SYS_sched_getaffinity, [], Allow, "how many CPUs there are to spin on"),
         permit!(SYS_sysinfo, [], Allow, "how much memory there is, for /proc/meminfo"),
         permit!(SYS_timerfd_settime, [], Allow, "the kernel's next timer"),
         permit!(SYS_getrandom, [], Allow, "the guest's random bytes, cookies and hash keys"),
-        permit!(SYS_getpid, [], Allow, "aborting after a fault"),
-        permit!(SYS_gettid, [], Allow, "aborting after a fault"),
-        permit!(SYS_exit, [], Allow, end),
         permit!(SYS_exit_group, [], Allow, end),
     ]
 }

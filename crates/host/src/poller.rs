@@ -40,10 +40,16 @@ impl Poller {
         };
         let shared = Arc::new(Shared { sleeping: AtomicBool::new(false), pending: AtomicBool::new(false) });
         let theirs = shared.clone();
+        let (runs, running) = std::sync::mpsc::channel();
         let handle = std::thread::Builder::new()
             .stack_size(64 << 10)
-            .spawn(move || helper(&epoll, &theirs, tid))
+            .spawn(move || {
+                // What a thread asks of the host to come up is done: the sentry's filter does not allow it later.
+                let _ = runs.send(());
+                helper(&epoll, &theirs, tid)
+            })
             .map_err(|_| Errno::EAGAIN)?;
+        running.recv().map_err(|_| Errno::EAGAIN)?;
         Ok(Poller { shared, thread: handle.thread().clone() })
     }
 
@@ -80,7 +86,7 @@ fn helper(epoll: &Epoll, shared: &Shared, kernel: i32) {
         while shared.pending.load(SeqCst) {
             if shared.sleeping.load(SeqCst) {
                 // SAFETY: no memory is involved; the kernel thread lives as long as the process.
-                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), kernel, libc::SIGURG) };
+                unsafe { libc::syscall(libc::SYS_tkill, kernel, libc::SIGURG) };
             }
             std::thread::park_timeout(REPEAT);
         }

@@ -162,3 +162,17 @@ pub fn version() -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
+
+/// Has the C library and the runtime ask the host now for what they would otherwise ask later, behind the filter.
+pub fn prepare_for_filter() {
+    // SAFETY: only sets a number. One arena: more would grow by mprotect, and ask how many CPUs there are.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    crate::time::monotonic_ns();
+    crate::time::realtime_ns();
+}
+
+/// Ends the process without looking back: no destructors, nothing flushed.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: does not return; everything we hold, the host takes back.
+    unsafe { libc::_exit(status) }
+}

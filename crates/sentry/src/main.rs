@@ -13,6 +13,9 @@ mod sites;
 
 use std::process::ExitCode;
 
+/// Exit status after a fault of our own (EX_SOFTWARE).
+const FAULT: i32 = 70;
+
 fn main() -> ExitCode {
     let arg = std::env::args().nth(1).unwrap_or_default();
     if arg == "--syscalls" {
@@ -23,8 +26,13 @@ fn main() -> ExitCode {
         eprintln!("rvisor-sentry: this is started by rvisor-launch; for people there is `rvisor run`");
         return ExitCode::from(125);
     };
+    // A fault of the sentry ends it with a message, and at once: the filter leaves no way to abort.
+    std::panic::set_hook(Box::new(|why| {
+        eprintln!("rvisor-sentry: {why}");
+        host::process::exit_now(FAULT);
+    }));
     match boot::boot(fd) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => host::process::exit_now(status.into()),
         Err(e) => {
             eprintln!("rvisor-sentry: {e}");
             ExitCode::from(125)
