@@ -30,14 +30,16 @@ class Result:
     """How a program ended.
 
     `status` is its exit status, or 128 + `signal` when a signal killed it; 124 when the time was over. `stdout` and
-    `stderr` are empty unless they were captured. `message` is what rVisor has to say about the end, usually nothing.
+    `stderr` are empty unless they were captured. `started_ns` is the time from the launcher's first instruction to the
+    program's, 0 if it never came to that. `message` is what rVisor has to say about the end, usually nothing.
     """
 
-    __slots__ = ("message", "out_of_memory", "signal", "status", "stderr", "stdout", "timed_out")
+    __slots__ = ("message", "out_of_memory", "signal", "started_ns", "status", "stderr", "stdout", "timed_out")
 
     def __init__(self, outcome: spawn.Outcome, *, stdout: bytes, stderr: bytes) -> None:
         self.status = outcome.status
         self.signal = outcome.signal
+        self.started_ns = outcome.started_ns
         self.timed_out = outcome.timed_out
         self.out_of_memory = outcome.out_of_memory
         self.message = outcome.message

@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 
 from framework import inside
+from framework.guests import PROGRAMS, SECONDS, compiled
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = sorted(path.stem for path in (HERE / "guests").glob("*.c"))
 ON_HOST_DIRECTORY = ("file_io", "file_meta", "file_names", "memory")
 """Programs that also run on a bind-mounted host directory, apart from the root's layer in memory."""
-SECONDS = 240
 
 GAPS = tomllib.loads((HERE / "gaps.toml").read_text())
 
@@ -43,18 +42,6 @@ def parse(output: str) -> dict[str, str]:
         if word in ("ok", "FAIL", "skip"):
             lines[rest.partition(":")[0]] = line
     return lines
-
-
-def compiled(program: str) -> Path:
-    """The guest program, statically linked, compiled if anything it is made of is newer."""
-    source, binary = HERE / "guests" / f"{program}.c", inside.BUILD / "guests" / program
-    newest = max((HERE / "guests" / "t.h").stat().st_mtime, source.stat().st_mtime)
-    if not binary.exists() or binary.stat().st_mtime < newest:
-        binary.parent.mkdir(parents=True, exist_ok=True)
-        flags = ["-O1", "-g", "-Wall", "-Wextra", "-Wno-unused", "-Wno-nonnull", "-static", "-pthread"]
-        done = inside.run(["gcc", *flags, "-o", str(binary), str(source), "-lrt"])
-        assert done.status == 0, done.err
-    return binary
 
 
 def empty_directory() -> Path:

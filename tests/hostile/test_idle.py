@@ -21,6 +21,20 @@ def switches(processes: list[host.Process]) -> dict[tuple[int, int], int]:
     return counted
 
 
+def settled(boxes: list[host.Started]) -> list[list[host.Process]]:
+    """Each sandbox's processes, once they have been the same for a second: stubs for later programs come and go."""
+    found: list[list[host.Process]] = []
+    same = 0
+    for _ in range(60):
+        time.sleep(0.5)
+        now = [host.below(box.pid) for box in boxes]
+        same = same + 1 if now == found else 0
+        found = now
+        if same >= 3:
+            return found
+    raise AssertionError("the sandboxes' processes do not settle")
+
+
 WAITS = {
     "sleep": "exec sleep 40",
     "pipe": "sleep 40 | cat | cat",
@@ -31,8 +45,7 @@ WAITS = {
 def test_nothing_runs_while_nothing_happens() -> None:
     boxes = [host.start("run", "--", "bash", "-c", script) for script in WAITS.values()]
     try:
-        time.sleep(1.5)
-        found = [host.below(box.pid) for box in boxes]
+        found = settled(boxes)
         assert all({p.what for p in family} == {"sentry", "stub"} for family in found)
         everybody = [p for family in found for p in family]
         before = switches(everybody)

@@ -88,10 +88,19 @@ def test_bench_micro() -> None:
     done = rvisor("bench", "micro", "--runs", "1", "--only", "getppid", "--only", "stat", "--pause", "1", "--json")
     assert done.status == 0, done.err
     rows = json.loads(done.out)
-    assert [row["name"] for row in rows] == ["getppid", "stat"]
+    assert [row["name"] for row in rows] == ["getppid", "stat", "stat, host"]
     assert all(row["native_ns"] > 0 and row["cold_ns"] > 0 and row["ratio"] > 0 for row in rows)
     assert "natively" in done.err
     assert rvisor("bench", "micro", "--only", "nothing").status == 2
+
+
+def test_bench_start_and_compute() -> None:
+    done = rvisor("bench", "start", "--runs", "1", "--json")
+    assert done.status == 0, done.err
+    assert len(json.loads(done.out)) == 6
+    done = rvisor("bench", "compute", "--runs", "1")
+    assert done.status == 0, done.err
+    assert "pace on" in done.out
 
 
 def test_start_loads_little() -> None:

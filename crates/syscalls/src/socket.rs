@@ -19,8 +19,10 @@ pub fn socket(_t: &Rc<Task>, domain: i32, _kind: i32, _protocol: i32) -> Result 
 }
 
 pub fn socketpair(t: &Rc<Task>, domain: i32, kind: i32, protocol: i32, out: UserOut<[i32; 2]>) -> Result {
-    if domain != c::AF_UNIX {
-        return Err(Errno::EAFNOSUPPORT);
+    match domain {
+        c::AF_UNIX => {}
+        c::AF_INET | c::AF_INET6 => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::EAFNOSUPPORT),
     }
     let flags = kind & (c::SOCK_CLOEXEC | c::SOCK_NONBLOCK);
     if kind & !flags != c::SOCK_STREAM {

@@ -188,7 +188,11 @@ impl Caller<'_> {
     fn vacant(&self, last: &Last) -> Result<Option<std::rc::Rc<crate::Dentry>>> {
         let walk = self.walk();
         let short = last.name.len() <= crate::walk::NAME_MAX;
-        if short && !last.slash && last.parent.dentry.known(&last.name).is_none() && walk.may_change(&last.parent).is_ok() {
+        if short
+            && !last.slash
+            && last.parent.dentry.known(&last.name).is_none()
+            && walk.may_change(&last.parent).is_ok()
+        {
             return Ok(None);
         }
         walk.existing(last)

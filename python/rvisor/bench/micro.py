@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from rvisor.bench.native import compile_c, last_line
 from rvisor.errors import RvisorError
 from rvisor.sandbox import Sandbox
 
@@ -41,6 +42,23 @@ TARGETS: dict[str, float | None] = {
 }
 """Each row and the ratio to native it is to reach, if one was set."""
 
+ON_FILES = (
+    "read 4 KiB",
+    "write 4 KiB",
+    "read 64 KiB",
+    "write 64 KiB",
+    "fstat",
+    "stat",
+    "open+close",
+    "creat+unlink",
+    "mkdir+rmdir",
+    "getdents 1000",
+)
+"""Rows that have files under them: measured in the container's own root, and once more in a host directory."""
+
+ON_HOST = ", host"
+"""Ends the name of a row in a host directory."""
+
 _GUEST_SECONDS = 300.0
 
 
@@ -49,16 +67,18 @@ class Row:
 
     __slots__ = ("cold", "hot", "name", "native", "native_cold", "target")
 
-    def __init__(self, name: str, samples: dict[tuple[str, str, str], list[float]]) -> None:
+    def __init__(self, name: str, samples: dict[tuple[str, str, str], list[float]], *, host: bool = False) -> None:
+        inside = "host" if host else "inside"
+
         def middle(where: str, mode: str) -> float | None:
             values = samples.get((where, name, mode))
             return statistics.median(values) if values else None
 
-        self.name = name
+        self.name = name + ON_HOST if host else name
         self.native = middle("native", "hot")
         self.native_cold = middle("native", "cold")
-        self.hot = middle("inside", "hot")
-        self.cold = middle("inside", "cold")
+        self.hot = middle(inside, "hot")
+        self.cold = middle(inside, "cold")
         self.target = TARGETS.get(name)
 
     @property
@@ -96,43 +116,36 @@ def measure(
     directory: str | None,
     say: Callable[[str], None],
 ) -> list[Row]:
-    """Measure; `directory` is where on the host the files are made, natively and, by a bind mount, inside."""
+    """Measure; `directory` is where on the host the files are made, natively and, by a bind mount, inside.
+
+    A row of `ON_FILES` is measured inside in the container's root, and again, as another row, in that directory.
+    """
     samples: dict[tuple[str, str, str], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="rvisor-bench-", dir=directory) as work:
-        program = _compile(work, static=static)
-        args = [program, work, str(pause_us), *only]
+        program = compile_c(SOURCE, work, static=static)
+        plain = [name for name in TARGETS if not only or name in only]
+        shared = [name for name in ON_FILES if not only or name in only or name + ON_HOST in only]
         box = Sandbox(volumes=[f"{work}:{work}"], cwd=work, platform=platform)
         for turn in range(1, runs + 1):
             say(f"run {turn} of {runs}: natively")
-            done = subprocess.run(args, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+            both = [name for name in TARGETS if name in plain or name in shared]
+            done = subprocess.run(
+                [program, work, str(pause_us), *both], capture_output=True, stdin=subprocess.DEVNULL, check=False
+            )
             _collect(samples, "native", done.stdout)
             if done.returncode != 0:
-                raise RvisorError(f"the measuring program failed natively: {_last_line(done.stderr)}")
-            say(f"run {turn} of {runs}: inside")
-            result = box.run(args, capture=True, timeout=_GUEST_SECONDS)
-            _collect(samples, "inside", result.stdout)
-            if result.status != 0:
-                say(f"the measuring program ended with status {result.status} inside: {_last_line(result.stderr)}")
-                _clear(work, keep=program)
-    names = [name for name in TARGETS if not only or name in only]
-    return [Row(name, samples) for name in names]
-
-
-def _compile(work: str, *, static: bool) -> str:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise RvisorError("no C compiler was found", hint="install gcc and the C library's headers")
-    program = os.path.join(work, "micro")
-    flags = ["-O2", "-pthread"] + (["-static"] if static else [])
-    done = subprocess.run(
-        [compiler, *flags, "-o", program, str(SOURCE)],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RvisorError(f"the measuring program does not compile: {_last_line(done.stderr)}")
-    return program
+                raise RvisorError(f"the measuring program failed natively: {last_line(done.stderr)}")
+            for where, place, rows in (("inside", "/tmp", plain), ("host", work, shared)):
+                if not rows:
+                    continue
+                say(f"run {turn} of {runs}: inside" + (", host directory" if where == "host" else ""))
+                result = box.run([program, place, str(pause_us), *rows], capture=True, timeout=_GUEST_SECONDS)
+                _collect(samples, where, result.stdout)
+                if result.status != 0:
+                    why = f"status {result.status} inside: {last_line(result.stderr)}"
+                    say(f"the measuring program ended with {why}")
+                    _clear(work, keep=program)
+    return [Row(name, samples) for name in plain] + [Row(name, samples, host=True) for name in shared]
 
 
 def _collect(samples: dict[tuple[str, str, str], list[float]], where: str, output: bytes) -> None:
@@ -152,8 +165,3 @@ def _clear(work: str, *, keep: str) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             os.unlink(entry.path)
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

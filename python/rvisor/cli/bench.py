@@ -10,20 +10,25 @@ from rvisor.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from rvisor.bench.micro import Row
+    from rvisor.bench.start import Figure
 
 
 def parser() -> Parser:
     """The options of `rvisor bench`."""
     made = Parser(
         prog="rvisor bench",
-        description="Measure single system calls, natively and inside by turns.\n"
-        "hot: the call in a loop. cold: one call after a pause of computation. ratio: hot to native.",
-        epilog="Examples:\n  rvisor bench micro\n  rvisor bench micro --only stat --only 'pipe ping-pong' --runs 5\n"
+        description="Measure, natively and inside by turns.\n"
+        "micro: single system calls. hot: the call in a loop. cold: one call after a pause of computation.\n"
+        "ratio: hot to native. start: start-up and memory. compute: arithmetic on every CPU.",
+        epilog="Examples:\n  rvisor bench micro\n  rvisor bench start --runs 20\n"
+        "  rvisor bench micro --only stat --only 'pipe ping-pong' --runs 5\n"
         "  rvisor bench micro --json > figures.json\n",
     )
-    made.add_argument("what", choices=["micro"], help="micro: system calls one by one")
-    made.add_argument("--json", action="store_true", help="print JSON, times in nanoseconds")
+    made.add_argument("what", choices=["micro", "start", "compute"], help="what to measure")
+    made.add_argument("--json", action="store_true", help="print JSON; micro: times in nanoseconds")
     made.add_argument("--runs", metavar="N", type=int, default=5, help="turns, natively and inside each (default: 5)")
     made.add_argument("--platform", choices=["slots", "ptrace"], default="slots", help="default: slots")
     made.add_argument("--only", metavar="NAME", action="append", default=[], help="only this row; may be given again")
@@ -36,15 +41,31 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Measure and print."""
     options = parser().parse_args(argv)
-    from rvisor.bench import micro
-
     if options.runs < 1:
         raise UsageError("--runs must be at least 1")
+    if options.what == "micro":
+        return _micro(options)
+    from rvisor.bench import start
+
+    measure = start.measure if options.what == "start" else start.measure_compute
+    figures = measure(runs=options.runs, platform=options.platform, say=_say)
+    print(as_json([figure.as_dict() for figure in figures]) if options.json else _figures(figures))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"rvisor bench: {text}", file=sys.stderr)
+
+
+def _micro(options: Namespace) -> int:
+    from rvisor.bench import micro
+
     if options.pause < 0:
         raise UsageError("--pause must not be negative")
+    known = [*micro.TARGETS, *(name + micro.ON_HOST for name in micro.ON_FILES)]
     for name in options.only:
-        if name not in micro.TARGETS:
-            raise UsageError(f"--only: there is no row {name!r}", hint="rows: " + ", ".join(micro.TARGETS))
+        if name not in known:
+            raise UsageError(f"--only: there is no row {name!r}", hint="rows: " + "; ".join(known))
     rows = micro.measure(
         runs=options.runs,
         platform=options.platform,
@@ -52,13 +73,23 @@ def main(argv: list[str]) -> int:
         pause_us=options.pause,
         static=options.static,
         directory=options.dir,
-        say=lambda text: print(f"rvisor bench: {text}", file=sys.stderr),
+        say=_say,
     )
     if options.json:
         print(as_json([row.as_dict() for row in rows]))
     else:
         print(_table(rows))
     return 0 if all(row.ratio is not None for row in rows) else 1
+
+
+def _figures(figures: list[Figure]) -> str:
+    cells = []
+    for figure in figures:
+        sign = ">= " if figure.at_least else "<= "
+        target = "-" if figure.target is None else f"{sign}{figure.target:g}"
+        reached = {None: "", True: "reached", False: "missed"}[figure.reached]
+        cells.append([figure.name, f"{figure.value:.1f} {figure.unit}", target, reached])
+    return table(["figure", "median", "target", ""], cells, right=[1, 2])
 
 
 def _table(rows: list[Row]) -> str:
