@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def switches(processes: list[host.Process]) -> dict[tuple[int, int], int]:
     return counted
 
 
-def settled(boxes: list[host.Started]) -> list[list[host.Process]]:
+def settled(boxes: list[subprocess.Popen[bytes]]) -> list[list[host.Process]]:
     """Each sandbox's processes, once they have been the same for a second: stubs for later programs come and go."""
     found: list[list[host.Process]] = []
     same = 0

@@ -341,3 +341,41 @@ CASE(thread_cpu_clock) {
     CHECK(b.tv_sec * 1e9 + b.tv_nsec - a.tv_sec * 1e9 - a.tv_nsec > 1e6);
 }
 CASE(set_tid_address_answers_tid) { EQ(syscall(SYS_set_tid_address, NULL), syscall(SYS_gettid)); }
+static volatile int map_stop;
+static void *maps_and_unmaps(void *argument) {
+    size_t size = 4096 * (1 + (size_t)argument);
+    while (!map_stop) {
+        volatile char *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (pages == MAP_FAILED)
+            return "mmap";
+        for (size_t i = 0; i < size; i += 4096)
+            pages[i] = (char)i + 1;
+        if (mprotect((void *)pages, size, PROT_READ) != 0)
+            return "mprotect";
+        for (size_t i = 0; i < size; i += 4096)
+            if (pages[i] != (char)i + 1)
+                return "the page is another's";
+        if (munmap((void *)pages, size) != 0)
+            return "munmap";
+    }
+    return NULL;
+}
+CASE(threads_map_and_unmap) {
+    pthread_t threads[5];
+    for (long i = 0; i < 5; i++)
+        EQ(pthread_create(&threads[i], NULL, maps_and_unmaps, (void *)i), 0);
+    for (int i = 0; i < 20; i++) {
+        t_sleep_ms(20);
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(maps_and_unmaps == NULL);
+        EQ(t_wait(pid), 0);
+    }
+    map_stop = 1;
+    for (int i = 0; i < 5; i++) {
+        void *why;
+        pthread_join(threads[i], &why);
+        if (why)
+            t_fail("%s", (char *)why);
+    }
+}
