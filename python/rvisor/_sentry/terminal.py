@@ -1,7 +1,8 @@
-"""The host's side of `-t`: a pseudo-terminal that passes bytes through unchanged.
+"""The host's side of `-t`: a pseudo-terminal between the caller's terminal and the program.
 
-Lines, echo and control characters are the business of the sandbox's own terminal; the host's pty and the caller's
-terminal are both raw while the program runs, so Ctrl-C travels as the byte it is.
+The caller's terminal is raw while the program runs, so Ctrl-C travels as the byte it is. Lines and echo are done by the
+pty, as the program sets it. No process on the host has it as its controlling terminal, so what its control characters
+mean is sent to the sandbox as a signal, for the group in its foreground.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import struct
 import termios
 import tty
@@ -21,11 +23,10 @@ _LARGEST_READ = 65536
 
 
 class Terminal:
-    """A raw pty whose `slave` the program gets; `attach` joins it to the caller's descriptors 0 and 1."""
+    """A pty whose `slave` the program gets; `attach` joins it to the caller's descriptors 0 and 1."""
 
     def __init__(self) -> None:
         self._master, self.slave = os.openpty()
-        tty.setraw(self.slave)
         self._outside = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
         self._saved: list[object] | None = None
         self._to_program = b""
@@ -80,9 +81,27 @@ class Terminal:
             return 0
         # One piece at a time: nothing more is read from the caller before the program has taken this.
         self._to_program = data
+        for number in self._signals(data):
+            running.send_signal(number)
         running.watch(self._master, select.POLLIN | select.POLLOUT, lambda events: self._serve_master(running, events))
         running.unwatch(0)
         return 0
+
+    def _signals(self, data: bytes) -> list[int]:
+        """What the control characters in `data` mean to the program, as it has set its terminal."""
+        settings = termios.tcgetattr(self._master)
+        if not settings[3] & termios.ISIG:
+            return []
+        meant = {
+            settings[6][character]: number
+            for character, number in (
+                (termios.VINTR, signal.SIGINT),
+                (termios.VQUIT, signal.SIGQUIT),
+                (termios.VSUSP, signal.SIGTSTP),
+            )
+            if settings[6][character] != b"\0"
+        }
+        return [meant[byte] for byte in (data[i : i + 1] for i in range(len(data))) if byte in meant]
 
     def _serve_master(self, running: Running, events: int) -> int:
         if events & select.POLLOUT and self._to_program:
