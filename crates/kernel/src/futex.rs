@@ -285,8 +285,12 @@ pub fn exit_robust_list(mem: &dyn guest::Memory, head: u64, tid: u32, wake: &mut
         let mut b = [0; 8];
         mem.read(addr, &mut b).map(|()| u64::from_ne_bytes(b))
     };
-    let field = |n: u64| head.checked_add(8 * n).ok_or(Errno::EFAULT).and_then(word);
-    let (Ok(first), Ok(offset), Ok(pending)) = (field(0), field(1), field(2)) else { return };
+    let mut three = [0; 24];
+    if mem.read(head, &mut three).is_err() {
+        return;
+    }
+    let field = |i: usize| u64::from_ne_bytes(three[8 * i..8 * i + 8].try_into().expect("eight bytes"));
+    let (first, offset, pending) = (field(0), field(1), field(2));
     let mut entry = first;
     for _ in 0..ROBUST_LIMIT {
         if entry & !1 == head {

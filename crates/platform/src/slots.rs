@@ -42,6 +42,10 @@ const TEMPLATE: u64 = u64::MAX;
 const WARM: u64 = 1 << 62;
 const WARM_MAX: usize = 2;
 
+/// When the host ends all stubs at once, with their init, a guest's end may be seen before the template's: so long is waited
+/// to tell the end of a program from that of the sandbox. Nanoseconds.
+const GRACE_DEATH_NS: u64 = 5_000_000;
+
 const LISTENER: u64 = 0;
 const OTHERS: u64 = 1;
 const INNER: u64 = 2;
@@ -72,6 +76,8 @@ pub struct Slots {
     warm_next: u64,
     warm_coming: usize,
     events: VecDeque<Event>,
+    /// Threads whose host process died, and when to tell.
+    mourned: VecDeque<(u64, Vec<u64>)>,
     running: usize,
     cpus: usize,
     /// Hot calls served since the descriptors were last looked at.
@@ -367,6 +373,16 @@ impl Slots {
         }
         let tags: Vec<u64> = tags.into_iter().filter(|t| *t < WARM).collect();
         if !tags.is_empty() {
+            self.mourned.push_back((host::time::monotonic_ns() + GRACE_DEATH_NS, tags));
+        }
+    }
+
+    /// Tells of deaths that were not our doing, once it is clear that the template lives.
+    fn tell_deaths(&mut self) {
+        while let Some((due, _)) = self.mourned.front()
+            && *due <= host::time::monotonic_ns()
+            && let Some((_, tags)) = self.mourned.pop_front()
+        {
             self.events.push_back(Event::Died { tags });
         }
     }
@@ -425,6 +441,9 @@ impl Platform for Slots {
     }
 
     fn poll(&mut self) -> Option<Event> {
+        if !self.mourned.is_empty() {
+            self.tell_deaths();
+        }
         if let Some(e) = self.events.pop_front() {
             return Some(e);
         }
@@ -445,6 +464,8 @@ impl Platform for Slots {
         if !self.events.is_empty() || self.others_ready {
             return;
         }
+        let told = self.mourned.front().map(|(due, _)| *due);
+        let deadline = deadline.into_iter().chain(told).min();
         if !self.hot.is_empty() && self.may_spin() {
             if self.spin(LOOKS) {
                 return;
@@ -490,8 +511,11 @@ impl Platform for Slots {
     }
 
     fn spawn(&mut self, tag: u64) -> bool {
-        self.request_warm();
-        let Some(w) = self.warm.pop_front() else { return false };
+        // The next one is asked for when there is time, before sleeping.
+        let Some(w) = self.warm.pop_front() else {
+            self.request_warm();
+            return false;
+        };
         let Some(old) = self.special.remove(&w) else { return false };
         old.process.threads.borrow_mut()[0] = Some(tag);
         let t = Thread::new(old.process.clone(), 0, tag);
@@ -501,7 +525,6 @@ impl Platform for Slots {
         t.host_tid.set(old.host_tid.get());
         self.insert(Rc::new(t));
         self.events.push_back(Event::Ask { tag, ask: Ask::Ready });
-        self.request_warm();
         true
     }
 
@@ -604,6 +627,10 @@ impl Platform for Slots {
     fn kill(&mut self, tag: u64) {
         let Some(t) = self.thread(tag).cloned() else { return };
         if let Some(fd) = t.process.pidfd.get() {
+            // Its end is certain; nobody needs to be woken to hear of it.
+            if self.by_token.remove(&t.process.token.get()).is_some() {
+                let _ = self.inner.remove(fd.as_fd());
+            }
             let _ = host::stub::kill(fd.as_fd());
         }
         self.forget(&t.process);

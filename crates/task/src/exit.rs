@@ -71,7 +71,8 @@ impl crate::Kernel {
             kernel::futex::exit_robust_list(&mem, head, t.tid as u32, &mut |addr| wake(addr));
         }
         let clear = t.clear_child_tid.replace(0);
-        if clear != 0 && mem.write(clear, &0u32.to_ne_bytes()).is_ok() {
+        // Nobody is left to see it in an address space that ends (mm_release in Linux).
+        if clear != 0 && mm.users.get() > 0 && mem.write(clear, &0u32.to_ne_bytes()).is_ok() {
             wake(clear);
         }
     }

@@ -59,6 +59,7 @@ impl Slots {
             warm_next: 0,
             warm_coming: 0,
             events: VecDeque::new(),
+            mourned: VecDeque::new(),
             running: 0,
             cpus,
             streak: 0,

@@ -127,6 +127,12 @@ impl Slots {
                     }
                 },
                 Step::WithFd { args, arg, fd } => {
+                    let sent =
+                        fds.iter().position(|s| matches!(s, Step::WithFd { fd: sent, .. } if Rc::ptr_eq(sent, &fd)));
+                    if let Some(k) = sent {
+                        t.push(op::HOST, arg | ((k as u32) << 8), &args);
+                        continue;
+                    }
                     if count(&fds) >= FDS {
                         t.queue.borrow_mut().push_front(Step::WithFd { args, arg, fd });
                         full = true;
