@@ -8,7 +8,7 @@ import pytest
 
 from framework import inside
 
-SOURCE = Path(__file__).with_name("scripts") / "musl.c"
+SOURCE = Path(__file__).with_name("musl.c")
 
 
 @pytest.mark.usefixtures("binaries")

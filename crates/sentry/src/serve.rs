@@ -53,12 +53,12 @@ impl<P: Platform> Sentry<P> {
         let _watch = reactor::watch(self.signals.fd(), self.signal_queue.clone()).expect("host epoll");
         self.begin_exec(first);
         loop {
+            self.housekeeping();
             if let Some(status) = self.k.ended.get() {
                 self.k.note(&self.p.report());
                 self.flush_log();
                 return status;
             }
-            self.housekeeping();
             if let Some(e) = self.p.poll() {
                 self.since += 1;
                 self.handle(e, events);
