@@ -4,6 +4,7 @@ pub mod caps;
 pub mod epoll;
 pub mod file;
 pub mod fs;
+pub mod helper;
 pub mod mount;
 pub mod notify;
 pub mod poller;

@@ -4,6 +4,7 @@
 pub mod cred;
 pub mod elf;
 pub mod futex;
+pub mod helper;
 pub mod itimer;
 pub mod mm;
 pub mod reactor;

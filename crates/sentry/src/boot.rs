@@ -3,7 +3,6 @@ use crate::report::Lines;
 use crate::serve::Sentry;
 use kernel::cred::Cred;
 use kernel::mm::AddressSpace;
-use kernel::reactor;
 use platform::{Platform, Ptrace, Slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -155,7 +154,7 @@ fn run_on<P: Platform>(
     let features = p.features();
     let version = host::process::version();
     host::process::prepare_for_filter();
-    reactor::with_epoll_fd(|_| ()).map_err(|e| fail(format!("cannot wait for events: {e}")))?;
+    kernel::helper::start().map_err(|e| fail(format!("cannot start the helpers: {e}")))?;
     confine(spec.platform).map_err(fail)?;
     fs::host::set_host_version(version.0, version.1);
     fs::tmp::set_store(take(spec.memory_fd));

@@ -216,12 +216,22 @@ pub async fn flock(t: &Rc<Task>, fd: Fd, op: i32) -> Result {
     take(t, id, Family::Flock, want, op & c::LOCK_NB == 0).await
 }
 
-pub fn fsync(t: &Rc<Task>, fd: Fd) -> Result {
-    t.files()?.get(fd.0)?.ops().sync(false)
+/// Has a file written to where it is kept.
+pub(crate) async fn sync_file(f: &OpenFile, data_only: bool) -> Result {
+    match f.ops().slow_sync() {
+        Some(fd) => kernel::helper::sync(fd?, data_only).await,
+        None => f.ops().sync(data_only),
+    }
 }
 
-pub fn fdatasync(t: &Rc<Task>, fd: Fd) -> Result {
-    t.files()?.get(fd.0)?.ops().sync(true)
+pub async fn fsync(t: &Rc<Task>, fd: Fd) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    sync_file(&f, false).await
+}
+
+pub async fn fdatasync(t: &Rc<Task>, fd: Fd) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    sync_file(&f, true).await
 }
 
 pub fn sync(_t: &Rc<Task>) -> Result {

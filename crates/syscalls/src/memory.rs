@@ -270,21 +270,23 @@ pub fn munlockall(_t: &Rc<Task>) -> Result {
     Ok(())
 }
 
-pub fn msync(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
+pub async fn msync(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
     let flags = flags.only(c::MS_ASYNC | c::MS_SYNC | c::MS_INVALIDATE)?;
     if flags & (c::MS_ASYNC | c::MS_SYNC) == c::MS_ASYNC | c::MS_SYNC {
         return Err(Errno::EINVAL);
     }
     let r = AddressSpace::pages(addr.0, len)?;
     t.mm().space.borrow().check_mapped(r.clone())?;
-    if flags & c::MS_SYNC != 0 {
-        for v in t.mm().space.borrow().overlapping(r) {
-            if let (true, Some((f, _))) = (v.shared, &v.file)
-                && let Some(f) = f.as_any().downcast_ref::<Mapped>().and_then(Mapped::file)
-            {
-                f.ops().sync(true)?;
-            }
-        }
+    if flags & c::MS_SYNC == 0 {
+        return Ok(());
+    }
+    let shared = |v: &Vma| {
+        let (file, _) = v.file.as_ref().filter(|_| v.shared)?;
+        file.as_any().downcast_ref::<Mapped>().and_then(Mapped::file).cloned()
+    };
+    let files: Vec<Rc<OpenFile>> = t.mm().space.borrow().overlapping(r).filter_map(shared).collect();
+    for f in files {
+        crate::fd::sync_file(&f, true).await?;
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ crate::syscall_table! {
     23 select(n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timeval>) => @wait events::select, full;
     24 sched_yield() => misc::sched_yield, full;
     25 mremap(addr: Addr, old: u64, new: u64, flags: Flags, new_addr: Addr) => @wait memory::mremap, full;
-    26 msync(addr: Addr, len: u64, flags: Flags) => memory::msync, full;
+    26 msync(addr: Addr, len: u64, flags: Flags) => @wait memory::msync, full;
     27 mincore(addr: Addr, len: u64, vec: OutBuf<1>) => memory::mincore, partial, "every mapped page counts as resident";
     28 madvise(addr: Addr, len: u64, advice: i32) => @wait memory::madvise, full;
     32 dup(fd: Fd) => fd::dup, full;
@@ -61,8 +61,8 @@ crate::syscall_table! {
     63 uname(out: UserOut<Utsname>) => misc::uname, full;
     72 fcntl(fd: Fd, cmd: i32, arg: u64) => @wait fd::fcntl, partial, "no leases, no signals on readiness";
     73 flock(fd: Fd, op: i32) => @wait fd::flock, full;
-    74 fsync(fd: Fd) => fd::fsync, full;
-    75 fdatasync(fd: Fd) => fd::fdatasync, full;
+    74 fsync(fd: Fd) => @wait fd::fsync, full;
+    75 fdatasync(fd: Fd) => @wait fd::fdatasync, full;
     76 truncate(path: PathArg, len: i64) => path::truncate, full;
     77 ftruncate(fd: Fd, len: i64) => fd::ftruncate, full;
     79 getcwd(buf: OutBuf<1>, size: usize) => path::getcwd, full;

@@ -4,7 +4,7 @@ use guest::{Memory, Sink, Source};
 use kernel::wait::WaitQueue;
 use std::any::Any;
 use std::cell::Cell;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 bitflags::bitflags! {
@@ -96,6 +96,10 @@ pub trait FileOps: Any {
     }
     fn allocate(&self, _mode: i32, _offset: u64, _len: u64) -> Result {
         Err(Errno::EOPNOTSUPP)
+    }
+    /// A file of the host, whose [`sync`](Self::sync) waits for a disk: its descriptor, for a helper to do it.
+    fn slow_sync(&self) -> Option<Result<OwnedFd>> {
+        None
     }
     fn sync(&self, _data_only: bool) -> Result {
         Err(Errno::EINVAL)

@@ -75,6 +75,10 @@ impl FileOps for HostFile {
         ::host::fs::fallocate(self.fd.as_fd(), mode, offset, len)
     }
 
+    fn slow_sync(&self) -> Option<Result<OwnedFd>> {
+        Some(::host::fs::dup(self.fd.as_fd()))
+    }
+
     fn sync(&self, data_only: bool) -> Result {
         ::host::fs::sync(self.fd.as_fd(), data_only)
     }
