@@ -1,0 +1,57 @@
+//! A socket as an open file: read(2), write(2), poll(2).
+use crate::{Caller, Outgoing, Socket};
+use abi::Result;
+use guest::{Memory, Sink, Source};
+use kernel::wait::WaitQueue;
+use std::any::Any;
+use std::rc::Rc;
+use vfs::{FileOps, OpenFile, Ready};
+
+/// The file behind a socket's descriptor.
+pub struct SocketFile {
+    socket: Rc<dyn Socket>,
+    /// Who made it: write(2) sends in its maker's name, as nothing tells more at this layer.
+    maker: Caller,
+}
+
+impl SocketFile {
+    /// `flags`: O_NONBLOCK.
+    pub fn open(socket: Rc<dyn Socket>, maker: Caller, flags: i32) -> Rc<OpenFile> {
+        let keep = abi::c::O_RDWR | flags & abi::c::O_NONBLOCK;
+        OpenFile::new(Rc::new(SocketFile { socket, maker }), keep, None)
+    }
+
+    pub fn socket(&self) -> &Rc<dyn Socket> {
+        &self.socket
+    }
+}
+
+impl FileOps for SocketFile {
+    fn read(&self, _file: &OpenFile, dst: &mut dyn Sink, _offset: u64) -> Result<usize> {
+        self.socket.receive(dst, 0).map(|got| got.len)
+    }
+    fn write(&self, _file: &OpenFile, src: &mut dyn Source, _offset: u64) -> Result<usize> {
+        self.socket.send(&self.maker, src, &mut Outgoing::default())
+    }
+    fn seekable(&self) -> bool {
+        false
+    }
+    fn takes_whole(&self, len: usize) -> bool {
+        self.socket.takes_whole(len)
+    }
+    fn ready(&self) -> Ready {
+        self.socket.ready()
+    }
+    fn waiters(&self) -> Option<&WaitQueue> {
+        Some(self.socket.waiters())
+    }
+    fn ioctl(&self, _file: &OpenFile, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+        self.socket.ioctl(mem, cmd, arg)
+    }
+    fn release(&self, _file: &OpenFile) {
+        self.socket.release();
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
