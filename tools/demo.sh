@@ -28,7 +28,7 @@ say 'A program on a kernel of its own: other processes, another host name, anoth
 show run -- bash -c 'echo "I am process $$ on $(uname -n), user $(id -un)"; ls /proc | grep -c "^[0-9]"'
 
 say 'It sees the host'"'"'s files and may change them all; the host never notices'
-show run -- bash -c 'echo overwritten > /etc/hostname; rm -rf /usr/share/doc; cat /etc/hostname; ls -d /usr/share/doc 2>&1'
+show run -- bash -c 'echo overwritten > /etc/hostname; rm -rf /usr/share/doc; cat /etc/hostname; ls -d /usr/share/doc 2>&1 || :'
 ls -d /usr/share/doc
 echo "on the host: $(cat /etc/hostname)"
 

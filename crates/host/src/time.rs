@@ -21,6 +21,11 @@ pub fn boottime_ns() -> u64 {
     ns(ClockId::Boottime)
 }
 
+/// CPU time the calling thread has used, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    ns(ClockId::ThreadCPUTime)
+}
+
 /// CPU time a process has used, nanoseconds. ESRCH if it is gone.
 pub fn process_cpu_ns(pid: i32) -> abi::Result<u64> {
     // The clock id that clock_getcpuclockid(3) makes: CPUCLOCK_SCHED of the process.

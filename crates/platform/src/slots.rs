@@ -1,4 +1,5 @@
 //! The `slots` platform: shared memory, patched call sites, a doorbell. `docs/design/slot-protocol.md`.
+mod crowd;
 mod filters;
 mod process;
 mod start;
@@ -86,6 +87,7 @@ pub struct Slots {
     others_ready: bool,
     /// A slot became hot since the last wait.
     heated: bool,
+    crowd: crowd::Crowd,
     /// Whether wake-ups stay on the waker's CPU.
     sync: bool,
     /// Time spent looking, nanoseconds; doorbells; calls.
@@ -100,6 +102,8 @@ pub struct Counters {
     pub hot_calls: u64,
     pub sleeps: u64,
     pub heats: u64,
+    /// Times that spinning was given up because others wanted the CPU.
+    pub crowds: u64,
 }
 
 impl Slots {
@@ -121,7 +125,7 @@ impl Slots {
 
     /// Spinning pays only while a CPU is to spare.
     fn may_spin(&self) -> bool {
-        self.cpus > 1 && self.running < self.cpus
+        self.cpus > 1 && self.running < self.cpus && self.crowd.over(host::time::monotonic_ns)
     }
 
     /// Right while callers are sparse: both sides share a CPU and no wake-up crosses. Wrong while spinning,
@@ -247,6 +251,12 @@ impl Slots {
 
     /// Looks at the descriptors.
     fn look_around(&mut self) {
+        if !self.hot.is_empty() && self.crowd.met(host::time::monotonic_ns(), host::time::thread_cpu_ns) {
+            self.counters.crowds += 1;
+            while let Some(t) = self.hot.first().cloned() {
+                self.cool(&t);
+            }
+        }
         let mut ready = [(0, 0); 2];
         let n = self.epoll.wait(&mut ready, Some(0)).expect("host epoll");
         for (token, what) in &ready[..n] {
@@ -284,6 +294,7 @@ impl Slots {
     /// Sleeps until a bell rings or something else is ready.
     fn sleep(&mut self, deadline: Option<u64>) {
         self.counters.sleeps += 1;
+        self.crowd.sleeps();
         self.set_sync(true);
         self.timer.set(deadline);
         let Some(p) = &self.poller else { return self.look_around() };
@@ -475,7 +486,7 @@ impl Platform for Slots {
             let until = deadline.unwrap_or(u64::MAX).min(begun + patience);
             loop {
                 self.look_around();
-                if !self.events.is_empty() || self.others_ready || self.spin(LOOKS / 4) {
+                if !self.events.is_empty() || self.others_ready || self.hot.is_empty() || self.spin(LOOKS / 4) {
                     return;
                 }
                 // The thread being waited for may be waiting for this very CPU.
@@ -643,11 +654,12 @@ impl Platform for Slots {
     fn report(&self) -> String {
         let c = self.counters;
         format!(
-            "hot calls {}, bells {}, sleeps {}, slots heated {}, spun in vain {} us",
+            "hot calls {}, bells {}, sleeps {}, slots heated {}, crowds met {}, spun in vain {} us",
             c.hot_calls,
             c.bells,
             c.sleeps,
             c.heats,
+            c.crowds,
             c.spun_ns / 1000
         )
     }

@@ -66,6 +66,7 @@ impl Slots {
             others_added: false,
             others_ready: false,
             heated: false,
+            crowd: super::crowd::Crowd::new(),
             sync: true,
             counters: Counters::default(),
         };
