@@ -209,8 +209,9 @@ crate::syscall_table! {
     302 prlimit64(pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) => misc::prlimit64, full;
     306 syncfs(fd: Fd) => fd::syncfs, full;
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
-    316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, partial, "no RENAME_WHITEOUT";
+    316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, full;
     318 getrandom(buf: OutBuf<1>, len: usize, flags: Flags) => misc::getrandom, full;
+    319 memfd_create(name: StrArg, flags: Flags) => memory::memfd_create, partial, "no huge pages";
     322 execveat(dir: Fd, path: PathArg, argv: Addr, envp: Addr, flags: Flags) => @context exec::execveat, full;
     324 membarrier(cmd: i32, flags: Flags) => misc::membarrier, refused, "no command is offered";
     325 mlock2(addr: Addr, len: u64, flags: Flags) => memory::mlock2, partial, "granted, without effect";
