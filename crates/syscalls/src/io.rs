@@ -198,7 +198,7 @@ pub async fn pwrite64(t: &Rc<Task>, fd: Fd, buf: InBuf<2>, count: usize, offset:
     write_at(t, &f, &[(buf.0, count.min(MAX))], Some(at)).await
 }
 
-fn vector(t: &Task, iov: UserIn<Iovec>, n: usize) -> Result<Vec<(u64, usize)>> {
+pub(crate) fn vector(t: &Task, iov: UserIn<Iovec>, n: usize) -> Result<Vec<(u64, usize)>> {
     if n > IOV_MAX {
         return Err(Errno::EINVAL);
     }

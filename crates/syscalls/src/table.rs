@@ -209,6 +209,8 @@ crate::syscall_table! {
     302 prlimit64(pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) => misc::prlimit64, full;
     306 syncfs(fd: Fd) => fd::syncfs, full;
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
+    310 process_vm_readv(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_readv, full;
+    311 process_vm_writev(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_writev, full;
     316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, full;
     318 getrandom(buf: OutBuf<1>, len: usize, flags: Flags) => misc::getrandom, full;
     319 memfd_create(name: StrArg, flags: Flags) => memory::memfd_create, partial, "no huge pages";

@@ -190,6 +190,10 @@ impl Task {
     pub fn set_mem(&self, m: Option<Rc<dyn Memory>>) {
         *self.mem.borrow_mut() = m;
     }
+    /// Guest memory, if there is any yet, and still.
+    pub fn memory(&self) -> Option<Rc<dyn Memory>> {
+        self.mem.borrow().clone()
+    }
     pub fn has_mem(&self) -> bool {
         self.mem.borrow().is_some()
     }

@@ -216,3 +216,109 @@ CASE(shared_file_is_one) {
     FD(here, open("f", O_CREAT | O_RDWR, 0600));
     coherent(here);
 }
+
+CASE(process_vm_between) {
+    static char area[3 * PAGE] __attribute__((aligned(PAGE)));
+    int go[2];
+    OK(pipe(go));
+    memcpy(area + PAGE - 4, "12345678", 8);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char c;
+        memcpy(area + PAGE - 4, "abcdefgh", 8);
+        OK(mprotect(area + 2 * PAGE, PAGE, PROT_NONE));
+        close(go[0]);
+        write(go[1], "x", 1);
+        for (int i = 0; i < 1000 && *(volatile char *)area != 'w'; i++)
+            t_sleep_ms(5);
+        _exit(memcmp(area, "written", 7) != 0);
+    }
+    char c, got[64] = {0};
+    EQ(read(go[0], &c, 1), 1);
+    struct iovec local[2] = {{got, 3}, {got + 10, 5}}, remote[2] = {{area + PAGE - 4, 8}, {area + 2 * PAGE - 4, 4}};
+    EQ(process_vm_readv(pid, local, 2, remote, 1, 0), 8);
+    CHECK(memcmp(got, "abc", 3) == 0 && memcmp(got + 10, "defgh", 5) == 0);
+    /* What lies before a page that cannot be read is read. */
+    local[0].iov_len = 32;
+    remote[1].iov_len = 100;
+    EQ(process_vm_readv(pid, local, 1, remote + 1, 1, 0), 4);
+    remote[1].iov_base = area + 2 * PAGE;
+    ERR(process_vm_readv(pid, local, 1, remote + 1, 1, 0), EFAULT);
+    remote[0].iov_base = BAD_ADDRESS;
+    ERR(process_vm_readv(pid, local, 1, remote, 1, 0), EFAULT);
+    ERR(process_vm_readv(pid, local, 1, remote, 1, 1), EINVAL);
+    ERR(process_vm_readv(pid, local, 1, remote, 2000, 0), EINVAL);
+    EQ(process_vm_readv(pid, local, 0, remote, 1, 0), 0);
+    local[0].iov_base = "written";
+    local[0].iov_len = 7;
+    remote[0].iov_base = area;
+    remote[0].iov_len = 7;
+    ERR(process_vm_writev(999999, local, 1, remote, 1, 0), ESRCH);
+    EQ(process_vm_writev(pid, local, 1, remote, 1, 0), 7);
+    CHILD_OK(pid);
+}
+CASE(process_vm_needs_the_right) {
+    NEED_ROOT();
+    static int secret = 42;
+    int go[2], up[2], got;
+    OK(pipe(go));
+    OK(pipe(up));
+    pid_t pid = fork();
+    if (pid == 0) {
+        char c;
+        write(up[1], "x", 1);
+        read(go[0], &c, 1);
+        _exit(0);
+    }
+    char c, path[64];
+    EQ(read(up[0], &c, 1), 1);
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    pid_t other = fork();
+    if (other == 0) {
+        struct iovec local = {&got, 4}, remote = {&secret, 4};
+        OK(setgid(12345));
+        OK(setuid(12345));
+        ERR(process_vm_readv(pid, &local, 1, &remote, 1, 0), EPERM);
+        ERR(process_vm_writev(pid, &local, 1, &remote, 1, 0), EPERM);
+        ERR(open(path, O_RDONLY), EACCES);
+        /* Its own memory it may see. */
+        EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 4);
+        EQ(got, 42);
+        _exit(0);
+    }
+    CHILD_OK(other);
+    write(go[1], "x", 1);
+    CHILD_OK(pid);
+}
+CASE(proc_mem) {
+    static char area[32] = "here";
+    int go[2], up[2];
+    OK(pipe(go));
+    OK(pipe(up));
+    pid_t pid = fork();
+    if (pid == 0) {
+        char c;
+        write(up[1], "x", 1);
+        read(go[0], &c, 1);
+        _exit(strcmp(area, "therefore"));
+    }
+    char c, path[64], got[8];
+    EQ(read(up[0], &c, 1), 1);
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    FD(fd, open(path, O_RDWR));
+    EQ(pread(fd, got, 5, (uintptr_t)area), 5);
+    CHECK(strcmp(got, "here") == 0);
+    EQ(pwrite(fd, "therefore", 10, (uintptr_t)area), 10);
+    ERR(pread(fd, got, 5, 16), EIO);
+    ERR(pwrite(fd, got, 5, 16), EIO);
+    EQ(lseek(fd, (uintptr_t)area, SEEK_SET), (long)(uintptr_t)area);
+    EQ(read(fd, got, 5), 5);
+    CHECK(memcmp(got, "there", 5) == 0);
+    struct stat st;
+    OK(fstat(fd, &st));
+    EQ(st.st_mode, S_IFREG | 0600);
+    write(go[1], "x", 1);
+    CHILD_OK(pid);
+    /* The address space is gone. */
+    EQ(pread(fd, got, 5, (uintptr_t)area), 0);
+}
