@@ -8,4 +8,5 @@ pub mod pair;
 pub mod pipe;
 pub mod poll;
 pub mod stdio;
+pub mod sysv;
 pub mod timerfd;

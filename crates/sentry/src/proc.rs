@@ -2,6 +2,7 @@
 mod memory;
 mod pid;
 mod system;
+mod sysvipc;
 
 use abi::{Errno, Result};
 use fs::proc::Node;

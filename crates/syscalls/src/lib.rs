@@ -16,6 +16,9 @@ pub mod row;
 pub mod signal;
 pub mod socket;
 pub mod strace;
+pub mod sysv;
 pub mod table;
 pub mod time;
 pub mod vm;
+
+use sysv::{msg, sem, shm};

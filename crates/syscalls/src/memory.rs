@@ -3,6 +3,7 @@ use crate::args::{Addr, Fd, Flags, OutBuf, StrArg};
 use crate::fd::install;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::ops::Op;
+use ipc::sysv::shm::Segment;
 use kernel::mm::{AddressSpace, BrkChange, Limits, MappedFile, Remap, Vma, anonymous};
 use std::any::Any;
 use std::cell::Cell;
@@ -18,6 +19,8 @@ pub struct Mapped {
     root: Option<vfs::Path>,
     id: (u64, u64),
     write_shared: bool,
+    /// The System V segment that it is an attachment of.
+    segment: Option<Rc<Segment>>,
     /// A shared mapping that may write keeps its file from being sealed.
     _writes: Option<Rc<()>>,
 }
@@ -32,12 +35,23 @@ impl Mapped {
         let root = Some(t.fs().root.borrow().clone());
         let id = f.path().and_then(|p| p.inode().attr().ok()).map_or((0, 0), |a| (a.dev, a.ino));
         let writes = if write_shared { f.ops().write_mapping() } else { None };
-        Rc::new(Mapped { file: Some(f.clone()), root, id, write_shared, _writes: writes })
+        Rc::new(Mapped { file: Some(f.clone()), root, id, write_shared, segment: None, _writes: writes })
     }
     /// Shared anonymous memory: an object of its own, known by a number.
     fn shared_zeroes() -> Rc<Mapped> {
         let n = ANONYMOUS.replace(ANONYMOUS.get() + 1);
-        Rc::new(Mapped { file: None, root: None, id: (1, n), write_shared: true, _writes: None })
+        Rc::new(Mapped { file: None, root: None, id: (1, n), write_shared: true, segment: None, _writes: None })
+    }
+    /// An attachment of a System V segment.
+    pub fn segment(t: &Task, id: i32, s: &Rc<Segment>, write: bool) -> Rc<Mapped> {
+        let dev = s.file.path().and_then(|p| p.inode().attr().ok()).map_or(0, |a| a.dev);
+        let root = Some(t.fs().root.borrow().clone());
+        let file = Some(s.file.clone());
+        let id = (dev, id as u64);
+        Rc::new(Mapped { file, root, id, write_shared: write, segment: Some(s.clone()), _writes: None })
+    }
+    pub fn shared_segment(&self) -> Option<&Rc<Segment>> {
+        self.segment.as_ref()
     }
     pub fn file(&self) -> Option<&Rc<OpenFile>> {
         self.file.as_ref()
@@ -56,6 +70,11 @@ impl MappedFile for Mapped {
     }
     fn may_write_shared(&self) -> bool {
         self.write_shared
+    }
+    fn left(&self, pid: i32) {
+        if let Some(s) = &self.segment {
+            s.detached(pid);
+        }
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -122,15 +141,33 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
     } else if shared {
         mapped = Some(Mapped::shared_zeroes());
     }
+    let file = mapped.map(|m| (m, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
+    map(t, Mapping { addr: addr.0, len, prot, flags, shared, file }, host_fd).await
+}
+
+/// What is to be mapped, and where. `flags`: mmap(2)'s, without the kind.
+pub(crate) struct Mapping {
+    pub addr: u64,
+    pub len: u64,
+    pub prot: i32,
+    pub flags: i32,
+    pub shared: bool,
+    pub file: Option<(Rc<Mapped>, u64)>,
+}
+
+/// Maps it: in the kernel's list now, in the guest with the answer.
+pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) -> Result<u64> {
+    let Mapping { addr, len, prot, flags, shared, file } = m;
     let mm = t.mm();
     let range = loop {
-        let r = mm.space.borrow().place(addr.0, len, flags, limits(t))?;
+        let r = mm.space.borrow().place(addr, len, flags, limits(t))?;
         if mm.in_flight(t, &r).is_none() {
             break r;
         }
         mm.landed(t, r).await;
     };
-    let file = mapped.map(|m| (m as Rc<dyn MappedFile>, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
+    let offset = file.as_ref().map_or(0, |(_, o)| *o);
+    let file = file.map(|(m, o)| (m as Rc<dyn MappedFile>, o));
     mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, ..anonymous() });
     mm.forget_sites(range.clone());
     let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
@@ -150,7 +187,7 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
 }
 
 /// Waits for other threads' changes of what a call names to land. A bad range is the call's own affair.
-async fn settled(t: &Rc<Task>, addr: u64, len: u64) {
+pub(crate) async fn settled(t: &Rc<Task>, addr: u64, len: u64) {
     if let Some(end) = addr.checked_add(len) {
         t.mm().landed(t, addr..end.max(addr + 1)).await;
     }
