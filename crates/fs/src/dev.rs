@@ -32,7 +32,7 @@ const LINKS: [(&str, &str); 4] = [
 
 /// A tmpfs with the devices in it.
 pub fn mount(dev: u64) -> Result<Rc<dyn Inode>> {
-    let root = crate::tmp::mount(dev, 0o755, 1 << 20);
+    let root = crate::tmp::mount(dev, 0o755, 1 << 20, 1 << 12);
     let owner = |mode| New { mode, uid: 0, gid: 0 };
     for (name, major, minor, _) in DEVICES {
         root.create(name.as_bytes(), owner(c::S_IFCHR | 0o666), c::makedev(major as u32, minor as u32))?;

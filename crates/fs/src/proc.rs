@@ -26,6 +26,10 @@ pub trait Source {
     fn owner(&self, path: &str) -> (u32, u32);
     /// Does it take writes?
     fn writable(&self, path: &str) -> bool;
+    /// The owner's alone (mode 0600).
+    fn private(&self, path: &str) -> bool;
+    /// A file that is more than a text.
+    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
     /// A write to a file; EACCES for those that take none.
     fn write(&self, path: &str, data: &[u8]) -> Result;
 }
@@ -50,6 +54,7 @@ impl Inode for ProcInode {
     fn attr(&self) -> Result<Attr> {
         let mode = match self.source.node(&self.path)? {
             Node::Dir(_) => c::S_IFDIR | 0o555,
+            Node::File(_) if self.source.private(&self.path) => c::S_IFREG | 0o600,
             Node::File(_) => c::S_IFREG | if self.source.writable(&self.path) { 0o644 } else { 0o444 },
             Node::Link(_) => c::S_IFLNK | 0o777,
         };
@@ -107,6 +112,7 @@ impl Inode for ProcInode {
             Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => {
                 Err(Errno::EACCES)
             }
+            Node::File(_) if let Some(f) = self.source.open(&self.path) => f,
             Node::File(_) => Ok(Rc::new(ProcFile {
                 source: self.source.clone(),
                 path: self.path.clone(),

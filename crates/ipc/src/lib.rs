@@ -7,4 +7,5 @@ pub mod eventfd;
 pub mod pipe;
 pub mod poll;
 pub mod stdio;
+pub mod sysv;
 pub mod timerfd;

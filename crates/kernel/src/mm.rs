@@ -23,6 +23,8 @@ pub trait MappedFile: Any {
     fn dev_ino(&self) -> (u64, u64);
     /// False: PROT_WRITE on a shared mapping is EACCES.
     fn may_write_shared(&self) -> bool;
+    /// An address space that had a mapping of it ended, with process `pid`.
+    fn left(&self, _pid: i32) {}
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -248,6 +250,13 @@ impl AddressSpace {
         }
         self.carve(addr..end);
         Ok(addr..end)
+    }
+
+    /// The last thread of process `pid` left: nothing is mapped any more.
+    pub fn end(&mut self, pid: i32) {
+        for (f, _) in std::mem::take(&mut self.vmas).into_values().filter_map(|v| v.file) {
+            f.left(pid);
+        }
     }
 
     /// A mapping the host refused to make.

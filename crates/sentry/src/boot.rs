@@ -30,9 +30,11 @@ fn read_spec(fd: i32) -> Result<SentrySpec, String> {
 
 /// Device numbers of our own file systems: major 0, as for Linux's.
 const FIRST_DEV: u64 = 0x40;
-/// Half of memory, as Linux's tmpfs.
-fn tmpfs_limit() -> u64 {
-    host::time::memory().0 / 2
+/// Half of the container's memory, as Linux's tmpfs has half of the machine's; and as many files as that is pages.
+fn tmpfs(dev: u64, mode: u32, spec: &SentrySpec) -> Rc<dyn Inode> {
+    let machine = host::time::memory().0;
+    let limit = (spec.limits.memory.unwrap_or(machine).min(machine) / 2) & kernel::mm::PAGE_SIZE_MASK;
+    fs::tmp::mount(dev, mode, limit, machine / 2 / abi::PAGE_SIZE)
 }
 
 fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) -> Result<Rc<MountTable>, String> {
@@ -54,13 +56,13 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 let lower = fs::host::mount(take(lower_fd), true, true, single);
                 let upper = match upper_fd {
                     Some(fd) => fs::host::mount(take(fd), false, true, single),
-                    None => fs::tmp::mount(dev, 0o755, tmpfs_limit()),
+                    None => tmpfs(dev, 0o755, spec),
                 };
                 fs::overlay::mount(dev, lower, upper)
             }
             MountKind::Tmpfs => {
                 let mode = if m.target.ends_with("shm") || m.target == "/tmp" { 0o1777 } else { 0o755 };
-                fs::tmp::mount(dev, mode, tmpfs_limit())
+                tmpfs(dev, mode, spec)
             }
             MountKind::Proc => {
                 (o.kind, o.source) = ("proc".into(), "proc".into());

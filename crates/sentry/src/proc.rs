@@ -1,13 +1,15 @@
 //! What /proc shows, from the task tree.
+mod memory;
 mod pid;
 mod system;
+mod sysvipc;
 
 use abi::{Errno, Result};
 use fs::proc::Node;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use task::Kernel;
-use vfs::Follow;
+use vfs::{FileOps, Follow};
 
 thread_local! {
     /// The process and thread whose call is being served: what /proc/self means.
@@ -76,7 +78,16 @@ impl fs::proc::Source for Source {
     }
 
     fn writable(&self, path: &str) -> bool {
-        path == "sys/kernel/hostname" || path.ends_with("/oom_score_adj") || path.ends_with("/comm")
+        memory::is(path) || path == "sys/kernel/hostname" || path.ends_with("/oom_score_adj") || path.ends_with("/comm")
+    }
+
+    fn private(&self, path: &str) -> bool {
+        memory::is(path)
+    }
+
+    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
+        let (pid, _) = split(path).filter(|_| memory::is(path))?;
+        Some(self.kernel().and_then(|k| memory::open(&k, pid, CALLER.get().1)))
     }
 
     fn write(&self, path: &str, data: &[u8]) -> Result {

@@ -3,6 +3,7 @@ use abi::sys::CloneArgs;
 use abi::{Errno, Result, c};
 use guest::UserIn;
 use guest::ops::Op;
+use ipc::sysv::sem::UndoList;
 use kernel::signal::ActionTable;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -120,6 +121,10 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     let fs = if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() };
     let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork() };
     let child = Task::new(pid, &process, mm, t.cred(), fs, files);
+    if has(c::CLONE_SYSVSEM) {
+        let list = t.sem_undo.borrow_mut().get_or_insert_with(UndoList::new).clone();
+        child.sem_undo.replace(Some(list));
+    }
     child.comm.replace(t.comm.borrow().clone());
     child.blocked.set(t.blocked.get());
     if !has(c::CLONE_VM) || has(c::CLONE_VFORK) {

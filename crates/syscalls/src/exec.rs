@@ -261,7 +261,7 @@ fn build(
 /// Maps one executable's pieces.
 fn place(t: &Task, space: &mut AddressSpace, ops: &mut Vec<Op>, e: &Elf, f: &Rc<OpenFile>, bias: u64) -> Result {
     let fd: Rc<OwnedFd> = backing(f, false)?.ok_or(Errno::ENOEXEC)?;
-    let mapped: Rc<dyn MappedFile> = Mapped::new(t, f);
+    let mapped: Rc<dyn MappedFile> = Mapped::new(t, f, false);
     for Piece { addr, len, prot, offset, zero_from } in e.pieces(bias) {
         if addr < kernel::mm::USER_START || addr + len > USER_END || !space.is_free(addr..addr + len) {
             return Err(Errno::ENOMEM);

@@ -116,6 +116,16 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
             }
             Ok(end.pipe().capacity() as i64)
         }
+        c::F_GET_SEALS => f.ops().seals().map(i64::from),
+        c::F_ADD_SEALS => {
+            // Who may not write may not seal; and a file that cannot be sealed says so first.
+            f.ops().seals()?;
+            if !f.writable() {
+                return Err(Errno::EPERM);
+            }
+            let executable = f.path().and_then(|p| p.inode().attr().ok()).is_some_and(|a| a.mode & 0o111 != 0);
+            f.ops().add_seals(arg as i32, executable).map(|()| 0)
+        }
         c::F_GETLEASE => Ok(c::F_UNLCK as i64),
         _ => Err(Errno::EINVAL),
     }

@@ -19,5 +19,9 @@ pub mod signal;
 pub mod sockaddr;
 pub mod socket;
 pub mod strace;
+pub mod sysv;
 pub mod table;
 pub mod time;
+pub mod vm;
+
+use sysv::{msg, sem, shm};

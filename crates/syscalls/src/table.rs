@@ -1,6 +1,7 @@
 //! The table: every system call, one row each. Nothing else lists them.
 use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use abi::fs::{Stat, Statfs, Statx};
+use abi::ipc::Sembuf;
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::{SigAction, SigInfo, StackT};
 use abi::socket::{MmsgHdr, MsgHdr};
@@ -37,6 +38,9 @@ crate::syscall_table! {
     26 msync(addr: Addr, len: u64, flags: Flags) => @wait memory::msync, full;
     27 mincore(addr: Addr, len: u64, vec: OutBuf<1>) => memory::mincore, partial, "every mapped page counts as resident";
     28 madvise(addr: Addr, len: u64, advice: i32) => @wait memory::madvise, full;
+    29 shmget(key: i32, size: u64, flags: i32) => shm::shmget, partial, "no huge pages";
+    30 shmat(id: i32, addr: Addr, flags: i32) => @wait shm::shmat, full;
+    31 shmctl(id: i32, cmd: i32, arg: u64) => shm::shmctl, partial, "locking changes the mode only";
     32 dup(fd: Fd) => fd::dup, full;
     33 dup2(old: Fd, new: Fd) => fd::dup2, full;
     34 pause() => @wait signal::pause, full;
@@ -69,6 +73,14 @@ crate::syscall_table! {
     61 wait4(pid: i32, status: UserOut<i32>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::wait4, full;
     62 kill(pid: i32, sig: i32) => signal::kill, full;
     63 uname(out: UserOut<Utsname>) => misc::uname, full;
+    64 semget(key: i32, n: i32, flags: i32) => sem::semget, full;
+    65 semop(id: i32, ops: UserIn<Sembuf>, n: usize) => @wait sem::semop, full;
+    66 semctl(id: i32, num: i32, cmd: i32, arg: u64) => sem::semctl, full;
+    67 shmdt(addr: Addr) => @wait shm::shmdt, full;
+    68 msgget(key: i32, flags: i32) => msg::msgget, full;
+    69 msgsnd(id: i32, msg: Addr, size: usize, flags: i32) => @wait msg::msgsnd, full;
+    70 msgrcv(id: i32, msg: Addr, size: usize, kind: i64, flags: i32) => @wait msg::msgrcv, full;
+    71 msgctl(id: i32, cmd: i32, arg: u64) => msg::msgctl, full;
     72 fcntl(fd: Fd, cmd: i32, arg: u64) => @wait fd::fcntl, partial, "no leases, no signals on readiness";
     73 flock(fd: Fd, op: i32) => @wait fd::flock, full;
     74 fsync(fd: Fd) => @wait fd::fsync, full;
@@ -174,6 +186,7 @@ crate::syscall_table! {
     217 getdents64(fd: Fd, buf: OutBuf<2>, count: usize) => fd::getdents64, full;
     218 set_tid_address(addr: u64) => misc::set_tid_address, full;
     219 restart_syscall(flags: Flags) => signal::restart_syscall, full;
+    220 semtimedop(id: i32, ops: UserIn<Sembuf>, n: usize, timeout: UserIn<Timespec>) => @wait sem::semtimedop, full;
     221 fadvise64(fd: Fd, offset: i64, len: i64, advice: i32) => fd::fadvise64, full;
     227 clock_settime(id: i32, new: UserIn<Timespec>) => time::clock_settime, refused, "the clock is the host's";
     228 clock_gettime(id: i32, out: UserOut<Timespec>) => time::clock_gettime, full;
@@ -222,8 +235,11 @@ crate::syscall_table! {
     306 syncfs(fd: Fd) => fd::syncfs, full;
     307 sendmmsg(fd: Fd, msgs: UserInOut<MmsgHdr>, n: u32, flags: Flags) => @wait message::sendmmsg, partial, "no MSG_OOB on unix sockets";
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
-    316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, partial, "no RENAME_WHITEOUT";
+    310 process_vm_readv(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_readv, full;
+    311 process_vm_writev(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_writev, full;
+    316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, full;
     318 getrandom(buf: OutBuf<1>, len: usize, flags: Flags) => misc::getrandom, full;
+    319 memfd_create(name: StrArg, flags: Flags) => memory::memfd_create, partial, "no huge pages";
     322 execveat(dir: Fd, path: PathArg, argv: Addr, envp: Addr, flags: Flags) => @context exec::execveat, full;
     324 membarrier(cmd: i32, flags: Flags) => misc::membarrier, refused, "no command is offered";
     325 mlock2(addr: Addr, len: u64, flags: Flags) => memory::mlock2, partial, "granted, without effect";

@@ -102,6 +102,9 @@ impl Task {
         self.kernel.forget_task(self);
         p.threads.borrow_mut().retain(|t| !Rc::ptr_eq(t, self));
         self.end_vfork();
+        if let Some(list) = self.sem_undo.take() {
+            list.leave(p.pid);
+        }
         if let Some(files) = self.files.borrow_mut().take() {
             self.kernel.close_files(files, &p);
         }

@@ -47,6 +47,7 @@ pub struct Kernel {
     pub execs: RefCell<Vec<Rc<Task>>>,
     pub mounts: Rc<vfs::MountTable>,
     pub locks: vfs::locks::Locks,
+    pub sysv: ipc::sysv::Sysv,
     /// Lines for the debug log.
     pub log: RefCell<Vec<String>>,
     /// Monotonic nanoseconds at the start.
@@ -77,6 +78,7 @@ impl Kernel {
             execs: RefCell::default(),
             mounts,
             locks: Default::default(),
+            sysv: Default::default(),
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
             foreground: Cell::new(1),

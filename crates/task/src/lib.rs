@@ -3,6 +3,7 @@
 //! A [`Process`] is a thread group, a [`Task`] one thread; [`Kernel`] is the sandbox they live in.
 #![forbid(unsafe_code)]
 
+mod access;
 mod exit;
 mod flight;
 mod kernel;

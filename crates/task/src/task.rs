@@ -5,6 +5,7 @@ use abi::signal::{SigInfo, SigSet, StackT};
 use abi::{Errno, Result};
 use guest::Memory;
 use guest::ops::{Op, Resume};
+use ipc::sysv::sem::UndoList;
 use kernel::cred::Cred;
 use kernel::signal::Pending;
 use std::cell::{Cell, RefCell};
@@ -62,6 +63,8 @@ pub struct Task {
     mem: RefCell<Option<Rc<dyn Memory>>>,
     cred: RefCell<Rc<Cred>>,
     pub fs: RefCell<Rc<FsContext>>,
+    /// What the thread, and those it shares it with, have to undo on semaphores at their end.
+    pub sem_undo: RefCell<Option<Rc<UndoList>>>,
     pub files: RefCell<Option<Rc<FdTable>>>,
     pub comm: RefCell<Vec<u8>>,
 
@@ -140,6 +143,7 @@ impl Task {
             mem: RefCell::new(None),
             cred: RefCell::new(cred),
             fs: RefCell::new(fs),
+            sem_undo: RefCell::new(None),
             files: RefCell::new(Some(files)),
             comm: RefCell::default(),
             blocked: Cell::default(),
@@ -190,6 +194,10 @@ impl Task {
     pub fn set_mem(&self, m: Option<Rc<dyn Memory>>) {
         *self.mem.borrow_mut() = m;
     }
+    /// Guest memory, if there is any yet, and still.
+    pub fn memory(&self) -> Option<Rc<dyn Memory>> {
+        self.mem.borrow().clone()
+    }
     pub fn has_mem(&self) -> bool {
         self.mem.borrow().is_some()
     }
@@ -230,6 +238,9 @@ impl Task {
             self.kernel.leave_memory(self, &mm);
         }
         self.set_mem(None);
+        if left == 0 {
+            mm.space.borrow_mut().end(self.process.pid);
+        }
         self.kernel.release_tag(self.tag.get(), left == 0);
     }
 

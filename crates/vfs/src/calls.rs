@@ -113,7 +113,7 @@ impl Caller<'_> {
         self.walk().may_change(&dir)?;
         let new = self.new_in(&dir, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
         let inode = dir.inode().tmpfile(new, flags & c::O_EXCL == 0)?;
-        let place = Path { mount: dir.mount.clone(), dentry: dir.dentry.nameless(inode) };
+        let place = Path { mount: dir.mount.clone(), dentry: dir.dentry.nameless(b"#tmpfile", inode) };
         self.open_path(place, flags & !(c::O_TMPFILE | c::O_EXCL), true)
     }
 
@@ -315,8 +315,12 @@ impl Caller<'_> {
     pub fn rename(&self, ob: &Path, old: &[u8], nb: &Path, new: &[u8], flags: u32) -> Result {
         const NOREPLACE: u32 = c::RENAME_NOREPLACE;
         const EXCHANGE: u32 = c::RENAME_EXCHANGE;
-        if flags & !(NOREPLACE | EXCHANGE) != 0 || flags == NOREPLACE | EXCHANGE {
+        const WHITEOUT: u32 = c::RENAME_WHITEOUT;
+        if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 || (flags & EXCHANGE != 0 && flags != EXCHANGE) {
             return Err(Errno::EINVAL);
+        }
+        if flags & WHITEOUT != 0 && !self.cred.has(CAP_MKNOD) {
+            return Err(Errno::EPERM);
         }
         let (from, to) = (self.last(ob, old)?, self.last(nb, new)?);
         if from.name.is_empty() || to.name.is_empty() {

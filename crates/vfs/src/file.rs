@@ -108,6 +108,18 @@ pub trait FileOps: Any {
     fn mmap(&self, _writable_shared: bool, _f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {
         Err(Errno::ENODEV)
     }
+    /// Held for as long as a shared mapping lives that may write, by files that can be sealed.
+    fn write_mapping(&self) -> Option<Rc<()>> {
+        None
+    }
+    /// fcntl(2) F_GET_SEALS. EINVAL: a file that is not in memory.
+    fn seals(&self) -> Result<i32> {
+        Err(Errno::EINVAL)
+    }
+    /// fcntl(2) F_ADD_SEALS. `executable`: some execute permission bit is set. EPERM, EBUSY, EINVAL.
+    fn add_seals(&self, _seals: i32, _executable: bool) -> Result {
+        Err(Errno::EINVAL)
+    }
     /// The last description is gone.
     fn release(&self, _file: &OpenFile) {}
     fn as_any(&self) -> &dyn Any;

@@ -8,7 +8,7 @@ use task::Kernel;
 
 const FILES: [&str; 10] =
     ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "cmdline", "swaps", "devices"];
-const SYS: [(&str, &str); 14] = [
+const SYS: [(&str, &str); 20] = [
     ("kernel/ostype", "Linux\n"),
     ("kernel/pid_max", "4194304\n"),
     ("kernel/threads-max", "32768\n"),
@@ -18,6 +18,12 @@ const SYS: [(&str, &str); 14] = [
     ("kernel/overflowgid", "65534\n"),
     ("kernel/randomize_va_space", "2\n"),
     ("kernel/shmmax", "18446744073692774399\n"),
+    ("kernel/shmall", "18446744073692774399\n"),
+    ("kernel/shmmni", "4096\n"),
+    ("kernel/sem", "32000\t1024000000\t500\t32000\n"),
+    ("kernel/msgmax", "8192\n"),
+    ("kernel/msgmnb", "16384\n"),
+    ("kernel/msgmni", "32000\n"),
     ("vm/overcommit_memory", "0\n"),
     ("vm/max_map_count", "65530\n"),
     ("fs/file-max", "1048576\n"),
@@ -29,7 +35,13 @@ const MADE: [&str; 5] =
 
 pub fn top() -> Vec<(String, u8)> {
     let mut v: Vec<_> = FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect();
-    v.extend([("self".into(), LINK), ("thread-self".into(), LINK), ("mounts".into(), LINK), ("sys".into(), DIR)]);
+    v.extend([
+        ("self".into(), LINK),
+        ("thread-self".into(), LINK),
+        ("mounts".into(), LINK),
+        ("sys".into(), DIR),
+        ("sysvipc".into(), DIR),
+    ]);
     v
 }
 
@@ -38,6 +50,9 @@ fn file(s: String) -> Result<Node> {
 }
 
 pub fn node(k: &Kernel, path: &str) -> Result<Node> {
+    if let Some(rest) = path.strip_prefix("sysvipc") {
+        return super::sysvipc::node(k, rest.trim_start_matches('/'));
+    }
     if let Some(rest) = path.strip_prefix("sys") {
         return sys(k, rest.trim_start_matches('/'));
     }
