@@ -176,6 +176,7 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     let signal = if to_parent { t.process.exit_signal.get() } else { a.exit_signal as i32 };
     p.exit_signal.set(signal);
     p.dumpable.set(t.process.dumpable.get());
+    p.oom_score_adj.set(t.process.oom_score_adj.get());
     let actions = t.process.actions.borrow().clone();
     let actions = if a.flags & c::CLONE_SIGHAND as u64 != 0 {
         actions
