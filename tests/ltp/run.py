@@ -82,7 +82,7 @@ def reason(output: str) -> str:
 
 
 def classify(status: int | None, output: str, *, inside: bool) -> tuple[str, str]:
-    """Verdict and reason, from an exit status as a shell gives it (None: killed, as its time was over) and the output."""
+    """Verdict and reason, from the output and an exit status as a shell gives it (None: it was killed, being late)."""
     why = reason(output)
     if status is None or (inside and status == 124) or "Test timeouted" in output:
         return "HANG", why
