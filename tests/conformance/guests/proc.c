@@ -227,3 +227,8 @@ CASE(oom_score_is_kept) {
     ERR(write(fd, "-900", 4), EACCES);
     t_read_is("/proc/self/oom_score_adj", "600\n");
 }
+CASE(settings_of_the_kernel) {
+    t_read_is("/proc/sys/kernel/domainname", "(none)\n");
+    CHECK(strlen(slurp("/proc/sys/kernel/tainted")) >= 2);
+    CHECK(strlen(slurp("/proc/sys/kernel/core_pattern")) >= 1);
+}
