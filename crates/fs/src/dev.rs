@@ -96,17 +96,22 @@ impl Inode for Node {
         self.0.set_attr(&vfs::SetAttr { size: None, ..*s })
     }
     fn open(&self, _flags: i32) -> Result<Rc<dyn FileOps>> {
-        let found = DEVICES.iter().find(|(_, a, b, _)| c::makedev(*a as u32, *b as u32) == self.1);
-        match found {
-            Some((_, _, _, Some(d))) => Ok(Rc::new(Open(*d))),
-            _ => Err(Errno::ENXIO),
-        }
+        open(self.1)
     }
     fn statfs(&self) -> Result<StatFs> {
         self.0.statfs()
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A character device, wherever its node is. ENXIO if there is none of this number.
+pub(crate) fn open(rdev: u64) -> Result<Rc<dyn FileOps>> {
+    let found = DEVICES.iter().find(|(_, a, b, _)| c::makedev(*a as u32, *b as u32) == rdev);
+    match found {
+        Some((_, _, _, Some(d))) => Ok(Rc::new(Open(*d))),
+        _ => Err(Errno::ENXIO),
     }
 }
 

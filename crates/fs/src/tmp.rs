@@ -393,6 +393,7 @@ impl Inode for TmpInode {
         match &self.body {
             Body::File(d) => Ok(Rc::new(TmpFile(d.clone()))),
             Body::Dir(..) => Ok(Rc::new(TmpDir(self.this.borrow().upgrade().ok_or(Errno::ENOENT)?))),
+            Body::Special if self.attr.get().kind() == c::S_IFCHR => crate::dev::open(self.attr.get().rdev),
             _ => Err(Errno::ENXIO),
         }
     }

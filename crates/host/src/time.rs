@@ -26,6 +26,26 @@ pub fn thread_cpu_ns() -> u64 {
     ns(ClockId::ThreadCPUTime)
 }
 
+/// CLOCK_REALTIME_COARSE: as of the host's last tick.
+pub fn realtime_coarse_ns() -> u64 {
+    ns(ClockId::RealtimeCoarse)
+}
+
+/// CLOCK_MONOTONIC_COARSE: as of the host's last tick.
+pub fn monotonic_coarse_ns() -> u64 {
+    ns(ClockId::MonotonicCoarse)
+}
+
+/// CLOCK_MONOTONIC_RAW: not steered.
+pub fn monotonic_raw_ns() -> u64 {
+    ns(ClockId::MonotonicRaw)
+}
+
+/// CLOCK_TAI: without leap seconds.
+pub fn tai_ns() -> u64 {
+    ns(ClockId::Tai)
+}
+
 /// CPU time a process has used, nanoseconds. ESRCH if it is gone.
 pub fn process_cpu_ns(pid: i32) -> abi::Result<u64> {
     // The clock id that clock_getcpuclockid(3) makes: CPUCLOCK_SCHED of the process.

@@ -59,8 +59,11 @@ impl<P: Platform> Sentry<P> {
                     }
                     result = self.settle_result(t, result, Some(&action));
                     if self.handle_signal(t, info, action).is_err() {
-                        t.process.exit_group(ExitStatus::Signaled(c::SIGSEGV, true));
-                        return self.end(t);
+                        // No room for the frame: a fault, which a handler on another stack may yet take.
+                        if info.signo == c::SIGSEGV {
+                            table.borrow_mut().set(c::SIGSEGV, SigAction::default());
+                        }
+                        t.force_signal(SigInfo::new(c::SIGSEGV, c::SI_KERNEL));
                     }
                 }
             }
@@ -155,7 +158,7 @@ impl<P: Platform> Sentry<P> {
 
     fn handle_signal(&mut self, t: &Rc<Task>, info: SigInfo, action: SigAction) -> Result {
         let regs = *t.regs.borrow();
-        let mask = t.saved_mask.take().unwrap_or(t.blocked.get());
+        let mask = t.saved_mask.get().unwrap_or(t.blocked.get());
         let stack = t.altstack.get();
         let fp = self.p.fp_size(t.tag.get());
         let d = frame::deliver(&regs, &action, info, mask, &stack, fp)?;
@@ -166,6 +169,7 @@ impl<P: Platform> Sentry<P> {
         if fp > 0 {
             t.op(Op::SaveFp { addr: d.fp_addr, len: fp });
         }
+        t.saved_mask.take();
         if stack.flags & SS_AUTODISARM != 0 && action.has(c::SA_ONSTACK) {
             t.altstack.set(StackT::default());
         }
@@ -175,7 +179,8 @@ impl<P: Platform> Sentry<P> {
         }
         t.blocked.set(blocked.blockable());
         if action.has(c::SA_RESETHAND) {
-            t.process.actions.borrow().borrow_mut().set(info.signo, SigAction::default());
+            let reset = SigAction { handler: SIG_DFL, ..action };
+            t.process.actions.borrow().borrow_mut().set(info.signo, reset);
         }
         t.regs.replace(d.regs);
         t.outcome.set(Outcome::Return);

@@ -97,7 +97,10 @@ impl fs::proc::Source for Source {
                 k.hostname.replace(data.trim_ascii_end().to_vec());
                 Ok(())
             }
-            p if p.ends_with("/oom_score_adj") => Ok(()),
+            p if p.ends_with("/oom_score_adj") => {
+                let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
+                pid::set_oom_score_adj(&k, pid, k.task(CALLER.get().1).as_deref(), data)
+            }
             p if p.ends_with("/comm") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
                 let t = k.process(pid).and_then(|p| p.leader()).ok_or(Errno::ESRCH)?;

@@ -127,6 +127,9 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     }
     child.comm.replace(t.comm.borrow().clone());
     child.blocked.set(t.blocked.get());
+    child.persona.set(t.persona.get());
+    child.timer_slack.set((t.timer_slack.get().0, t.timer_slack.get().0));
+    child.policy.set(t.policy.get());
     if !has(c::CLONE_VM) || has(c::CLONE_VFORK) {
         child.altstack.set(t.altstack.get());
     }
@@ -181,6 +184,8 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     let signal = if to_parent { t.process.exit_signal.get() } else { a.exit_signal as i32 };
     p.exit_signal.set(signal);
     p.dumpable.set(t.process.dumpable.get());
+    p.io_priority.set(t.process.io_priority.get());
+    p.oom_score_adj.set(t.process.oom_score_adj.get());
     let actions = t.process.actions.borrow().clone();
     let actions = if a.flags & c::CLONE_SIGHAND as u64 != 0 {
         actions

@@ -135,12 +135,18 @@ async fn select_sets(t: &Rc<Task>, n: i32, sets: [u64; 3], deadline: Option<u64>
     Ok(count)
 }
 
+/// personality(2): the timeout is not to say what is left.
+fn sticky(t: &Task) -> bool {
+    t.persona.get() & crate::misc::STICKY_TIMEOUTS != 0
+}
+
 pub async fn select(t: &Rc<Task>, n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timeval>) -> Result<usize> {
     let mem = t.mem();
     let deadline = if timeout.is_null() { None } else { after(timeout.get(&*mem)?.ns()?) };
     let got = select_sets(t, n, [r.0, w.0, e.0], deadline).await;
     if let Some(d) = deadline
         && got.is_ok()
+        && !sticky(t)
     {
         let left = d.saturating_sub(host::time::monotonic_ns());
         timeout.put(&*mem, &Timeval::from_ns(left))?;
@@ -164,7 +170,9 @@ pub async fn pselect6(
         mask(t, UserIn::new(set), size as usize).await?;
     }
     let got = select_sets(t, n, [r.0, w.0, e.0], deadline).await;
-    if let (Some(d), Ok(_)) = (deadline, &got) {
+    if let (Some(d), Ok(_)) = (deadline, &got)
+        && !sticky(t)
+    {
         timeout.put(&*mem, &Timespec::from_ns(d.saturating_sub(host::time::monotonic_ns())))?;
     }
     unmask(t, got)
@@ -190,6 +198,9 @@ fn epoll_of(t: &Task, fd: Fd) -> Result<Rc<OpenFile>> {
 pub fn epoll_ctl(t: &Rc<Task>, ep: Fd, op: i32, fd: Fd, event: UserIn<EpollEvent>) -> Result {
     let file = t.files()?.get(fd.0)?;
     let e = t.files()?.get(ep.0)?;
+    if (file.flags() | e.flags()) & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
     let event = if op == c::EPOLL_CTL_DEL { EpollEvent::default() } else { event.get(&*t.mem())? };
     if Rc::ptr_eq(&e, &file) {
         return Err(Errno::EINVAL);

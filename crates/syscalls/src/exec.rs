@@ -7,7 +7,7 @@ use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::io::SliceSink;
 use guest::ops::Op;
 use guest::{Memory, read_cstr};
-use kernel::cred::{CAPS_DEFAULT, Cred};
+use kernel::cred::{CAPS_DEFAULT, Cred, SECBIT_KEEP_CAPS, SECBIT_NOROOT};
 use kernel::elf::{self, Elf, Piece, Refused, stack};
 use kernel::mm::{AddressSpace, MappedFile, USER_END, Vma, anonymous};
 use std::os::fd::OwnedFd;
@@ -155,12 +155,12 @@ fn new_cred(t: &Task, p: &Path) -> Result<Cred> {
     if honour && a.mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
         cr.egid = a.gid;
     }
-    cr.securebits &= !crate::misc::SECBIT_KEEP_CAPS;
+    cr.securebits &= !SECBIT_KEEP_CAPS;
     cr.suid = cr.euid;
     cr.sgid = cr.egid;
     cr.fsuid = cr.euid;
     cr.fsgid = cr.egid;
-    if cr.euid == 0 || cr.ruid == 0 {
+    if (cr.euid == 0 || cr.ruid == 0) && cr.securebits & SECBIT_NOROOT == 0 {
         cr.permitted = cr.bounding & CAPS_DEFAULT | cr.inheritable;
         cr.effective = if cr.euid == 0 { cr.permitted } else { 0 };
         cr.ambient = 0;
@@ -175,8 +175,11 @@ struct Image {
     exec: Exec,
 }
 
-/// A random number of pages below `1 << bits`.
-fn random_pages(bits: u32) -> u64 {
+/// A random number of pages below `1 << bits`; none where personality(2) says so.
+fn random_pages(t: &Task, bits: u32) -> u64 {
+    if t.persona.get() & crate::misc::ADDR_NO_RANDOMIZE != 0 {
+        return 0;
+    }
     (host::stub::random_u64() & ((1 << bits) - 1)) * PAGE_SIZE
 }
 
@@ -193,12 +196,12 @@ fn build(
     execfn: &[u8],
     cred: &Cred,
 ) -> Result<Image> {
-    let top = USER_END - PAGE_SIZE - random_pages(18);
+    let top = USER_END - PAGE_SIZE - random_pages(t, 18);
     let stack_size = t.process.rlimit(c::RLIMIT_STACK).clamp(128 << 10, 64 << 20) & !(PAGE_SIZE - 1);
     let gap = (stack_size + (1 << 20)).max(128 << 20);
-    let mut space = AddressSpace::new((top - gap - random_pages(12)) & !(PAGE_SIZE - 1));
+    let mut space = AddressSpace::new((top - gap - random_pages(t, 12)) & !(PAGE_SIZE - 1));
     let mut ops = Vec::new();
-    let bias = if main.relocatable { (0x5555_5555_4000 + random_pages(20)) & !(main.align - 1) } else { 0 };
+    let bias = if main.relocatable { (0x5555_5555_4000 + random_pages(t, 20)) & !(main.align - 1) } else { 0 };
     place(t, &mut space, &mut ops, main, file, bias)?;
     let (mut entry, mut at_base) = (main.entry.wrapping_add(bias), 0);
     if let Some((e, f)) = interp {
@@ -209,7 +212,7 @@ fn build(
         entry = e.entry.wrapping_add(at_base);
     }
     let end = main.range().end + bias;
-    space.brk_start = if main.takes_sites() { end } else { end + random_pages(10) };
+    space.brk_start = if main.takes_sites() { end } else { end + random_pages(t, 10) };
     space.brk = space.brk_start;
 
     let k = &t.kernel.config;

@@ -198,10 +198,15 @@ async fn record_lock(t: &Rc<Task>, f: &Rc<OpenFile>, cmd: i32, arg: UserInOut<Fl
 
 async fn take(t: &Rc<Task>, id: (u64, u64), family: Family, want: Lock, wait: bool) -> Result {
     let locks = &t.kernel.locks;
-    if !wait {
-        return locks.lock(id, family, want);
+    match locks.lock(id, family, want.clone()) {
+        Err(Errno::EAGAIN) if wait => {}
+        r => return r,
     }
+    wait::settle().await;
+    let record = family == Family::Record;
+    let _waiting = record.then(|| locks.wait(id, want.clone()));
     wait::until(&[&locks.released], None, || match locks.lock(id, family, want.clone()) {
+        Err(Errno::EAGAIN) if record && locks.deadlock(id, &want) => Some(Err(Errno::EDEADLK)),
         Err(Errno::EAGAIN) => None,
         r => Some(r),
     })
@@ -261,7 +266,12 @@ pub fn fadvise64(t: &Rc<Task>, fd: Fd, _offset: i64, len: i64, advice: i32) -> R
 }
 
 pub fn readahead(t: &Rc<Task>, fd: Fd, _offset: i64, _count: usize) -> Result {
-    if t.files()?.get(fd.0)?.readable() { Ok(()) } else { Err(Errno::EBADF) }
+    let f = t.files()?.get(fd.0)?;
+    if !f.readable() {
+        return Err(Errno::EBADF);
+    }
+    let regular = f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.is_file()));
+    if regular { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 pub fn ftruncate(t: &Rc<Task>, fd: Fd, len: i64) -> Result {

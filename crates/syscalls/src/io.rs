@@ -175,8 +175,8 @@ pub async fn pread64(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize, offset:
 }
 
 pub async fn pwrite64(t: &Rc<Task>, fd: Fd, buf: InBuf<2>, count: usize, offset: i64) -> Result<usize> {
+    let at = position(&*t.files()?.get(fd.0)?, offset)?;
     let f = writable(t, fd)?;
-    let at = position(&f, offset)?;
     write_at(t, &f, &[(buf.0, count.min(MAX))], Some(at)).await
 }
 
@@ -217,8 +217,8 @@ pub async fn preadv(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize, offset: 
 }
 
 pub async fn pwritev(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) -> Result<usize> {
-    let f = writable(t, fd)?;
-    let (at, bufs) = (position(&f, offset)?, vector(t, iov, n)?);
+    let at = position(&*t.files()?.get(fd.0)?, offset)?;
+    let (f, bufs) = (writable(t, fd)?, vector(t, iov, n)?);
     write_at(t, &f, &bufs, Some(at)).await
 }
 

@@ -102,6 +102,19 @@ const PROT: i32 = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
 const HOST_FLAGS: i32 =
     c::MAP_SHARED | c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE | c::MAP_POPULATE | c::MAP_STACK;
 
+/// What MAP_SHARED_VALIDATE accepts; without it unknown flags do nothing.
+const KNOWN_FLAGS: i32 = HOST_FLAGS
+    | c::MAP_SHARED_VALIDATE
+    | c::MAP_FIXED
+    | c::MAP_FIXED_NOREPLACE
+    | c::MAP_GROWSDOWN
+    | c::MAP_LOCKED
+    | c::MAP_NONBLOCK
+    | c::MAP_DENYWRITE
+    | c::MAP_EXECUTABLE
+    | c::MAP_HUGETLB
+    | c::MAP_32BIT;
+
 pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) -> Result<u64> {
     let flags = flags.bits();
     let kind = flags & 0xf;
@@ -110,8 +123,17 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
         c::MAP_SHARED | c::MAP_SHARED_VALIDATE => true,
         _ => return Err(Errno::EINVAL),
     };
-    if !offset.is_multiple_of(PAGE_SIZE) || len == 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
+    }
+    if flags & c::MAP_ANONYMOUS == 0 {
+        t.files()?.get(fd.0)?;
+    }
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if kind == c::MAP_SHARED_VALIDATE && flags & !KNOWN_FLAGS != 0 {
+        return Err(Errno::EOPNOTSUPP);
     }
     if flags & c::MAP_HUGETLB != 0 {
         return Err(Errno::ENOMEM);

@@ -340,6 +340,9 @@ pub fn readlinkat(t: &Rc<Task>, dir: Fd, path: PathArg, buf: OutBuf<3>, size: i3
         return Err(Errno::EINVAL);
     }
     let p = file_at(t, dir, path, c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    if !p.inode().attr()?.is_link() && path.get(&*t.mem())?.is_empty() {
+        return Err(Errno::ENOENT);
+    }
     let target = match p.inode().readlink() {
         Err(Errno::EINVAL) if !p.inode().attr()?.is_link() => return Err(Errno::EINVAL),
         r => r?,
@@ -357,6 +360,14 @@ pub fn chmod(t: &Rc<Task>, path: PathArg, mode: u32) -> Result {
 }
 pub fn fchmodat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32) -> Result {
     let p = file_at(t, dir, path, 0)?;
+    as_caller(t, |w| w.chmod(&p, mode))
+}
+pub fn fchmodat2(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    let p = file_at(t, dir, path, flags)?;
+    if p.inode().attr()?.is_link() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     as_caller(t, |w| w.chmod(&p, mode))
 }
 pub fn fchmod(t: &Rc<Task>, fd: Fd, mode: u32) -> Result {
@@ -478,9 +489,11 @@ pub fn fchdir(t: &Rc<Task>, fd: Fd) -> Result {
 }
 pub fn chroot(t: &Rc<Task>, path: PathArg) -> Result {
     let p = file_at(t, CWD, path, 0)?;
-    if !p.inode().attr()?.is_dir() {
+    let a = p.inode().attr()?;
+    if !a.is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    vfs::permission(&a, &t.cred(), vfs::MAY_EXEC)?;
     if !t.cred().has(kernel::cred::CAP_SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
@@ -520,7 +533,11 @@ mod xattr {
         file_at(t, CWD, path, flags)
     }
     fn open(t: &Task, fd: Fd) -> Result<Path> {
-        t.files()?.get(fd.0)?.path().cloned().ok_or(Errno::EOPNOTSUPP)
+        let f = t.files()?.get(fd.0)?;
+        if f.flags() & c::O_PATH != 0 {
+            return Err(Errno::EBADF);
+        }
+        f.path().cloned().ok_or(Errno::EOPNOTSUPP)
     }
 
     /// The name, checked: user attributes follow the file's permissions, the others need privilege.

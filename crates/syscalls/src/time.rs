@@ -12,10 +12,14 @@ const HZ: u64 = 100;
 
 fn clock(t: &Task, id: i32) -> Result<u64> {
     match id {
-        c::CLOCK_REALTIME | c::CLOCK_REALTIME_COARSE | c::CLOCK_TAI => Ok(host::time::realtime_ns()),
-        c::CLOCK_MONOTONIC | c::CLOCK_MONOTONIC_RAW | c::CLOCK_MONOTONIC_COARSE | c::CLOCK_BOOTTIME => {
-            Ok(host::time::monotonic_ns())
-        }
+        c::CLOCK_REALTIME => Ok(host::time::realtime_ns()),
+        c::CLOCK_MONOTONIC => Ok(host::time::monotonic_ns()),
+        c::CLOCK_BOOTTIME => Ok(host::time::boottime_ns()),
+        // Each as the vDSO tells it: a program may ask either way, and time must not go back.
+        c::CLOCK_REALTIME_COARSE => Ok(host::time::realtime_coarse_ns()),
+        c::CLOCK_MONOTONIC_COARSE => Ok(host::time::monotonic_coarse_ns()),
+        c::CLOCK_MONOTONIC_RAW => Ok(host::time::monotonic_raw_ns()),
+        c::CLOCK_TAI => Ok(host::time::tai_ns()),
         c::CLOCK_PROCESS_CPUTIME_ID => Ok(t.process.cpu_ns()),
         c::CLOCK_THREAD_CPUTIME_ID => Ok(t.cpu_ns()),
         // The CPU clock of another process, as clock_getcpuclockid(3) makes them.

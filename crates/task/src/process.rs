@@ -129,6 +129,10 @@ pub struct Process {
     pub dumpable: Cell<i32>,
     /// getpriority(2); kept, not acted on.
     pub nice: Cell<i32>,
+    /// ioprio_set(2); kept, not acted on.
+    pub io_priority: Cell<i32>,
+    /// /proc/PID/oom_score_adj, and how low it may be made without a right to; kept, not acted on.
+    pub oom_score_adj: Cell<(i32, i32)>,
     pub child_subreaper: Cell<bool>,
     /// Woken when a child changes state.
     pub child_wait: WaitQueue,
@@ -170,6 +174,8 @@ impl Process {
             parent_death_signal: Cell::new(0),
             dumpable: Cell::new(1),
             nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
+            io_priority: Cell::new(0),
+            oom_score_adj: Cell::new((0, 0)),
             child_subreaper: Cell::new(false),
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),

@@ -197,7 +197,8 @@ impl crate::Kernel {
             0 => self.group(from.process.pgid.get()),
             -1 => self.processes().into_iter().filter(|p| p.pid != 1 && p.pid != from.process.pid).collect(),
             p if p < 0 => self.group(-p),
-            p => self.process(p).into_iter().collect(),
+            // The number of any of its threads means the process.
+            p => self.process(p).or_else(|| self.task(p).map(|t| t.process.clone())).into_iter().collect(),
         };
         if targets.is_empty() {
             return Err(Errno::ESRCH);

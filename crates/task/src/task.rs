@@ -110,6 +110,12 @@ pub struct Task {
     pub fs_base: Cell<u64>,
     pub clear_child_tid: Cell<u64>,
     pub robust_list: Cell<(u64, u64)>,
+    /// personality(2).
+    pub persona: Cell<u32>,
+    /// PR_SET_TIMERSLACK, and what it falls back to, nanoseconds; kept, not acted on.
+    pub timer_slack: Cell<(u64, u64)>,
+    /// sched_setscheduler(2): SCHED_OTHER, SCHED_BATCH or SCHED_IDLE; kept, not acted on.
+    pub policy: Cell<i32>,
     /// The parent that waits for this vfork child to exec or exit.
     pub vfork_parent: RefCell<Option<Rc<Task>>>,
     pub vfork_done: kernel::wait::WaitQueue,
@@ -173,6 +179,9 @@ impl Task {
             fs_base: Cell::default(),
             clear_child_tid: Cell::default(),
             robust_list: Cell::default(),
+            persona: Cell::default(),
+            timer_slack: Cell::new((50_000, 50_000)),
+            policy: Cell::default(),
             vfork_parent: RefCell::new(None),
             vfork_done: Default::default(),
             vforking: Cell::default(),

@@ -145,3 +145,21 @@ CASE(sleeping_order) {
     while (wait(NULL) > 0)
         ;
 }
+static long long t_clock(clockid_t id, int trapping) {
+    struct timespec now;
+    OK(trapping ? syscall(SYS_clock_gettime, id, &now) : clock_gettime(id, &now));
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+CASE(asked_either_way_time_does_not_go_back) {
+    const clockid_t clocks[] = {CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW,
+                                CLOCK_BOOTTIME, CLOCK_TAI};
+    for (unsigned i = 0; i < sizeof clocks / sizeof clocks[0]; i++) {
+        long long last = 0;
+        for (int n = 0; n < 200; n++) {
+            long long now = t_clock(clocks[i], n & 1);
+            if (now < last)
+                t_fail("clock %d went back by %lld ns", clocks[i], last - now);
+            last = now;
+        }
+    }
+}

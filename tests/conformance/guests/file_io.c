@@ -431,3 +431,24 @@ CASE(shared_offset_after_fork) {
     CHILD_OK(pid);
     EQ(lseek(fd, 0, SEEK_CUR), 5);
 }
+CASE(positions_are_looked_at_before_rights) {
+    int ends[2];
+    OK(pipe(ends));
+    struct iovec one = {"x", 1};
+    ERR(pwrite(ends[0], "x", 1, 0), ESPIPE);
+    ERR(pwritev(ends[0], &one, 1, 0), ESPIPE);
+    ERR(pwrite(ends[0], "x", 1, -1), EINVAL);
+}
+CASE(only_files_are_read_ahead) {
+    FD(directory, open(".", O_RDONLY));
+    ERR(readahead(directory, 0, 4096), EINVAL);
+    int ends[2];
+    OK(pipe(ends));
+    ERR(readahead(ends[0], 0, 4096), EINVAL);
+}
+CASE(the_smallest_pipe_is_a_page) {
+    int ends[2];
+    OK(pipe(ends));
+    EQ(fcntl(ends[0], F_SETPIPE_SZ, 0), 4096);
+    EQ(fcntl(ends[1], F_GETPIPE_SZ), 4096);
+}

@@ -71,6 +71,23 @@ pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
     }
 }
 
+/// Who is ended first when memory is short: -1000 to 1000. Only CAP_SYS_RESOURCE makes it less.
+pub fn set_oom_score_adj(k: &Kernel, pid: i32, caller: Option<&Task>, data: &[u8]) -> Result {
+    let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+    let to: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+    if !(-1000..=1000).contains(&to) {
+        return Err(Errno::EINVAL);
+    }
+    let (p, _) = find(k, pid)?;
+    let may = caller.is_some_and(|t| t.cred().has(kernel::cred::CAP_SYS_RESOURCE));
+    let (_, least) = p.oom_score_adj.get();
+    if to < least && !may {
+        return Err(Errno::EACCES);
+    }
+    p.oom_score_adj.set((to, if may { to } else { least }));
+    Ok(())
+}
+
 fn place(t: &Task, what: &str) -> Result<vfs::Path> {
     match what {
         "exe" => t.mm().exe.borrow().clone().ok_or(Errno::ENOENT),
@@ -177,7 +194,8 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         "maps" => t.map_or(String::new(), |t| t.mm().space.borrow().maps()),
         "mounts" | "mountinfo" => mounts(k, name == "mountinfo"),
         "limits" => limits(p),
-        "oom_score_adj" | "oom_score" => "0\n".into(),
+        "oom_score_adj" => format!("{}\n", p.oom_score_adj.get().0),
+        "oom_score" => "0\n".into(),
         "cgroup" => "0::/\n".into(),
         "loginuid" => "4294967295".into(),
         // Opened by itself: see `memory`.

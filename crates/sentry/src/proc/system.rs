@@ -8,7 +8,7 @@ use task::Kernel;
 
 const FILES: [&str; 10] =
     ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "cmdline", "swaps", "devices"];
-const SYS: [(&str, &str); 20] = [
+const SYS: [(&str, &str); 22] = [
     ("kernel/ostype", "Linux\n"),
     ("kernel/pid_max", "4194304\n"),
     ("kernel/threads-max", "32768\n"),
@@ -17,6 +17,8 @@ const SYS: [(&str, &str); 20] = [
     ("kernel/overflowuid", "65534\n"),
     ("kernel/overflowgid", "65534\n"),
     ("kernel/randomize_va_space", "2\n"),
+    ("kernel/tainted", "0\n"),
+    ("kernel/core_pattern", "core\n"),
     ("kernel/shmmax", "18446744073692774399\n"),
     ("kernel/shmall", "18446744073692774399\n"),
     ("kernel/shmmni", "4096\n"),
@@ -30,8 +32,14 @@ const SYS: [(&str, &str); 20] = [
     ("fs/nr_open", "1048576\n"),
     ("fs/pipe-max-size", "1048576\n"),
 ];
-const MADE: [&str; 5] =
-    ["kernel/hostname", "kernel/osrelease", "kernel/version", "kernel/random/uuid", "kernel/random/boot_id"];
+const MADE: [&str; 6] = [
+    "kernel/hostname",
+    "kernel/domainname",
+    "kernel/osrelease",
+    "kernel/version",
+    "kernel/random/uuid",
+    "kernel/random/boot_id",
+];
 
 pub fn top() -> Vec<(String, u8)> {
     let mut v: Vec<_> = FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect();
@@ -133,6 +141,7 @@ fn sys(k: &Kernel, path: &str) -> Result<Node> {
     }
     let mut line = match path {
         "kernel/hostname" => k.hostname.borrow().clone(),
+        "kernel/domainname" => k.domainname.borrow().clone(),
         "kernel/osrelease" => RELEASE.as_bytes().to_vec(),
         "kernel/version" => VERSION.as_bytes().to_vec(),
         "kernel/random/uuid" => uuid(host::stub::random_u64(), host::stub::random_u64()).into_bytes(),
