@@ -6,6 +6,7 @@
 
 pub mod errno;
 pub mod fs;
+pub mod inet;
 pub mod poll;
 pub mod regs;
 pub mod seccomp;

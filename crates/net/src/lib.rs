@@ -4,6 +4,10 @@
 
 mod address;
 mod file;
+pub mod inet;
+pub mod netlink;
+pub mod policy;
+pub mod route;
 mod socket;
 
 pub use address::{Address, SocketName};
