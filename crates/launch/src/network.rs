@@ -44,7 +44,7 @@ pub fn namespaces(network: &Network, proc: &Proc) -> Result<i32, Failure> {
 /// Lets the caller connect the namespace, before anything runs in it.
 pub fn wait(spec: &LaunchSpec) -> Result<(), Failure> {
     let Some(fd) = spec.network_fd else { return Ok(()) };
-    report(spec.events_fd, &Event::Network);
+    report(spec.events_fd, &Event::Network {});
     let fd = host::process::take(fd);
     match rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut [0u8])).context("waiting for the network")? {
         1 => Ok(()),

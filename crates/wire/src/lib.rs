@@ -248,7 +248,7 @@ pub enum Event {
         cgroups: Vec<String>,
     },
     /// From the launcher: the sandbox's network namespace is there and waits for a byte in `network_fd`.
-    Network,
+    Network {},
     /// The guest's first instruction is about to run. `ns`: since the launcher's first instruction.
     Started { ns: u64 },
     /// The command could not be started: exit status 125, 126 or 127 as `docker run`.
