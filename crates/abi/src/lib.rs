@@ -11,6 +11,7 @@ pub mod poll;
 pub mod regs;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod sys;
 
 pub use errno::{Errno, Result};

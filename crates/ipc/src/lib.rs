@@ -4,7 +4,6 @@
 
 pub mod epoll;
 pub mod eventfd;
-pub mod pair;
 pub mod pipe;
 pub mod poll;
 pub mod stdio;

@@ -1,17 +1,19 @@
 //! Bytes through descriptors: read(2), write(2) and their kin, lseek(2), sendfile(2), copy_file_range(2).
 use crate::args::{Fd, Flags, InBuf, OutBuf};
+use crate::message;
 use abi::signal::SigInfo;
 use abi::sys::Iovec;
 use abi::{Errno, Result, c};
 use guest::io::{SliceSink, SliceSource};
 use guest::{UserIn, UserInOut, UserSink, UserSource};
-use kernel::wait::{self, WaitQueue};
+use kernel::wait::{self, Stop, WaitQueue};
+use net::{Outgoing, SocketFile};
 use std::rc::Rc;
 use task::Task;
 use vfs::{OpenFile, Ready};
 
 /// The most one call moves (MAX_RW_COUNT).
-const MAX: usize = 0x7fff_f000;
+pub(crate) const MAX: usize = 0x7fff_f000;
 const IOV_MAX: usize = 1024;
 
 /// Waits until the file may be ready; EAGAIN if it must not wait, ERESTARTSYS on a signal.
@@ -22,7 +24,13 @@ async fn wait_ready(f: &Rc<OpenFile>, want: Ready) -> Result {
     let Some(q) = f.ops().waiters() else { return Err(Errno::EAGAIN) };
     let queues: [&WaitQueue; 1] = [q];
     let look = || f.ops().ready().intersects(want | Ready::ERR | Ready::HUP).then_some(());
-    wait::until(&queues, None, look).await.map_err(|_| Errno::ERESTARTSYS)
+    // A socket may have been given a timeout.
+    let timeout = f.downcast::<SocketFile>().and_then(|s| s.socket().timeouts().0);
+    let deadline = timeout.map(|ns| host::time::monotonic_ns().saturating_add(ns));
+    wait::until(&queues, deadline, look).await.map_err(|stop| match stop {
+        Stop::TimedOut => Errno::EAGAIN,
+        Stop::Interrupted => crate::socket::interrupted(deadline),
+    })
 }
 
 async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: Option<u64>) -> Result<usize> {
@@ -50,6 +58,9 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
     let mem = t.mem();
     let total: usize = bufs.iter().map(|b| b.1).sum();
     let stream = !f.ops().seekable();
+    if stream && f.downcast::<SocketFile>().is_some() {
+        return message::send(t, f, bufs, Outgoing::default()).await;
+    }
     if stream && !f.nonblocking() && !f.ops().takes_whole(total) {
         // A long write goes in parts: each is done once.
         wait::settle().await;
@@ -147,35 +158,6 @@ fn position(f: &OpenFile, offset: i64) -> Result<u64> {
     if f.ops().seekable() { Ok(offset as u64) } else { Err(Errno::ESPIPE) }
 }
 
-/// recvfrom(2) on a stream: MSG_DONTWAIT is O_NONBLOCK for one call.
-pub(crate) async fn read_message(t: &Rc<Task>, f: &Rc<OpenFile>, addr: u64, len: usize, flags: i32) -> Result<usize> {
-    if flags & c::MSG_DONTWAIT == 0 {
-        return read_at(t, f, &[(addr, len.min(MAX))], None).await;
-    }
-    let mem = t.mem();
-    let bufs = [(addr, len.min(MAX))];
-    f.ops().read(f, &mut UserSink::new(&*mem, &bufs), 0)
-}
-
-/// sendto(2) on a stream: MSG_NOSIGNAL spares the SIGPIPE.
-pub(crate) async fn write_message(t: &Rc<Task>, f: &Rc<OpenFile>, addr: u64, len: usize, flags: i32) -> Result<usize> {
-    if flags == 0 {
-        return write_at(t, f, &[(addr, len.min(MAX))], None).await;
-    }
-    let mem = t.mem();
-    let bufs = [(addr, len.min(MAX))];
-    loop {
-        match f.ops().write(f, &mut UserSource::new(&*mem, &bufs), 0) {
-            Err(Errno::EAGAIN) if flags & c::MSG_DONTWAIT == 0 => wait_ready(f, Ready::OUT).await?,
-            Err(Errno::EPIPE) if flags & c::MSG_NOSIGNAL == 0 => {
-                t.signal(SigInfo::new(c::SIGPIPE, c::SI_USER));
-                return Err(Errno::EPIPE);
-            }
-            r => return r,
-        }
-    }
-}
-
 pub async fn read(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize) -> Result<usize> {
     let f = readable(t, fd)?;
     read_at(t, &f, &[(buf.0, count.min(MAX))], None).await
@@ -198,7 +180,7 @@ pub async fn pwrite64(t: &Rc<Task>, fd: Fd, buf: InBuf<2>, count: usize, offset:
     write_at(t, &f, &[(buf.0, count.min(MAX))], Some(at)).await
 }
 
-fn vector(t: &Task, iov: UserIn<Iovec>, n: usize) -> Result<Vec<(u64, usize)>> {
+pub(crate) fn vector(t: &Task, iov: UserIn<Iovec>, n: usize) -> Result<Vec<(u64, usize)>> {
     if n > IOV_MAX {
         return Err(Errno::EINVAL);
     }
@@ -340,7 +322,10 @@ pub async fn sendfile(t: &Rc<Task>, out: Fd, input: Fd, offset: UserInOut<i64>, 
     let pos = at.unwrap_or_else(|| from.pos());
     let n = match shift(&from, pos, &to, to.pos(), count.min(MAX)) {
         Err(Errno::EPIPE) => {
-            t.signal(SigInfo::new(c::SIGPIPE, c::SI_USER));
+            // Of sockets, only streams have the signal.
+            if to.downcast::<SocketFile>().is_none_or(|s| s.socket().kind() == c::SOCK_STREAM) {
+                t.signal(SigInfo::new(c::SIGPIPE, c::SI_USER));
+            }
             return Err(Errno::EPIPE);
         }
         r => r?,

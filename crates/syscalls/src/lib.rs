@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod clone;
+pub mod cmsg;
 pub mod events;
 pub mod exec;
 pub mod exit;
@@ -10,10 +11,12 @@ pub mod fd;
 pub mod ids;
 pub mod io;
 pub mod memory;
+pub mod message;
 pub mod misc;
 pub mod path;
 pub mod row;
 pub mod signal;
+pub mod sockaddr;
 pub mod socket;
 pub mod strace;
 pub mod table;

@@ -117,16 +117,18 @@ fn anonymous(f: &vfs::OpenFile) -> Result<Attr> {
             btime: h.btime,
         });
     }
+    let now = host::time::realtime_ns() as i64;
+    if let Some(s) = f.downcast::<net::SocketFile>() {
+        /// sockfs.
+        const DEV: u64 = 8;
+        let cred = &s.maker().cred;
+        let (mode, uid, gid) = (c::S_IFSOCK | 0o777, cred.fsuid, cred.fsgid);
+        let attr = Attr { dev: DEV, ino: s.ino(), mode, uid, gid, nlink: 1, blksize: 4096, ..Attr::default() };
+        return Ok(Attr { atime: now, mtime: now, ctime: now, ..attr });
+    }
     /// anon_inodefs and pipefs.
     const DEV: u64 = 12;
-    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() {
-        c::S_IFIFO | 0o600
-    } else if f.downcast::<ipc::pair::PairEnd>().is_some() {
-        c::S_IFSOCK | 0o777
-    } else {
-        0o600
-    };
-    let now = host::time::realtime_ns() as i64;
+    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() { c::S_IFIFO | 0o600 } else { 0o600 };
     let ino = std::ptr::from_ref(f.ops()).cast::<u8>() as u64 >> 4 & 0xff_ffff;
     Ok(Attr { dev: DEV, ino, mode, nlink: 1, blksize: 4096, atime: now, mtime: now, ctime: now, ..Attr::default() })
 }
@@ -224,6 +226,10 @@ pub fn fstatfs(t: &Rc<Task>, fd: Fd, out: UserOut<Statfs>) -> Result {
     let f = t.files()?.get(fd.0)?;
     let s = match f.path() {
         Some(p) => p.mount.statfs(&p.dentry)?,
+        // sockfs
+        None if f.downcast::<net::SocketFile>().is_some() => {
+            StatFs { magic: 0x534f_434b, bsize: 4096, namelen: 255, ..StatFs::default() }
+        }
         // pipefs
         None => StatFs { magic: 0x5049_5045, bsize: 4096, namelen: 255, ..StatFs::default() },
     };

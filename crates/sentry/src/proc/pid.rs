@@ -118,6 +118,9 @@ fn anonymous(f: &vfs::OpenFile) -> String {
     if let Some(s) = f.downcast::<ipc::stdio::HostStream>() {
         return if s.is_terminal() { "/dev/console".into() } else { "pipe:[1]".into() };
     }
+    if let Some(s) = f.downcast::<net::SocketFile>() {
+        return format!("socket:[{}]", s.ino());
+    }
     let kinds: [(&str, bool); 3] = [
         ("[eventfd]", f.downcast::<ipc::eventfd::EventFd>().is_some()),
         ("[timerfd]", f.downcast::<ipc::timerfd::TimerFd>().is_some()),

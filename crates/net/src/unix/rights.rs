@@ -1,0 +1,145 @@
+//! Descriptors on their way: SCM_RIGHTS.
+//!
+//! A socket sent through itself keeps itself alive, and nobody can receive it any more. How many descriptions may be on
+//! their way is therefore bounded, and [`collect`] frees such circles when a socket is closed.
+use super::UnixSocket;
+use crate::SocketFile;
+use abi::{Errno, Result};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::{Rc, Weak};
+use vfs::OpenFile;
+
+/// Descriptions on their way in the whole sandbox, whatever anyone's limit.
+const MAX: usize = 1 << 16;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Descriptions nobody will receive, to be closed one after the other: closing one may drop others, and a chain
+    /// of them is longer than the stack is deep.
+    static DYING: RefCell<Vec<Rc<OpenFile>>> = const { RefCell::new(Vec::new()) };
+    static CLOSING: Cell<bool> = const { Cell::new(false) };
+    /// A socket was closed meanwhile: there may be more to collect.
+    static AGAIN: Cell<bool> = const { Cell::new(false) };
+    /// Sockets that were sent descriptions.
+    static HOLDERS: RefCell<Vec<Weak<UnixSocket>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// ETOOMANYREFS if more than `limit` descriptions are on their way (RLIMIT_NOFILE).
+pub fn may_fly(limit: u64) -> Result {
+    let n = COUNT.get();
+    if n as u64 > limit || n >= MAX { Err(Errno::ETOOMANYREFS) } else { Ok(()) }
+}
+
+/// Descriptions in a message.
+pub(super) struct InFlight(Vec<Rc<OpenFile>>);
+
+impl InFlight {
+    /// On their way to `to`.
+    pub fn new(files: Vec<Rc<OpenFile>>, to: &Rc<UnixSocket>) -> InFlight {
+        COUNT.set(COUNT.get() + files.len());
+        HOLDERS.with_borrow_mut(|h| {
+            if !h.iter().any(|w| std::ptr::eq(w.as_ptr(), Rc::as_ptr(to))) {
+                h.push(Rc::downgrade(to));
+            }
+        });
+        InFlight(files)
+    }
+
+    /// They have come.
+    pub fn land(mut self) -> Vec<Rc<OpenFile>> {
+        let files = std::mem::take(&mut self.0);
+        COUNT.set(COUNT.get() - files.len());
+        files
+    }
+
+    pub fn each(&self, f: &mut dyn FnMut(&Rc<OpenFile>)) {
+        self.0.iter().for_each(f);
+    }
+
+    /// MSG_PEEK.
+    pub fn copy(&self) -> Vec<Rc<OpenFile>> {
+        self.0.clone()
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.is_empty() {
+            return;
+        }
+        let files = std::mem::take(&mut self.0);
+        // At the thread's end there may be nothing left to account to.
+        let _ = COUNT.try_with(|c| c.set(c.get() - files.len()));
+        let _ = DYING.try_with(|d| d.borrow_mut().extend(files));
+        if CLOSING.try_with(|c| c.replace(true)) != Ok(false) {
+            return;
+        }
+        while let Ok(Some(f)) = DYING.try_with(|d| d.borrow_mut().pop()) {
+            drop(f);
+        }
+        let _ = CLOSING.try_with(|c| c.set(false));
+        if AGAIN.try_with(|a| a.replace(false)) == Ok(true) {
+            collect();
+        }
+    }
+}
+
+fn socket_of(f: &OpenFile) -> Option<*const UnixSocket> {
+    let s = f.downcast::<SocketFile>()?.socket().as_any().downcast_ref::<UnixSocket>()?;
+    Some(std::ptr::from_ref(s))
+}
+
+/// Frees the sockets that only their own messages lead to.
+pub(super) fn collect() {
+    if COUNT.get() == 0 {
+        return;
+    }
+    if CLOSING.get() {
+        AGAIN.set(true);
+        return;
+    }
+    // All at once, so that what goes with them is collected after them.
+    drop(lost());
+}
+
+/// The descriptions on their way to sockets that no descriptor leads to.
+fn lost() -> Option<InFlight> {
+    let holders: Vec<Rc<UnixSocket>> = HOLDERS.with_borrow_mut(|h| {
+        h.retain(|w| w.upgrade().is_some_and(|s| s.holds_rights()));
+        h.iter().filter_map(Weak::upgrade).collect()
+    });
+    // How often each socket's description is on its way, and how many references it has.
+    let mut flying: HashMap<*const OpenFile, (usize, usize, *const UnixSocket)> = HashMap::new();
+    for h in &holders {
+        h.each_right(&mut |f| {
+            if let Some(s) = socket_of(f) {
+                flying.entry(Rc::as_ptr(f)).or_insert((0, Rc::strong_count(f), s)).0 += 1;
+            }
+        });
+    }
+    // At first all whose every reference is on its way; then without those that come to a socket that is not lost.
+    let mut lost: HashSet<*const UnixSocket> =
+        flying.values().filter(|(flies, all, _)| flies == all).map(|(_, _, s)| *s).collect();
+    loop {
+        let before = lost.len();
+        for h in &holders {
+            if !lost.contains(&h.owner()) {
+                h.each_right(&mut |f| {
+                    socket_of(f).map(|s| lost.remove(&s));
+                });
+            }
+        }
+        if lost.len() == before {
+            break;
+        }
+    }
+    let mut all: Option<InFlight> = None;
+    for mut r in holders.iter().filter(|h| lost.contains(&h.owner())).flat_map(|h| h.take_rights()) {
+        match &mut all {
+            Some(all) => all.0.append(&mut r.0),
+            None => all = Some(r),
+        }
+    }
+    all
+}
