@@ -6,6 +6,10 @@ import os
 
 from rvisor.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor._sentry.messages import NetworkRule
+
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SMALLEST_MEMORY = 16 << 20
 _LARGEST_PIDS = 1 << 22
@@ -104,6 +108,83 @@ def root(path: str) -> str:
     if not os.path.isdir(absolute):
         raise UsageError(f"--rootfs: {path} is not a directory")
     return absolute
+
+
+def network(text: str) -> str | dict[str, str]:
+    """`none`, `host`, `user` or `ns:PATH`."""
+    if text in ("none", "host", "user"):
+        return text
+    kind, colon, path = text.partition(":")
+    if kind != "ns" or not colon or not path:
+        raise UsageError(f"--network: {text!r} is none of none, host, user and ns:PATH")
+    path = os.path.abspath(path)
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise UsageError(
+            f"--network: {path}: {error.strerror}", hint="name it as `ip netns` does: ns:/run/netns/NAME"
+        ) from None
+    return {"ns": path}
+
+
+class Port:
+    """A port of the host passed on to one inside: `kind` is tcp or udp, `address` empty for all of the host's."""
+
+    __slots__ = ("address", "guest", "host", "kind")
+
+    def __init__(self, *, kind: str, address: str, host: int, guest: int) -> None:
+        self.kind = kind
+        self.address = address
+        self.host = host
+        self.guest = guest
+
+
+def port(text: str) -> Port:
+    """`[IP:]HOST:GUEST[/udp]`."""
+    spec, slash, kind = text.partition("/")
+    rest, colon, guest = spec.rpartition(":")
+    address, _, host = rest.rpartition(":")
+    if not colon or (slash and kind not in ("tcp", "udp")):
+        raise UsageError(f"-p: {text!r} is not [IP:]HOST:GUEST[/udp]", hint="for example -p 127.0.0.1:8080:80")
+    address = address.removeprefix("[").removesuffix("]")
+    if address:
+        _address("-p", address)
+    numbers = [_port("-p", word) for word in (host, guest)]
+    return Port(kind=kind or "tcp", address=address, host=numbers[0], guest=numbers[1])
+
+
+def network_rule(text: str) -> NetworkRule:
+    """`allow:NET[:PORTS]` or `deny:NET[:PORTS]`; PORTS are one or FIRST-LAST."""
+    import ipaddress
+
+    verdict, _, rest = text.partition(":")
+    if verdict not in ("allow", "deny") or not rest:
+        raise UsageError(f"--net-rule: {text!r} is not allow:NET[:PORTS] or deny:NET[:PORTS]")
+    for name, ports in ((rest, ""), rest.rpartition(":")[::2]):
+        try:
+            net = ipaddress.ip_network(name.removeprefix("[").removesuffix("]"), strict=False)
+        except ValueError:
+            continue
+        first, dash, last = ports.partition("-")
+        low, high = (_port("--net-rule", first), _port("--net-rule", last if dash else first)) if ports else (0, 65535)
+        return {"allow": verdict == "allow", "net": str(net), "ports": (low, high)}
+    raise UsageError(f"--net-rule: {rest!r} begins with no network", hint="for example deny:10.0.0.0/8:1-1023")
+
+
+def _address(option: str, text: str) -> None:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not an address") from None
+
+
+def _port(option: str, text: str) -> int:
+    number = _number(option, text)
+    if not 1 <= number <= 65535:
+        raise UsageError(f"{option}: {text} is not a port", hint="1 to 65535")
+    return number
 
 
 def variables(given: list[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@
 
 pub mod errno;
 pub mod fs;
+pub mod inet;
 pub mod ipc;
 pub mod poll;
 pub mod regs;

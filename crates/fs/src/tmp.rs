@@ -13,7 +13,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
-use vfs::{Attr, FileOps, Inode, New, SetAttr, StatFs};
+use vfs::{Attr, FileOps, Inode, New, OpenFile, SetAttr, StatFs};
 
 const MAGIC: i64 = 0x0102_1994;
 
@@ -96,6 +96,15 @@ pub fn mount(dev: u64, mode: u32, limit: u64, inodes_max: u64) -> Rc<dyn Inode> 
     let root = TmpInode::new(&fs, New { mode: c::S_IFDIR | mode, uid: 0, gid: 0 }, 0, dir_body());
     root.bump(|a| a.nlink = 2);
     root
+}
+
+/// A file with these contents, alone in a file system of its own: root's, and for everyone to read.
+pub fn text(dev: u64, contents: &[u8]) -> Result<Rc<dyn Inode>> {
+    let root = mount(dev, 0o755, 1 << 20, 2);
+    let inode = root.create(b"text", New { mode: c::S_IFREG | 0o644, uid: 0, gid: 0 }, 0)?;
+    let file = OpenFile::new(inode.open(c::O_WRONLY)?, c::O_WRONLY, None);
+    file.ops().write(&file, &mut guest::io::SliceSource(contents), 0)?;
+    Ok(inode)
 }
 
 fn dir_body() -> Body {

@@ -4,8 +4,12 @@
 
 mod address;
 mod file;
+pub mod inet;
 mod make;
+pub mod netlink;
 mod options;
+pub mod policy;
+pub mod route;
 mod socket;
 pub mod unix;
 

@@ -43,14 +43,14 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
     for (i, m) in spec.mounts.iter().enumerate() {
         let dev = FIRST_DEV + i as u64;
         let mut o = MountOptions { kind: "tmpfs".into(), source: "tmpfs".into(), ..MountOptions::default() };
-        let root: Rc<dyn Inode> = match m.kind {
-            MountKind::Host { fd, read_only, exclusive } => {
+        let root: Rc<dyn Inode> = match &m.kind {
+            &MountKind::Host { fd, read_only, exclusive } => {
                 o.read_only = read_only;
                 o.kind = "rvisor".into();
                 o.source = "host".into();
                 fs::host::mount(take(fd), read_only, exclusive, single)
             }
-            MountKind::Overlay { lower_fd, upper_fd } => {
+            &MountKind::Overlay { lower_fd, upper_fd } => {
                 o.kind = "overlay".into();
                 o.source = "overlay".into();
                 let lower = fs::host::mount(take(lower_fd), true, true, single);
@@ -63,6 +63,15 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
             MountKind::Tmpfs => {
                 let mode = if m.target.ends_with("shm") || m.target == "/tmp" { 0o1777 } else { 0o755 };
                 tmpfs(dev, mode, spec)
+            }
+            MountKind::Text { text } => {
+                let e = |e| format!("cannot make {}: {e}", m.target);
+                let file = fs::tmp::text(dev, text.as_bytes()).map_err(e)?;
+                // A root that has no place for it, or none that may be made, does without.
+                if let Ok(on) = place(&table, m.target.as_bytes(), false) {
+                    table.mount(Some(on), file, o);
+                }
+                continue;
             }
             MountKind::Proc => {
                 (o.kind, o.source) = ("proc".into(), "proc".into());
@@ -156,6 +165,7 @@ fn run_on<P: Platform>(
     let features = p.features();
     let version = host::process::version();
     host::process::prepare_for_filter();
+    network(&spec).map_err(fail)?;
     kernel::helper::start().map_err(|e| fail(format!("cannot start the helpers: {e}")))?;
     confine(spec.platform).map_err(fail)?;
     fs::host::set_host_version(version.0, version.1);
@@ -193,6 +203,18 @@ fn run_on<P: Platform>(
     };
     events.event(&Event::Exited { status: code, signal });
     Ok(code as u8)
+}
+
+/// The socket that tells of interfaces and routes is of a kind that the filter does not let be made.
+fn network(spec: &SentrySpec) -> Result<(), String> {
+    let routes = host::net::routes().map_err(|e| format!("cannot ask for the network's interfaces: {e}"))?;
+    let rule = |r: &wire::NetworkRule| {
+        let net = net::policy::Net::parse(&r.net).ok_or_else(|| format!("{:?} is no network", r.net))?;
+        Ok(net::policy::Rule { allow: r.allow, act: None, net, ports: r.ports[0]..=r.ports[1] })
+    };
+    let rules = spec.network_rules.iter().map(rule).collect::<Result<_, String>>()?;
+    net::inet::configure(Rc::new(net::route::Routes::new(routes)), net::policy::Policy { rules });
+    Ok(())
 }
 
 /// From here on only the calls of `bpf::sentry_policy` are left; no byte of the guest's has been read yet.
