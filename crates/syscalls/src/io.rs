@@ -21,16 +21,20 @@ async fn wait_ready(f: &Rc<OpenFile>, want: Ready) -> Result {
     }
     let Some(q) = f.ops().waiters() else { return Err(Errno::EAGAIN) };
     let queues: [&WaitQueue; 1] = [q];
-    let look = || f.ops().ready().intersects(want | Ready::ERR | Ready::HUP).then_some(());
+    // A terminal's master still takes bytes, or must wait, when nobody has the slave open.
+    let end = if f.downcast::<ipc::tty::Master>().is_some() { Ready::empty() } else { Ready::ERR | Ready::HUP };
+    let look = || f.ops().ready().intersects(want | end).then_some(());
     wait::until(&queues, None, look).await.map_err(|_| Errno::ERESTARTSYS)
 }
 
 async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: Option<u64>) -> Result<usize> {
     let mem = t.mem();
+    let too_late = crate::tty::before_read(t, f, bufs.iter().map(|b| b.1).sum()).await?;
     loop {
         let pos = offset.unwrap_or_else(|| f.pos());
         let mut dst = UserSink::new(&*mem, bufs);
         match f.ops().read(f, &mut dst, pos) {
+            Err(Errno::EAGAIN) if too_late => return Ok(0),
             Err(Errno::EAGAIN) => wait_ready(f, Ready::IN).await?,
             Ok(n) => {
                 if offset.is_none() {
@@ -49,6 +53,7 @@ async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: 
 async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: Option<u64>) -> Result<usize> {
     let mem = t.mem();
     let total: usize = bufs.iter().map(|b| b.1).sum();
+    crate::tty::before_write(t, f).await?;
     let stream = !f.ops().seekable();
     if stream && !f.nonblocking() && !f.ops().takes_whole(total) {
         // A long write goes in parts: each is done once.

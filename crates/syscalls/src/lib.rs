@@ -18,3 +18,4 @@ pub mod socket;
 pub mod strace;
 pub mod table;
 pub mod time;
+mod tty;

@@ -5,6 +5,7 @@
 
 mod exit;
 mod flight;
+mod jobs;
 mod kernel;
 mod process;
 mod signal;
