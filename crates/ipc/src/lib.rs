@@ -1,5 +1,5 @@
-//! What processes talk through and wait on: pipes, eventfd, timerfd, epoll, poll, and the sandbox's own
-//! standard streams. Things, no system call numbers.
+//! What processes talk through and wait on: pipes, eventfd, timerfd, epoll, poll, terminals, and the
+//! sandbox's own standard streams. Things, no system call numbers.
 #![forbid(unsafe_code)]
 
 pub mod epoll;
@@ -9,3 +9,4 @@ pub mod poll;
 pub mod stdio;
 pub mod sysv;
 pub mod timerfd;
+pub mod tty;

@@ -1,6 +1,8 @@
 //! From the launcher's specification to a running first process.
 use crate::report::Lines;
 use crate::serve::Sentry;
+use ipc::stdio::HostStream;
+use ipc::tty::Console;
 use kernel::cred::Cred;
 use kernel::mm::AddressSpace;
 use platform::{Platform, Ptrace, Slots};
@@ -77,7 +79,7 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 (o.kind, o.source) = ("proc".into(), "proc".into());
                 proc_root(dev)
             }
-            MountKind::Dev => fs::dev::mount(dev).map_err(|e| format!("cannot make /dev: {e}"))?,
+            MountKind::Dev => fs::dev::mount(dev, console(spec)).map_err(|e| format!("cannot make /dev: {e}"))?,
         };
         if i == 0 {
             table.mount(None, root, o);
@@ -88,6 +90,23 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
         table.mount(Some(on), root, o);
     }
     Ok(table)
+}
+
+/// With a terminal /dev/console is the first of /dev/pts.
+fn console(spec: &SentrySpec) -> Option<(u64, u32)> {
+    let rdev = abi::c::makedev(ipc::tty::PTS_MAJOR, 0);
+    spec.process.terminal.then_some((rdev, spec.process.uid))
+}
+
+/// devpts on the `pts` of /dev.
+fn mount_terminals(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result<(), String> {
+    let Some(dev) = spec.mounts.iter().find(|m| matches!(m.kind, MountKind::Dev)) else { return Ok(()) };
+    let root = ipc::tty::devpts::mount(FIRST_DEV + spec.mounts.len() as u64, k.terminals.clone());
+    let target = format!("{}/pts", dev.target);
+    let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
+    let o = MountOptions { kind: "devpts".into(), source: "devpts".into(), ..MountOptions::default() };
+    k.terminals.mounted(table.mount(Some(on), root, o));
+    Ok(())
 }
 
 /// The place to mount on, made if it is missing and can be.
@@ -186,6 +205,7 @@ fn run_on<P: Platform>(
     };
     let k = Kernel::new(config, table.clone());
     source.set(&k);
+    mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
     let t = first_task(&k, &spec, table, root)?;
     let process = &spec.process;
     let args: Vec<Vec<u8>> = process.args.iter().map(|s| s.clone().into_bytes()).collect();
@@ -242,6 +262,16 @@ fn describe(e: abi::Errno, k: &Kernel) -> String {
     }
 }
 
+/// The terminal of the container, carried to and from the terminal of the host's that is our standard input.
+fn open_console(k: &Kernel, uid: u32) -> Result<Rc<vfs::OpenFile>, (u8, String)> {
+    let fail = |e| (125, format!("cannot make the terminal: {e}"));
+    let host = HostStream::standard(0).map_err(fail)?;
+    let console = Console::new(&k.terminals, host, uid).map_err(fail)?;
+    let slave = k.terminals.open_console(&console).map_err(fail)?;
+    k.console.set(console).ok();
+    Ok(slave)
+}
+
 fn first_task(
     k: &Rc<Kernel>,
     spec: &SentrySpec,
@@ -257,14 +287,18 @@ fn first_task(
     let dir = found.and_then(|d| if d.inode().attr()?.is_dir() { Ok(d) } else { Err(abi::Errno::ENOTDIR) });
     *fs.cwd.borrow_mut() = dir.map_err(|e| (126, format!("cannot start in {cwd}: {e}")))?;
     let files = FdTable::new();
+    let console = if p.terminal { Some(open_console(k, p.uid)?) } else { None };
     for n in 0..3 {
-        if let Ok(f) = ipc::stdio::HostStream::standard(n) {
+        if let Some(f) = console.clone().or_else(|| HostStream::standard(n).ok()) {
             let _ = files.put(n as i32, f, false, 1024);
         }
     }
     let pid = k.new_pid().map_err(|e| (125, e.to_string()))?;
     let process = Process::new(k, pid, None);
     k.add_process(&process);
+    if let Some(console) = k.console.get() {
+        process.take_terminal(console.tty());
+    }
     let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
     Ok(Task::new(pid, &process, mm, Rc::new(cred), fs, files))
 }

@@ -42,6 +42,8 @@ impl<P: Platform> Sentry<P> {
                 SIG_IGN => {}
                 SIG_DFL => match default_action(info.signo) {
                     Act::Ignore | Act::Continue => {}
+                    // In an orphaned group only SIGSTOP stops.
+                    Act::Stop if info.signo != c::SIGSTOP && t.process.in_orphaned_group() => {}
                     Act::Stop => t.process.stop(info.signo),
                     _ if t.process.pid == 1 && !self.fatal_to_init(&info) => {}
                     kind => {

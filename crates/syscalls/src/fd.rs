@@ -318,6 +318,7 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             f.set_flags(if on != 0 { flags | c::O_NONBLOCK } else { flags });
             Ok(0)
         }
+        _ if let Some(done) = crate::tty::ioctl(t, &f, cmd, arg) => done,
         c::TIOCGPGRP | c::TIOCSPGRP | c::TIOCGSID | c::TIOCSCTTY | c::TIOCNOTTY => {
             let terminal = f.downcast::<ipc::stdio::HostStream>().is_some_and(|s| s.is_terminal());
             if !terminal {

@@ -41,6 +41,7 @@ pub fn setsid(t: &Rc<Task>) -> Result<i32> {
     }
     p.sid.set(p.pid);
     p.pgid.set(p.pid);
+    p.tty.take();
     Ok(p.pid)
 }
 

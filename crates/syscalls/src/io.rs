@@ -23,7 +23,9 @@ async fn wait_ready(f: &Rc<OpenFile>, want: Ready) -> Result {
     }
     let Some(q) = f.ops().waiters() else { return Err(Errno::EAGAIN) };
     let queues: [&WaitQueue; 1] = [q];
-    let look = || f.ops().ready().intersects(want | Ready::ERR | Ready::HUP).then_some(());
+    // A terminal's master still takes bytes, or must wait, when nobody has the slave open.
+    let end = if f.downcast::<ipc::tty::Master>().is_some() { Ready::empty() } else { Ready::ERR | Ready::HUP };
+    let look = || f.ops().ready().intersects(want | end).then_some(());
     // A socket may have been given a timeout.
     let timeout = f.downcast::<SocketFile>().and_then(|s| s.socket().timeouts().0);
     let deadline = timeout.map(|ns| host::time::monotonic_ns().saturating_add(ns));
@@ -35,10 +37,12 @@ async fn wait_ready(f: &Rc<OpenFile>, want: Ready) -> Result {
 
 async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: Option<u64>) -> Result<usize> {
     let mem = t.mem();
+    let too_late = crate::tty::before_read(t, f, bufs.iter().map(|b| b.1).sum()).await?;
     loop {
         let pos = offset.unwrap_or_else(|| f.pos());
         let mut dst = UserSink::new(&*mem, bufs);
         match f.ops().read(f, &mut dst, pos) {
+            Err(Errno::EAGAIN) if too_late => return Ok(0),
             Err(Errno::EAGAIN) => wait_ready(f, Ready::IN).await?,
             Ok(n) => {
                 if offset.is_none() {
@@ -57,6 +61,7 @@ async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: 
 async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: Option<u64>) -> Result<usize> {
     let mem = t.mem();
     let total: usize = bufs.iter().map(|b| b.1).sum();
+    crate::tty::before_write(t, f).await?;
     let stream = !f.ops().seekable();
     if stream && f.downcast::<SocketFile>().is_some() {
         return message::send(t, f, bufs, Outgoing::default()).await;

@@ -24,6 +24,7 @@ pub mod strace;
 pub mod sysv;
 pub mod table;
 pub mod time;
+mod tty;
 pub mod vm;
 
 use sysv::{msg, sem, shm};

@@ -50,6 +50,7 @@ async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) ->
             let end = ipc::pipe::fifo_open(id, flags).await?;
             vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
         }
+        Opened::Terminal(p, rdev) => crate::tty::open(t, p, rdev, flags)?,
     };
     install(t, f, flags)
 }

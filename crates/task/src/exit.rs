@@ -139,12 +139,18 @@ impl Process {
             if let Some(init) = &init {
                 c.adopt(init);
                 init.children.borrow_mut().push(c.clone());
+                c.orphaned_by(self);
                 if c.death_signal() {
                     c.exit_notify();
                 }
             }
         }
-        self.orphaned_groups();
+        if self.sid.get() == self.pid {
+            self.leave_terminal(true);
+        }
+        if let Some(parent) = self.parent() {
+            self.orphaned_by(&parent);
+        }
         self.exit_notify();
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod exit;
 mod flight;
+mod jobs;
 mod kernel;
 mod process;
 mod signal;

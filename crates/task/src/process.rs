@@ -119,6 +119,10 @@ pub struct Process {
     pub threads: RefCell<Vec<Rc<Task>>>,
     pub pgid: Cell<i32>,
     pub sid: Cell<i32>,
+    /// The controlling terminal.
+    pub tty: RefCell<Option<Rc<ipc::tty::Tty>>>,
+    /// Of a session leader whose terminal is gone: the group that was in its foreground.
+    pub old_foreground: Cell<i32>,
     pub actions: RefCell<Rc<RefCell<ActionTable>>>,
     pub pending: RefCell<Pending>,
     pub rlimits: RefCell<Rlimits>,
@@ -167,6 +171,8 @@ impl Process {
             threads: RefCell::default(),
             pgid: Cell::new(parent.map_or(pid, |p| p.pgid.get())),
             sid: Cell::new(parent.map_or(pid, |p| p.sid.get())),
+            tty: RefCell::new(parent.and_then(|p| p.tty.borrow().clone())),
+            old_foreground: Cell::default(),
             actions: RefCell::default(),
             pending: RefCell::default(),
             rlimits: RefCell::new(parent.map_or_else(Rlimits::default, |p| p.rlimits.borrow().clone())),

@@ -32,8 +32,13 @@ impl Process {
         // Pid 1 takes only what it handles, and what its own doing brings on: the broken pipe of `rvisor run -- yes | head`.
         let a = self.actions.borrow().borrow().get(sig);
         if self.pid == 1 && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
-            let fatal = matches!(default_action(sig), Act::Terminate | Act::Core | Act::Stop);
-            return fatal && (self.kernel.outside_signal.get() || info.from_kernel());
+            let outside = self.kernel.outside_signal.get();
+            return match default_action(sig) {
+                Act::Terminate | Act::Core => outside || info.from_kernel(),
+                // Nobody could let it go on again but the operator.
+                Act::Stop => outside,
+                _ => false,
+            };
         }
         if self.actions.borrow().borrow().ignores(sig) {
             return self.threads.borrow().iter().any(|t| t.blocked.get().has(sig));
@@ -131,18 +136,6 @@ impl Process {
             self.signal(SigInfo::from_user(sig, c::SI_USER, 0, 0));
         }
         self.zombie.get()
-    }
-
-    /// Groups that this process's end orphans, with stopped members, get SIGHUP and SIGCONT.
-    pub(crate) fn orphaned_groups(&self) {
-        if self.sid.get() == self.pid {
-            for p in self.kernel.group(self.kernel.foreground.get()) {
-                if p.sid.get() == self.sid.get() && p.pid != self.pid {
-                    p.signal(SigInfo::from_user(c::SIGHUP, c::SI_KERNEL, 0, 0));
-                    p.signal(SigInfo::from_user(c::SIGCONT, c::SI_KERNEL, 0, 0));
-                }
-            }
-        }
     }
 
     pub(crate) fn timers_off(&self) {

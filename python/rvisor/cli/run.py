@@ -1,7 +1,8 @@
 """`rvisor run`: a program in a sandbox.
 
 Signals: the launcher starts in a session of its own, so the terminal's Ctrl-C reaches only this process, which passes
-it on; exactly one arrives inside. With `-t` the terminal is raw, and Ctrl-C is a byte for the sandbox's own terminal.
+it on; exactly one arrives inside. With `-t` the terminal is raw, and Ctrl-C is a byte for the sandbox's own terminal,
+whose foreground group gets the signal; only the window's size is told by one from here.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("no command was given", hint="rvisor run -- CMD [ARG…]; `rvisor run --help` explains")
     if options.tty and options.interactive and not os.isatty(0):
         raise UsageError(
-            "-i and -t together need a terminal as standard input",
+            "the input device is not a TTY: -i and -t together need a terminal as standard input",
             hint="leave -t out when the input is a pipe or file",
         )
     from rvisor import _options
@@ -246,7 +247,11 @@ class _Forward:
         # Ctrl-Z without -t: the sandbox's kernel stops with us, and goes on with us.
         if self._running is not None:
             self._running.send_signal(signal.SIGSTOP)
+        if self._terminal is not None:
+            self._terminal.cooked()
         os.kill(os.getpid(), signal.SIGSTOP)
+        if self._terminal is not None:
+            self._terminal.raw()
         if self._running is not None:
             self._running.send_signal(signal.SIGCONT)
 

@@ -166,6 +166,13 @@ fn state(p: &Process, t: Option<&Rc<Task>>) -> (char, &'static str) {
     }
 }
 
+/// The controlling terminal as proc_pid_stat(5) numbers it.
+fn tty_nr(p: &Process) -> u64 {
+    let dev = p.tty.borrow().as_ref().map_or(0, |t| t.device());
+    let (major, minor) = (u64::from(c::major(dev)), u64::from(c::minor(dev)));
+    minor & 0xff | major << 8 | (minor & !0xff) << 12
+}
+
 fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec<u8>> {
     let comm = t.map(|t| t.comm.borrow().clone()).unwrap_or_default();
     let comm = String::from_utf8_lossy(&comm).into_owned();
@@ -174,13 +181,15 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
     let ticks = p.cpu_ns() / 10_000_000;
     let s = match name {
         "stat" => format!(
-            "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {ticks} 0 {} 0 20 0 {} 0 {started} {size} {} 18446744073709551615 \
+            "{} ({comm}) {} {} {} {} {} {} 4194304 0 0 0 0 {ticks} 0 {} 0 20 0 {} 0 {started} {size} {} 18446744073709551615 \
              0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
             p.pid,
             state(p, t).0,
             p.ppid(),
             p.pgid.get(),
             p.sid.get(),
+            tty_nr(p),
+            p.tty.borrow().as_ref().map_or(-1, |t| t.foreground.get()),
             p.child_cpu.get() / 10_000_000,
             p.threads().len(),
             size / 4096,
