@@ -1,23 +1,14 @@
 //! What /proc shows, from the task tree.
+mod fdinfo;
 mod pid;
 mod system;
 
 use abi::{Errno, Result};
 use fs::proc::Node;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use task::Kernel;
 use vfs::Follow;
-
-thread_local! {
-    /// The process and thread whose call is being served: what /proc/self means.
-    static CALLER: Cell<(i32, i32)> = const { Cell::new((1, 1)) };
-}
-
-/// Says who looks.
-pub fn set_caller(pid: i32, tid: i32) {
-    CALLER.set((pid, tid));
-}
 
 /// The kernel, once it exists.
 #[derive(Default)]
@@ -48,7 +39,7 @@ fn split(path: &str) -> Option<(i32, &str)> {
 impl fs::proc::Source for Source {
     fn node(&self, path: &str) -> Result<Node> {
         let k = self.kernel()?;
-        let (pid, tid) = CALLER.get();
+        let (pid, tid) = task::caller();
         match path {
             "" => {
                 let mut names = system::top();
