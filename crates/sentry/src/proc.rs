@@ -1,4 +1,5 @@
 //! What /proc shows, from the task tree.
+mod fdinfo;
 mod memory;
 mod pid;
 mod system;
@@ -6,20 +7,10 @@ mod sysvipc;
 
 use abi::{Errno, Result};
 use fs::proc::Node;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use task::Kernel;
 use vfs::{FileOps, Follow};
-
-thread_local! {
-    /// The process and thread whose call is being served: what /proc/self means.
-    static CALLER: Cell<(i32, i32)> = const { Cell::new((1, 1)) };
-}
-
-/// Says who looks.
-pub fn set_caller(pid: i32, tid: i32) {
-    CALLER.set((pid, tid));
-}
 
 /// The kernel, once it exists.
 #[derive(Default)]
@@ -50,7 +41,7 @@ fn split(path: &str) -> Option<(i32, &str)> {
 impl fs::proc::Source for Source {
     fn node(&self, path: &str) -> Result<Node> {
         let k = self.kernel()?;
-        let (pid, tid) = CALLER.get();
+        let (pid, tid) = task::caller();
         match path {
             "" => {
                 let mut names = system::top();
@@ -87,7 +78,7 @@ impl fs::proc::Source for Source {
 
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
         let (pid, _) = split(path).filter(|_| memory::is(path))?;
-        Some(self.kernel().and_then(|k| memory::open(&k, pid, CALLER.get().1)))
+        Some(self.kernel().and_then(|k| memory::open(&k, pid, task::caller().1)))
     }
 
     fn write(&self, path: &str, data: &[u8]) -> Result {
@@ -99,7 +90,7 @@ impl fs::proc::Source for Source {
             }
             p if p.ends_with("/oom_score_adj") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
-                pid::set_oom_score_adj(&k, pid, k.task(CALLER.get().1).as_deref(), data)
+                pid::set_oom_score_adj(&k, pid, k.task(task::caller().1).as_deref(), data)
             }
             p if p.ends_with("/comm") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;

@@ -191,7 +191,7 @@ impl<P: Platform> Sentry<P> {
                 continue;
             };
             vfs::next_epoch();
-            crate::proc::set_caller(t.process.pid, t.tid);
+            task::set_caller(&t);
             match sched::resume(t.interrupted(), &self.waker(tag), call.as_mut()) {
                 Poll::Ready(r) => {
                     drop(call);
@@ -311,7 +311,7 @@ impl<P: Platform> Sentry<P> {
 
     /// Makes the call: tried, then, if it must wait, parked.
     pub fn dispatch(&mut self, t: &Rc<Task>, nr: u64, args: [u64; 6]) {
-        crate::proc::set_caller(t.process.pid, t.tid);
+        task::set_caller(t);
         sched::begin(t.interrupted());
         if let Some(r) = table::dispatch_now(t, nr, args) {
             return self.done(t, Some(r));

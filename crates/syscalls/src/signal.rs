@@ -1,5 +1,5 @@
 //! Signals: rt_sigaction(2), rt_sigprocmask(2), kill(2), sigaltstack(2), rt_sigreturn(2), pause(2), alarm(2).
-use crate::args::Flags;
+use crate::args::{Fd, Flags};
 use abi::signal::{MINSIGSTKSZ, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, SigAction, SigInfo, SigSet, StackT};
 use abi::sys::{Itimerval, Timespec, Timeval};
 use abi::{Errno, Result, c};
@@ -61,8 +61,7 @@ pub fn rt_sigpending(t: &Rc<Task>, out: UserOut<u64>, size: usize) -> Result {
     if size > 8 {
         return Err(Errno::EINVAL);
     }
-    let set = t.pending.borrow().set().with(t.process.pending.borrow().set());
-    let set = set.0 & t.blocked.get().0;
+    let set = t.pending_set().0 & t.blocked.get().0;
     t.mem().write(out.addr(), &set.to_ne_bytes()[..size])
 }
 
@@ -104,17 +103,30 @@ pub async fn rt_sigtimedwait(
         None => None,
     };
     wait::settle().await;
-    let take = || {
-        let own = t.pending.borrow_mut().take(wanted);
-        own.or_else(|| t.process.pending.borrow_mut().take(wanted))
-    };
-    let si = match wait::until(&[&t.signal_wait], deadline, take).await {
+    let si = match wait::until(&[&t.signal_wait], deadline, || t.take_from(wanted)).await {
         Ok(si) => si,
         Err(Stop::TimedOut) => return Err(Errno::EAGAIN),
         Err(Stop::Interrupted) => return Err(Errno::EINTR),
     };
     info.put_opt(&*mem, &si)?;
     Ok(si.signo)
+}
+
+pub fn signalfd(t: &Rc<Task>, fd: Fd, mask: UserIn<u64>, size: usize) -> Result<i32> {
+    signalfd4(t, fd, mask, size, Flags(0))
+}
+
+/// signalfd4(2): a new descriptor, or with `fd` another mask for one there is.
+pub fn signalfd4(t: &Rc<Task>, fd: Fd, mask: UserIn<u64>, size: usize, flags: Flags) -> Result<i32> {
+    set_size(size)?;
+    let mask = SigSet(mask.get(&*t.mem())?);
+    let flags = flags.only(c::SFD_CLOEXEC | c::SFD_NONBLOCK)?;
+    if fd.0 == -1 {
+        return crate::fd::install(t, task::signalfd::signalfd(&t.kernel, mask, flags), flags);
+    }
+    let f = t.files()?.get(fd.0)?;
+    f.downcast::<task::signalfd::SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);
+    Ok(fd.0)
 }
 
 fn checked(sig: i32) -> Result<i32> {

@@ -235,12 +235,14 @@ crate::syscall_table! {
     274 get_robust_list(pid: i32, head: UserOut<u64>, len: UserOut<u64>) => misc::get_robust_list, full;
     280 utimensat(dir: Fd, path: PathArg, times: UserIn<[Timespec; 2]>, flags: Flags) => path::utimensat, full;
     281 epoll_pwait(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: i32, set: UserIn<u64>) => @wait events::epoll_pwait, full;
+    282 signalfd(fd: Fd, mask: UserIn<u64>, size: usize) => signal::signalfd, full;
     283 timerfd_create(clock: i32, flags: Flags) => events::timerfd_create, full;
     284 eventfd(initial: u32) => events::eventfd, full;
     285 fallocate(fd: Fd, mode: i32, offset: i64, len: i64) => fd::fallocate, full;
     286 timerfd_settime(fd: Fd, flags: Flags, new: UserIn<Timespec>, old: Addr) => events::timerfd_settime, full;
     287 timerfd_gettime(fd: Fd, out: Addr) => events::timerfd_gettime, full;
     288 accept4(fd: Fd, addr: Addr, len: Addr, flags: Flags) => @wait socket::accept4, full;
+    289 signalfd4(fd: Fd, mask: UserIn<u64>, size: usize, flags: Flags) => signal::signalfd4, full;
     290 eventfd2(initial: u32, flags: Flags) => events::eventfd2, full;
     291 epoll_create1(flags: Flags) => events::epoll_create1, full;
     292 dup3(old: Fd, new: Fd, flags: Flags) => fd::dup3, full;

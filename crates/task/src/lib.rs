@@ -10,6 +10,7 @@ mod jobs;
 mod kernel;
 mod process;
 mod signal;
+pub mod signalfd;
 mod task;
 mod wait;
 
@@ -17,5 +18,5 @@ pub use exit::ExitStatus;
 pub use kernel::{Config, Kernel};
 pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};
 pub use signal::may_signal;
-pub use task::{Ask, Exec, Outcome, Parked, Task};
+pub use task::{Ask, Exec, Outcome, Parked, Task, caller, set_caller};
 pub use wait::{WaitFor, Waited};

@@ -61,6 +61,7 @@ impl Process {
         let limit = self.rlimit(c::RLIMIT_SIGPENDING) as usize;
         self.pending.borrow_mut().push(info, limit);
         self.wake_for(info.signo);
+        crate::signalfd::sent(info.signo);
     }
 
     fn wake_for(&self, sig: i32) {
@@ -164,6 +165,7 @@ impl Task {
         let limit = p.rlimit(c::RLIMIT_SIGPENDING) as usize;
         self.pending.borrow_mut().push(info, limit);
         self.signal_wait.wake();
+        crate::signalfd::sent(info.signo);
         if !self.blocked.get().has(info.signo) {
             self.notice();
         }

@@ -14,6 +14,20 @@ use std::pin::Pin;
 use std::rc::Rc;
 use vfs::{FdTable, FsContext};
 
+thread_local! {
+    static CALLER: Cell<(i32, i32)> = const { Cell::new((1, 1)) };
+}
+
+/// The process and thread whose call is being served: what /proc/self means, and whose signals a signalfd reads.
+pub fn caller() -> (i32, i32) {
+    CALLER.get()
+}
+
+/// Says whose call is served from now on.
+pub fn set_caller(t: &Task) {
+    CALLER.set((t.process.pid, t.tid));
+}
+
 /// A parked call.
 /// Its result; `None`: the number is in no row.
 pub type Parked = Pin<Box<dyn Future<Output = Option<Result<i64>>>>>;
@@ -300,8 +314,18 @@ impl Task {
 
     /// Signals that would be delivered now.
     pub fn deliverable(&self) -> SigSet {
-        let pending = self.pending.borrow().set().with(self.process.pending.borrow().set());
-        pending.without(self.blocked.get())
+        self.pending_set().without(self.blocked.get())
+    }
+
+    /// Signals sent to the thread or its process, and not yet taken.
+    pub fn pending_set(&self) -> SigSet {
+        self.pending.borrow().set().with(self.process.pending.borrow().set())
+    }
+
+    /// Takes a pending signal of `wanted`, the thread's own first.
+    pub fn take_from(&self, wanted: SigSet) -> Option<SigInfo> {
+        let own = self.pending.borrow_mut().take(wanted);
+        own.or_else(|| self.process.pending.borrow_mut().take(wanted))
     }
 
     /// The thread, or its group, is to end.
@@ -319,9 +343,7 @@ impl Task {
 
     /// Takes the next signal to deliver.
     pub fn take_signal(&self) -> Option<SigInfo> {
-        let wanted = SigSet(!self.blocked.get().0);
-        let own = self.pending.borrow_mut().take(wanted);
-        own.or_else(|| self.process.pending.borrow_mut().take(wanted))
+        self.take_from(SigSet(!self.blocked.get().0))
     }
 
     /// The thread goes on with the registers in `regs`.

@@ -117,9 +117,10 @@ fn descriptors(t: &Task, which: &str, more: &str) -> Result<Node> {
         let kind = if which == "fd" { LINK } else { FILE };
         return Ok(Node::Dir(files.numbers(0, u32::MAX).into_iter().map(|n| (n.to_string(), kind)).collect()));
     }
-    let f = more.parse().ok().and_then(|n| files.get(n).ok()).ok_or(Errno::ENOENT)?;
+    let fd = more.parse().map_err(|_| Errno::ENOENT)?;
+    let f = files.get(fd).map_err(|_| Errno::ENOENT)?;
     if which == "fdinfo" {
-        return Ok(Node::File(format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.pos(), f.flags()).into_bytes()));
+        return Ok(Node::File(super::fdinfo::text(&f, files.close_on_exec(fd)?).into_bytes()));
     }
     let fs = t.fs();
     let name = match f.path() {
@@ -139,9 +140,10 @@ fn anonymous(f: &vfs::OpenFile) -> String {
     if let Some(s) = f.downcast::<net::SocketFile>() {
         return format!("socket:[{}]", s.ino());
     }
-    let kinds: [(&str, bool); 3] = [
+    let kinds: [(&str, bool); 4] = [
         ("[eventfd]", f.downcast::<ipc::eventfd::EventFd>().is_some()),
         ("[timerfd]", f.downcast::<ipc::timerfd::TimerFd>().is_some()),
+        ("[signalfd]", f.downcast::<task::signalfd::SignalFd>().is_some()),
         ("[eventpoll]", f.downcast::<ipc::epoll::EpollInstance>().is_some()),
     ];
     let name = kinds.iter().find(|(_, is)| *is).map_or("[unknown]", |(n, _)| n);
