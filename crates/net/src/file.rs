@@ -49,6 +49,9 @@ impl FileOps for SocketFile {
     fn write(&self, file: &OpenFile, src: &mut dyn Source, _offset: u64) -> Result<usize> {
         self.socket.send(&self.maker, src, &mut Outgoing { flags: flags_of(file), ..Outgoing::default() })
     }
+    fn sigio(&self) -> bool {
+        true
+    }
     fn seekable(&self) -> bool {
         false
     }

@@ -126,6 +126,9 @@ impl<P: Platform> Sentry<P> {
                 self.p.kick(tag);
             }
         }
+        if self.k.sigio.waits() {
+            self.k.send_sigio();
+        }
         if !self.k.execs.borrow().is_empty() {
             let waiting = self.k.execs.take();
             for t in waiting.into_iter().filter(|t| !t.dead.get()) {

@@ -6,6 +6,7 @@ use guest::{UserInOut, UserOut};
 use kernel::wait;
 use std::rc::Rc;
 use task::Task;
+use task::sigio;
 use vfs::OpenFile;
 use vfs::locks::{END, Family, Lock, Owner};
 
@@ -81,9 +82,11 @@ fn replace(t: &Task, old: Fd, new: Fd, close_on_exec: bool) -> Result<i32> {
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
+const F_SETOWN_EX: i32 = 15;
+const F_GETOWN_EX: i32 = 16;
 
 /// Flags F_SETFL may change.
-const SETTABLE: i32 = c::O_APPEND | c::O_ASYNC | c::O_DIRECT | c::O_NOATIME | c::O_NONBLOCK;
+const SETTABLE: i32 = c::O_APPEND | c::O_DIRECT | c::O_NOATIME | c::O_NONBLOCK;
 
 pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
     let files = t.files()?;
@@ -102,13 +105,20 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
         c::F_GETFL => Ok((f.flags() | if path_only { 0 } else { 0x8000 }) as i64),
         _ if path_only => Err(Errno::EBADF),
         c::F_SETFL => {
-            f.set_flags((f.flags() & !SETTABLE) | (arg as i32 & SETTABLE));
+            let wanted = arg as i32;
+            f.set_flags((f.flags() & !SETTABLE) | (wanted & SETTABLE));
+            if (f.flags() ^ wanted) & c::O_ASYNC != 0 {
+                // Files that do not tell keep the flag off, and nobody is told.
+                let _ = t.kernel.sigio.set_async(&f, fd.0, wanted & c::O_ASYNC != 0);
+            }
             Ok(0)
         }
         c::F_GETLK | c::F_SETLK | c::F_SETLKW | c::F_OFD_GETLK | c::F_OFD_SETLK | c::F_OFD_SETLKW => {
             record_lock(t, &f, cmd, UserInOut::new(arg)).await
         }
-        c::F_SETOWN | c::F_GETOWN | F_SETSIG | F_GETSIG => Ok(0),
+        c::F_SETOWN | c::F_GETOWN | F_SETOWN_EX | F_GETOWN_EX => owner(t, &f, cmd, arg),
+        F_SETSIG => t.kernel.sigio.set_signal(&f, arg as i32).map(|()| 0),
+        F_GETSIG => Ok(t.kernel.sigio.signal(&f) as i64),
         c::F_SETPIPE_SZ | c::F_GETPIPE_SZ => {
             let end = f.downcast::<ipc::pipe::PipeEnd>().ok_or(Errno::EBADF)?;
             if cmd == c::F_SETPIPE_SZ {
@@ -128,6 +138,48 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
         }
         c::F_GETLEASE => Ok(c::F_UNLCK as i64),
         _ => Err(Errno::EINVAL),
+    }
+}
+
+/// F_SETOWN and its kin: who gets SIGIO.
+fn owner(t: &Rc<Task>, f: &Rc<OpenFile>, cmd: i32, arg: u64) -> Result<i64> {
+    const F_OWNER_TID: i32 = 0;
+    const F_OWNER_PID: i32 = 1;
+    const F_OWNER_PGRP: i32 = 2;
+    use sigio::Owner;
+    let (told, mem) = (&t.kernel.sigio, t.mem());
+    let set = |kind: i32, id: i32| {
+        let k = &t.kernel;
+        let (there, owner) = match kind {
+            F_OWNER_TID => (k.task(id).is_some(), Owner::Thread(id)),
+            F_OWNER_PID => (k.process(id).is_some(), Owner::Process(id)),
+            F_OWNER_PGRP => (!k.group(id).is_empty(), Owner::Group(id)),
+            _ => return Err(Errno::EINVAL),
+        };
+        if id != 0 && !there {
+            return Err(Errno::ESRCH);
+        }
+        told.set_owner(f, if id == 0 { Owner::Nobody } else { owner }, t.cred());
+        Ok(0)
+    };
+    let (kind, id) = match told.owner(f) {
+        Owner::Nobody => (F_OWNER_TID, 0),
+        Owner::Thread(id) => (F_OWNER_TID, id),
+        Owner::Process(id) => (F_OWNER_PID, id),
+        Owner::Group(id) => (F_OWNER_PGRP, id),
+    };
+    match cmd {
+        c::F_SETOWN => match arg as i32 {
+            i32::MIN => Err(Errno::EINVAL),
+            id if id < 0 => set(F_OWNER_PGRP, -id),
+            id => set(F_OWNER_PID, id),
+        },
+        F_SETOWN_EX => {
+            let [kind, id]: [i32; 2] = guest::UserIn::new(arg).get(&*mem)?;
+            set(kind, id)
+        }
+        F_GETOWN_EX => UserOut::new(arg).put(&*mem, &[kind, id]).map(|()| 0),
+        _ => Ok(if kind == F_OWNER_PGRP { -id as i64 } else { id as i64 }),
     }
 }
 
@@ -312,6 +364,10 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
     match cmd as u64 {
         c::FIOCLEX => files.set_close_on_exec(fd.0, true).map(|()| 0),
         c::FIONCLEX => files.set_close_on_exec(fd.0, false).map(|()| 0),
+        c::FIOASYNC => {
+            let on: i32 = guest::UserIn::new(arg).get(&*mem)?;
+            t.kernel.sigio.set_async(&f, fd.0, on != 0).map(|()| 0)
+        }
         c::FIONBIO => {
             let on: i32 = guest::UserIn::new(arg).get(&*mem)?;
             let flags = f.flags() & !c::O_NONBLOCK;

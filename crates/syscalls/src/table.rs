@@ -82,7 +82,7 @@ crate::syscall_table! {
     69 msgsnd(id: i32, msg: Addr, size: usize, flags: i32) => @wait msg::msgsnd, full;
     70 msgrcv(id: i32, msg: Addr, size: usize, kind: i64, flags: i32) => @wait msg::msgrcv, full;
     71 msgctl(id: i32, cmd: i32, arg: u64) => msg::msgctl, full;
-    72 fcntl(fd: Fd, cmd: i32, arg: u64) => @wait fd::fcntl, partial, "no leases, no signals on readiness";
+    72 fcntl(fd: Fd, cmd: i32, arg: u64) => @wait fd::fcntl, partial, "no leases";
     73 flock(fd: Fd, op: i32) => @wait fd::flock, full;
     74 fsync(fd: Fd) => @wait fd::fsync, full;
     75 fdatasync(fd: Fd) => @wait fd::fdatasync, full;

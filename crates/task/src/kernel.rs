@@ -48,6 +48,7 @@ pub struct Kernel {
     pub mounts: Rc<vfs::MountTable>,
     pub locks: vfs::locks::Locks,
     pub sysv: ipc::sysv::Sysv,
+    pub sigio: crate::sigio::Sigio,
     /// Lines for the debug log.
     pub log: RefCell<Vec<String>>,
     /// Monotonic nanoseconds at the start.
@@ -83,6 +84,7 @@ impl Kernel {
             mounts,
             locks: Default::default(),
             sysv: Default::default(),
+            sigio: Default::default(),
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
             terminals: Default::default(),

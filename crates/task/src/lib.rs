@@ -9,6 +9,7 @@ mod flight;
 mod jobs;
 mod kernel;
 mod process;
+pub mod sigio;
 mod signal;
 pub mod signalfd;
 mod task;

@@ -83,6 +83,10 @@ pub trait FileOps: Any {
     fn waiters(&self) -> Option<&WaitQueue> {
         None
     }
+    /// Whether O_ASYNC means something here: pipes, sockets and terminals tell of their readiness by a signal.
+    fn sigio(&self) -> bool {
+        false
+    }
     /// Gives the entries from position `from` on, until `emit` returns false. ENOTDIR unless a directory.
     fn readdir(&self, _file: &OpenFile, _from: u64, _emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
         Err(Errno::ENOTDIR)

@@ -146,6 +146,9 @@ impl FileOps for Slave {
         if done == 0 && src.remaining() > 0 { Err(Errno::EAGAIN) } else { Ok(done) }
     }
 
+    fn sigio(&self) -> bool {
+        true
+    }
     fn seekable(&self) -> bool {
         false
     }
@@ -246,6 +249,9 @@ impl FileOps for Master {
         if done == 0 && src.remaining() > 0 { Err(Errno::EAGAIN) } else { Ok(done) }
     }
 
+    fn sigio(&self) -> bool {
+        true
+    }
     fn seekable(&self) -> bool {
         false
     }
