@@ -86,7 +86,7 @@ pub async fn clock_nanosleep(
     rem: UserOut<Timespec>,
 ) -> Result {
     if id == c::CLOCK_THREAD_CPUTIME_ID {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EOPNOTSUPP);
     }
     let now = clock(t, id)?;
     let ns = req.get(&*t.mem())?.ns()?;

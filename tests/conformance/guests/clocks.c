@@ -163,3 +163,7 @@ CASE(asked_either_way_time_does_not_go_back) {
         }
     }
 }
+CASE(a_threads_cpu_clock_is_not_slept_on) {
+    struct timespec soon = {0, 1000};
+    ERR(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &soon, NULL), EOPNOTSUPP);
+}
