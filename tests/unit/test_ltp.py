@@ -46,15 +46,17 @@ def test_natively_a_status_of_ours_is_the_tests() -> None:
 
 
 def test_what_is_expected() -> None:
-    text = '[[cause]]\nreason = "no x"\ntests = ["a", "b"]\n[[cause]]\nreason = "no y"\ntests = ["c"]\n'
-    assert run.expected(text) == {"a": "no x", "b": "no x", "c": "no y"}
+    text = (
+        '[[cause]]\nreason = "no x"\ntests = ["a", "b"]\n[[cause]]\nreason = "no y"\nby_chance = true\ntests = ["c"]\n'
+    )
+    assert run.expected(text) == {"a": run.Cause("no x"), "b": run.Cause("no x"), "c": run.Cause("no y", True)}
     with pytest.raises(ValueError, match="b twice"):
         run.expected(text + '[[cause]]\nreason = "no z"\ntests = ["b"]\n')
 
 
 def test_the_list_itself_is_well_formed() -> None:
     known = run.expected((run.HERE / "expected.toml").read_text())
-    assert all(reason and name == name.strip() for name, reason in known.items())
+    assert all(cause.reason and name == name.strip() for name, cause in known.items())
 
 
 def test_comparison_finds_both_kinds_of_news() -> None:
@@ -62,9 +64,11 @@ def test_comparison_finds_both_kinds_of_news() -> None:
         run.Result("good", "PASS", 1, ""),
         run.Result("mended", "PASS", 1, ""),
         run.Result("known", "CONF", 1, "absent"),
+        run.Result("lucky", "PASS", 1, ""),
         run.Result("new", "HANG", 1, "late"),
     ]
-    wrong = run.compare(results, {"mended": "was missing", "known": "is missing"})
+    known = {"mended": run.Cause("was missing"), "known": run.Cause("is missing"), "lucky": run.Cause("varies", True)}
+    wrong = run.compare(results, known)
     assert wrong == ["mended: passes, though expected.toml lists it: take it out", "new: HANG late"]
 
 

@@ -301,6 +301,28 @@ pub async fn fdatasync(t: &Rc<Task>, fd: Fd) -> Result {
     sync_file(&f, true).await
 }
 
+const SYNC_FILE_RANGE_WAIT_BEFORE: i32 = 1;
+const SYNC_FILE_RANGE_WRITE: i32 = 2;
+const SYNC_FILE_RANGE_WAIT_AFTER: i32 = 4;
+
+/// sync_file_range(2): where waiting is asked for, all of the file's data is written, not only the range.
+pub async fn sync_file_range(t: &Rc<Task>, fd: Fd, offset: i64, count: i64, flags: Flags) -> Result {
+    let waits = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER;
+    let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    let flags = flags.only(waits | SYNC_FILE_RANGE_WRITE)?;
+    if offset < 0 || count < 0 || offset.checked_add(count).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let attr = f.path().ok_or(Errno::ESPIPE)?.inode().attr()?;
+    if !attr.is_file() && !attr.is_dir() {
+        return Err(Errno::ESPIPE);
+    }
+    if flags & waits == 0 { Ok(()) } else { sync_file(&f, true).await }
+}
+
 pub fn sync(_t: &Rc<Task>) -> Result {
     Ok(())
 }

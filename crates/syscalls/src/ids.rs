@@ -366,7 +366,9 @@ pub fn kcmp(t: &Rc<Task>, pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) -
     let cred = t.cred();
     let may = |who: &Task| {
         let other = who.cred();
-        cred.has(CAP_SYS_PTRACE) || [other.ruid, other.euid, other.suid].iter().all(|id| *id == cred.ruid)
+        let same = [other.ruid, other.euid, other.suid].iter().all(|id| *id == cred.ruid)
+            && [other.rgid, other.egid, other.sgid].iter().all(|id| *id == cred.rgid);
+        same || Rc::ptr_eq(&who.process, &t.process) || cred.has(CAP_SYS_PTRACE)
     };
     if !may(&a) || !may(&b) {
         return Err(Errno::EPERM);

@@ -233,6 +233,7 @@ crate::syscall_table! {
     272 unshare(flags: Flags) => refused::unshare, partial, "no namespaces: EPERM";
     273 set_robust_list(head: u64, len: usize) => misc::set_robust_list, full;
     274 get_robust_list(pid: i32, head: UserOut<u64>, len: UserOut<u64>) => misc::get_robust_list, full;
+    277 sync_file_range(fd: Fd, offset: i64, count: i64, flags: Flags) => @wait fd::sync_file_range, full;
     280 utimensat(dir: Fd, path: PathArg, times: UserIn<[Timespec; 2]>, flags: Flags) => path::utimensat, full;
     281 epoll_pwait(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: i32, set: UserIn<u64>) => @wait events::epoll_pwait, full;
     282 signalfd(fd: Fd, mask: UserIn<u64>, size: usize) => signal::signalfd, full;

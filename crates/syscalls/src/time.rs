@@ -6,6 +6,7 @@ use guest::{UserIn, UserOut};
 use kernel::wait::{self, Stop};
 use std::rc::Rc;
 use task::Task;
+use zerocopy::IntoBytes;
 
 /// Clock ticks a second, sysconf(_SC_CLK_TCK).
 const HZ: u64 = 100;
@@ -86,7 +87,7 @@ pub async fn clock_nanosleep(
     rem: UserOut<Timespec>,
 ) -> Result {
     if id == c::CLOCK_THREAD_CPUTIME_ID {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EOPNOTSUPP);
     }
     let now = clock(t, id)?;
     let ns = req.get(&*t.mem())?.ns()?;
@@ -107,7 +108,10 @@ async fn sleep_until(t: &Rc<Task>, deadline: u64, rem: Option<UserOut<Timespec>>
             None => Err(Errno::ERESTARTNOHAND),
             Some(rem) => {
                 let left = deadline.saturating_sub(host::time::monotonic_ns());
-                rem.put_opt(&*t.mem(), &Timespec::from_ns(left))?;
+                if !rem.is_null() {
+                    // Now, as a handler's frame comes before the answer: a fault must be known first.
+                    t.mem().write_now(rem.addr(), Timespec::from_ns(left).as_bytes())?;
+                }
                 t.set_restart_deadline(deadline);
                 Err(Errno::ERESTART_RESTARTBLOCK)
             }

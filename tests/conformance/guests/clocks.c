@@ -163,3 +163,22 @@ CASE(asked_either_way_time_does_not_go_back) {
         }
     }
 }
+CASE(a_threads_cpu_clock_is_not_slept_on) {
+    struct timespec soon = {0, 1000};
+    ERR(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &soon, NULL), EOPNOTSUPP);
+}
+static void t_noted(int number) {
+}
+CASE(what_is_left_of_a_sleep_needs_a_place) {
+    struct sigaction action = {.sa_handler = t_noted};
+    OK(sigaction(SIGALRM, &action, NULL));
+    struct timespec *readable = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct timespec left = {0, 0}, long_time = {60, 0};
+    alarm(1);
+    ERR(syscall(SYS_nanosleep, &long_time, &left), EINTR);
+    CHECK(left.tv_sec >= 50);
+    alarm(1);
+    ERR(syscall(SYS_nanosleep, &long_time, readable), EFAULT);
+    alarm(1);
+    ERR(syscall(SYS_nanosleep, &long_time, NULL), EINTR);
+}

@@ -452,3 +452,16 @@ CASE(the_smallest_pipe_is_a_page) {
     EQ(fcntl(ends[0], F_SETPIPE_SZ, 0), 4096);
     EQ(fcntl(ends[1], F_GETPIPE_SZ), 4096);
 }
+CASE(a_range_is_written) {
+    FD(fd, open("f", O_CREAT | O_RDWR, 0644));
+    EQ(write(fd, "text", 4), 4);
+    OK(sync_file_range(fd, 0, 4, SYNC_FILE_RANGE_WRITE));
+    OK(sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+    ERR(sync_file_range(fd, -1, 4, 0), EINVAL);
+    ERR(sync_file_range(fd, 0, -1, 0), EINVAL);
+    ERR(sync_file_range(fd, 0, 4, 8), EINVAL);
+    ERR(sync_file_range(99, 0, 4, 0), EBADF);
+    int ends[2];
+    OK(pipe(ends));
+    ERR(sync_file_range(ends[1], 0, 4, 0), ESPIPE);
+}
