@@ -40,6 +40,8 @@ pub struct Vma {
     pub label: &'static str,
     pub dont_fork: bool,
     pub wipe_on_fork: bool,
+    /// Counted against RLIMIT_MEMLOCK.
+    pub locked: bool,
     /// Not the guest's to change: the vDSO, the site table.
     pub fixed: bool,
 }
@@ -65,6 +67,7 @@ impl Vma {
             && self.label == next.label
             && self.dont_fork == next.dont_fork
             && self.wipe_on_fork == next.wipe_on_fork
+            && self.locked == next.locked
             && self.fixed == next.fixed
             && same_file
     }
@@ -306,6 +309,18 @@ impl AddressSpace {
         }
     }
 
+    /// Locks or unlocks what is mapped in a range: mlock(2).
+    pub fn lock(&mut self, r: Range<u64>, on: bool) {
+        for v in self.carve(r) {
+            self.insert(Vma { locked: on && !v.fixed, ..v });
+        }
+    }
+
+    /// Bytes of a range that are locked.
+    pub fn locked(&self, r: Range<u64>) -> u64 {
+        self.overlapping(r.clone()).filter(|v| v.locked).map(|v| v.end.min(r.end) - v.start.max(r.start)).sum()
+    }
+
     /// ENOMEM if the range has a hole.
     pub fn check_mapped(&self, r: Range<u64>) -> Result {
         if self.covered(r) { Ok(()) } else { Err(Errno::ENOMEM) }
@@ -422,6 +437,7 @@ impl AddressSpace {
     pub fn fork(&self) -> AddressSpace {
         let mut s = self.clone();
         s.vmas.retain(|_, v| !v.dont_fork);
+        s.vmas.values_mut().for_each(|v| v.locked = false);
         s
     }
 }
@@ -450,6 +466,7 @@ pub fn anonymous() -> Vma {
         label: "",
         dont_fork: false,
         wipe_on_fork: false,
+        locked: false,
         fixed: false,
     }
 }
