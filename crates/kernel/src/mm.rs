@@ -55,6 +55,10 @@ impl Vma {
         Vma { start: r.start, end: r.end, file: self.offset_at(r.start), ..self.clone() }
     }
 
+    fn lockable(&self) -> bool {
+        !self.fixed && self.label != "[stack]"
+    }
+
     fn continues(&self, next: &Vma) -> bool {
         let same_file = match (&self.file, &next.file) {
             (None, None) => true,
@@ -309,11 +313,16 @@ impl AddressSpace {
         }
     }
 
-    /// Locks or unlocks what is mapped in a range: mlock(2).
+    /// Locks or unlocks what is mapped in a range: mlock(2). The stack, mapped in full from the start, does not count.
     pub fn lock(&mut self, r: Range<u64>, on: bool) {
         for v in self.carve(r) {
-            self.insert(Vma { locked: on && !v.fixed, ..v });
+            self.insert(Vma { locked: on && v.lockable(), ..v });
         }
+    }
+
+    /// Bytes that [`lock`](Self::lock) locks of everything.
+    pub fn lockable(&self) -> u64 {
+        self.vmas.values().filter(|v| v.lockable()).map(|v| v.end - v.start).sum()
     }
 
     /// Bytes of a range that are locked.

@@ -117,7 +117,7 @@ pub fn mlockall(t: &Rc<Task>, flags: Flags) -> Result {
     let mm = t.mm();
     let mut space = mm.space.borrow_mut();
     if flags & c::MCL_CURRENT != 0 {
-        if space.total() > limit {
+        if space.lockable() > limit {
             return Err(Errno::ENOMEM);
         }
         space.lock(0..USER_END, true);
