@@ -40,6 +40,8 @@ pub struct Vma {
     pub label: &'static str,
     pub dont_fork: bool,
     pub wipe_on_fork: bool,
+    /// Counted against RLIMIT_MEMLOCK.
+    pub locked: bool,
     /// Not the guest's to change: the vDSO, the site table.
     pub fixed: bool,
 }
@@ -51,6 +53,10 @@ impl Vma {
 
     fn slice(&self, r: Range<u64>) -> Vma {
         Vma { start: r.start, end: r.end, file: self.offset_at(r.start), ..self.clone() }
+    }
+
+    fn lockable(&self) -> bool {
+        !self.fixed && self.label != "[stack]"
     }
 
     fn continues(&self, next: &Vma) -> bool {
@@ -65,6 +71,7 @@ impl Vma {
             && self.label == next.label
             && self.dont_fork == next.dont_fork
             && self.wipe_on_fork == next.wipe_on_fork
+            && self.locked == next.locked
             && self.fixed == next.fixed
             && same_file
     }
@@ -306,6 +313,23 @@ impl AddressSpace {
         }
     }
 
+    /// Locks or unlocks what is mapped in a range: mlock(2). The stack, mapped in full from the start, does not count.
+    pub fn lock(&mut self, r: Range<u64>, on: bool) {
+        for v in self.carve(r) {
+            self.insert(Vma { locked: on && v.lockable(), ..v });
+        }
+    }
+
+    /// Bytes that [`lock`](Self::lock) locks of everything.
+    pub fn lockable(&self) -> u64 {
+        self.vmas.values().filter(|v| v.lockable()).map(|v| v.end - v.start).sum()
+    }
+
+    /// Bytes of a range that are locked.
+    pub fn locked(&self, r: Range<u64>) -> u64 {
+        self.overlapping(r.clone()).filter(|v| v.locked).map(|v| v.end.min(r.end) - v.start.max(r.start)).sum()
+    }
+
     /// ENOMEM if the range has a hole.
     pub fn check_mapped(&self, r: Range<u64>) -> Result {
         if self.covered(r) { Ok(()) } else { Err(Errno::ENOMEM) }
@@ -422,6 +446,7 @@ impl AddressSpace {
     pub fn fork(&self) -> AddressSpace {
         let mut s = self.clone();
         s.vmas.retain(|_, v| !v.dont_fork);
+        s.vmas.values_mut().for_each(|v| v.locked = false);
         s
     }
 }
@@ -450,6 +475,7 @@ pub fn anonymous() -> Vma {
         label: "",
         dont_fork: false,
         wipe_on_fork: false,
+        locked: false,
         fixed: false,
     }
 }

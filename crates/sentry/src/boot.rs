@@ -115,7 +115,7 @@ fn place(table: &Rc<MountTable>, target: &[u8], dir: bool) -> abi::Result<vfs::P
     let fs = FsContext::new(table.clone(), root.clone());
     fs.umask.set(0o022);
     let cred = Cred { effective: u64::MAX, ..Cred::new(0, 0, &[]) };
-    let caller = vfs::Caller { fs: &fs, cred: &cred };
+    let caller = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() };
     let mut done = Vec::new();
     let parts: Vec<&[u8]> = target.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
     for (i, part) in parts.iter().enumerate() {
@@ -283,7 +283,7 @@ fn first_task(
     let cred = Cred::new(p.uid, p.gid, &p.groups);
     let cwd = if p.cwd.is_empty() { "/" } else { &p.cwd };
     let at = fs.root.borrow().clone();
-    let found = vfs::Caller { fs: &fs, cred: &cred }.path(&at, cwd.as_bytes(), true);
+    let found = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() }.path(&at, cwd.as_bytes(), true);
     let dir = found.and_then(|d| if d.inode().attr()?.is_dir() { Ok(d) } else { Err(abi::Errno::ENOTDIR) });
     *fs.cwd.borrow_mut() = dir.map_err(|e| (126, format!("cannot start in {cwd}: {e}")))?;
     let files = FdTable::new();

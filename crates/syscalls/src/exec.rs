@@ -13,6 +13,7 @@ use kernel::mm::{AddressSpace, MappedFile, USER_END, Vma, anonymous};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use task::{Exec, Mm, Outcome, Task};
+use vfs::busy::Running;
 use vfs::{MAY_EXEC, OpenFile, Path};
 
 /// Interpreters of interpreters, at most.
@@ -73,6 +74,12 @@ fn strings(mem: &dyn Memory, addr: u64, left: &mut usize) -> Result<Vec<Vec<u8>>
     }
 }
 
+/// Keeps a program file from being written to. ETXTBSY: it is.
+fn running(p: &Path) -> Result<Running> {
+    let a = p.inode().attr()?;
+    Running::begin((a.dev, a.ino))
+}
+
 /// Opens a program file, checking that it may be executed.
 fn open(t: &Task, p: &Path) -> Result<Rc<OpenFile>> {
     let a = p.inode().attr()?;
@@ -110,6 +117,7 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
     }
     let comm = name.rsplit(|b| *b == b'/').next().unwrap_or(&name).to_vec();
     let (mut at, mut file, mut execfn) = (p.clone(), open(t, &p)?, name);
+    let mut busy = running(&p)?;
     for depth in 0.. {
         let mut head = [0u8; 256];
         let n = read_at(&file, 0, &mut head)?;
@@ -122,6 +130,7 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
         execfn = interp;
         at = find(t, &execfn)?;
         file = open(t, &at)?;
+        busy = running(&at)?;
     }
     let main = parse(t, &file)?;
     let interp = match &main.interpreter {
@@ -129,12 +138,14 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
         Some(path) => {
             let p = find(t, path)?;
             let f = open(t, &p)?;
+            running(&p)?;
             let e = parse(t, &f).map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
             Some((e, f))
         }
     };
     let cred = new_cred(t, &at)?;
     let image = build(t, &main, &file, interp.as_ref(), &args, &env, &execfn, &cred)?;
+    image.exec.mm.running.replace(Some(Rc::new(busy)));
     commit(t, image, cred, at, comm);
     Ok(())
 }

@@ -350,6 +350,9 @@ pub fn readahead(t: &Rc<Task>, fd: Fd, _offset: i64, _count: usize) -> Result {
 
 pub fn ftruncate(t: &Rc<Task>, fd: Fd, len: i64) -> Result {
     let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
     if len < 0 || !f.writable() {
         return Err(Errno::EINVAL);
     }

@@ -1,11 +1,10 @@
-//! Bytes through descriptors: read(2), write(2) and their kin, lseek(2), sendfile(2), copy_file_range(2).
+//! Bytes through descriptors: read(2), write(2) and their kin, lseek(2).
 use crate::args::{Fd, Flags, InBuf, OutBuf};
 use crate::message;
 use abi::signal::SigInfo;
 use abi::sys::Iovec;
 use abi::{Errno, Result, c};
-use guest::io::{SliceSink, SliceSource};
-use guest::{UserIn, UserInOut, UserSink, UserSource};
+use guest::{UserIn, UserSink, UserSource};
 use kernel::wait::{self, Stop, WaitQueue};
 use net::{Outgoing, SocketFile};
 use std::rc::Rc;
@@ -109,7 +108,7 @@ fn end_if_append(f: &OpenFile) -> Result<u64> {
 }
 
 /// How many of `len` bytes at `pos` RLIMIT_FSIZE lets a file take; EFBIG and SIGXFSZ if none.
-fn may_grow(t: &Task, pos: impl FnOnce() -> Result<u64>, len: usize) -> Result<usize> {
+pub(crate) fn may_grow(t: &Task, pos: impl FnOnce() -> Result<u64>, len: usize) -> Result<usize> {
     let limit = t.process.rlimit(c::RLIMIT_FSIZE);
     if limit == task::RLIM_INFINITY {
         return Ok(len);
@@ -145,18 +144,18 @@ fn part(bufs: &[(u64, usize)], mut from: usize, mut len: usize) -> std::borrow::
     out.into()
 }
 
-fn readable(t: &Task, fd: Fd) -> Result<Rc<OpenFile>> {
+pub(crate) fn readable(t: &Task, fd: Fd) -> Result<Rc<OpenFile>> {
     let f = t.files()?.get(fd.0)?;
     if f.readable() { Ok(f) } else { Err(Errno::EBADF) }
 }
 
-fn writable(t: &Task, fd: Fd) -> Result<Rc<OpenFile>> {
+pub(crate) fn writable(t: &Task, fd: Fd) -> Result<Rc<OpenFile>> {
     let f = t.files()?.get(fd.0)?;
     if f.writable() { Ok(f) } else { Err(Errno::EBADF) }
 }
 
 /// A position argument: EINVAL below zero, ESPIPE for streams.
-fn position(f: &OpenFile, offset: i64) -> Result<u64> {
+pub(crate) fn position(f: &OpenFile, offset: i64) -> Result<u64> {
     if offset < 0 {
         return Err(Errno::EINVAL);
     }
@@ -227,7 +226,7 @@ pub async fn pwritev(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize, offset:
     write_at(t, &f, &bufs, Some(at)).await
 }
 
-/// preadv2(2): the flags only advise, but RWF_NOWAIT, which would have to be kept.
+/// preadv2(2). Offset -1: where the file stands.
 pub async fn preadv2(
     t: &Rc<Task>,
     fd: Fd,
@@ -237,10 +236,24 @@ pub async fn preadv2(
     _high: u64,
     flags: Flags,
 ) -> Result<usize> {
-    flags.only(c::RWF_HIPRI).map_err(|_| Errno::EOPNOTSUPP)?;
-    if offset == -1 { readv(t, fd, iov, n).await } else { preadv(t, fd, iov, n, offset).await }
+    const KNOWN: i32 = c::RWF_HIPRI | c::RWF_DSYNC | c::RWF_SYNC | c::RWF_NOWAIT | c::RWF_APPEND;
+    let f = readable(t, fd)?;
+    let at = if offset == -1 { None } else { Some(position(&f, offset)?) };
+    let bufs = vector(t, iov, n)?;
+    let flags = flags.only(KNOWN).map_err(|_| Errno::EOPNOTSUPP)?;
+    if flags & c::RWF_NOWAIT == 0 {
+        return read_at(t, &f, &bufs, at).await;
+    }
+    let mem = t.mem();
+    let pos = at.unwrap_or_else(|| f.pos());
+    let n = f.ops().read(&f, &mut UserSink::new(&*mem, &bufs), pos)?;
+    if at.is_none() {
+        f.set_pos(pos + n as u64);
+    }
+    Ok(n)
 }
 
+/// pwritev2(2): RWF_APPEND writes at the end wherever the offset points; RWF_DSYNC and RWF_SYNC sync what was written.
 pub async fn pwritev2(
     t: &Rc<Task>,
     fd: Fd,
@@ -250,8 +263,33 @@ pub async fn pwritev2(
     _high: u64,
     flags: Flags,
 ) -> Result<usize> {
-    flags.only(c::RWF_HIPRI).map_err(|_| Errno::EOPNOTSUPP)?;
-    if offset == -1 { writev(t, fd, iov, n).await } else { pwritev(t, fd, iov, n, offset).await }
+    const SYNCS: i32 = c::RWF_DSYNC | c::RWF_SYNC;
+    let f = writable(t, fd)?;
+    let mut at = if offset == -1 { None } else { Some(position(&f, offset)?) };
+    let bufs = vector(t, iov, n)?;
+    let flags = flags.only(c::RWF_HIPRI | SYNCS | c::RWF_NOWAIT | c::RWF_APPEND).map_err(|_| Errno::EOPNOTSUPP)?;
+    let sync = flags & SYNCS != 0 && f.ops().seekable();
+    if sync {
+        wait::settle().await;
+    }
+    let append = flags & c::RWF_APPEND != 0 && f.ops().seekable();
+    let moves = append && at.is_none();
+    if append {
+        at = Some(f.ops().size()?);
+    }
+    let n = if flags & c::RWF_NOWAIT != 0 && !f.ops().seekable() {
+        let mem = t.mem();
+        f.ops().write(&f, &mut UserSource::new(&*mem, &bufs), 0)?
+    } else {
+        write_at(t, &f, &bufs, at).await?
+    };
+    if let Some(end) = at.filter(|_| moves) {
+        f.set_pos(end + n as u64);
+    }
+    if sync {
+        crate::fd::sync_file(&f, flags & c::RWF_SYNC == 0).await?;
+    }
+    Ok(n)
 }
 
 pub fn lseek(t: &Rc<Task>, fd: Fd, offset: i64, whence: i32) -> Result<u64> {
@@ -280,106 +318,4 @@ pub fn lseek(t: &Rc<Task>, fd: Fd, offset: i64, whence: i32) -> Result<u64> {
     let to = u64::try_from(to).map_err(|_| Errno::EINVAL)?;
     f.set_pos(to);
     Ok(to)
-}
-
-/// Moves up to `len` bytes between files, through the kernel. Stops at the end, or where one would wait.
-fn shift(from: &Rc<OpenFile>, mut at: u64, to: &Rc<OpenFile>, mut to_at: u64, len: usize) -> Result<usize> {
-    let mut buf = vec![0u8; len.min(1 << 16)];
-    let mut done = 0;
-    while done < len {
-        let want = buf.len().min(len - done);
-        let mut sink = SliceSink::new(&mut buf[..want]);
-        let n = match from.ops().read(from, &mut sink, at) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if done == 0 => return Err(e),
-            Err(_) => break,
-        };
-        let mut src = SliceSource(&buf[..n]);
-        let wrote = match to.ops().write(to, &mut src, to_at) {
-            Ok(w) => w,
-            Err(e) if done == 0 => return Err(e),
-            Err(_) => break,
-        };
-        at += wrote as u64;
-        to_at += wrote as u64;
-        done += wrote;
-        if wrote < n {
-            break;
-        }
-    }
-    Ok(done)
-}
-
-pub async fn sendfile(t: &Rc<Task>, out: Fd, input: Fd, offset: UserInOut<i64>, count: usize) -> Result<usize> {
-    let (from, to) = (readable(t, input)?, writable(t, out)?);
-    if !from.ops().seekable() {
-        return Err(Errno::EINVAL);
-    }
-    let mem = t.mem();
-    let at = if offset.is_null() { None } else { Some(position(&from, offset.get(&*mem)?)?) };
-    if let Some(q) = to.ops().waiters()
-        && !to.nonblocking()
-    {
-        let look = || to.ops().ready().intersects(Ready::OUT | Ready::ERR | Ready::HUP).then_some(());
-        wait::until(&[q], None, look).await.map_err(|_| Errno::ERESTARTSYS)?;
-    }
-    let pos = at.unwrap_or_else(|| from.pos());
-    let n = match shift(&from, pos, &to, to.pos(), count.min(MAX)) {
-        Err(Errno::EPIPE) => {
-            // Of sockets, only streams have the signal.
-            if to.downcast::<SocketFile>().is_none_or(|s| s.socket().kind() == c::SOCK_STREAM) {
-                t.signal(SigInfo::new(c::SIGPIPE, c::SI_USER));
-            }
-            return Err(Errno::EPIPE);
-        }
-        r => r?,
-    };
-    to.set_pos(to.pos() + n as u64);
-    match at {
-        Some(at) => offset.put(&*mem, &((at + n as u64) as i64))?,
-        None => from.set_pos(pos + n as u64),
-    }
-    Ok(n)
-}
-
-pub fn copy_file_range(
-    t: &Rc<Task>,
-    input: Fd,
-    in_off: UserInOut<i64>,
-    out: Fd,
-    out_off: UserInOut<i64>,
-    len: usize,
-    flags: Flags,
-) -> Result<usize> {
-    flags.only(0)?;
-    let (from, to) = (readable(t, input)?, writable(t, out)?);
-    if to.flags() & c::O_APPEND != 0 {
-        return Err(Errno::EBADF);
-    }
-    for f in [&from, &to] {
-        let p = f.path().ok_or(Errno::EINVAL)?;
-        let a = p.inode().attr()?;
-        if a.is_dir() {
-            return Err(Errno::EISDIR);
-        }
-        if !a.is_file() {
-            return Err(Errno::EINVAL);
-        }
-    }
-    let mem = t.mem();
-    let pos = |f: &OpenFile, p: UserInOut<i64>| if p.is_null() { Ok(f.pos()) } else { position(f, p.get(&*mem)?) };
-    let (a, b) = (pos(&from, in_off)?, pos(&to, out_off)?);
-    let n = shift(&from, a, &to, b, len.min(MAX))?;
-    let advance = |f: &OpenFile, p: UserInOut<i64>, at: u64| {
-        if p.is_null() {
-            f.set_pos(at);
-            Ok(())
-        } else {
-            p.put(&*mem, &(at as i64))
-        }
-    };
-    advance(&from, in_off, a + n as u64)?;
-    advance(&to, out_off, b + n as u64)?;
-    Ok(n)
 }

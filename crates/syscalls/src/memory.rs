@@ -1,10 +1,10 @@
-//! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), madvise(2).
-use crate::args::{Addr, Fd, Flags, OutBuf, StrArg};
+//! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), memfd_create(2).
+use crate::args::{Addr, Fd, Flags, StrArg};
 use crate::fd::install;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::ops::Op;
 use ipc::sysv::shm::Segment;
-use kernel::mm::{AddressSpace, BrkChange, Limits, MappedFile, Remap, Vma, anonymous};
+use kernel::mm::{BrkChange, Limits, MappedFile, Remap, Vma, anonymous};
 use std::any::Any;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -306,93 +306,4 @@ pub async fn brk(t: &Rc<Task>, addr: Addr) -> Result<u64> {
         None => {}
     }
     Ok(end)
-}
-
-pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
-    settled(t, addr.0, len).await;
-    let r = AddressSpace::pages(addr.0, len).map_err(|_| Errno::EINVAL)?;
-    let mm = t.mm();
-    if r.is_empty() {
-        return Ok(());
-    }
-    match advice {
-        c::MADV_DONTFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(true), None),
-        c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None),
-        c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true)),
-        c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false)),
-        c::MADV_NORMAL
-        | c::MADV_RANDOM
-        | c::MADV_SEQUENTIAL
-        | c::MADV_WILLNEED
-        | c::MADV_DONTNEED
-        | c::MADV_FREE
-        | c::MADV_HUGEPAGE
-        | c::MADV_NOHUGEPAGE
-        | c::MADV_DONTDUMP
-        | c::MADV_DODUMP
-        | c::MADV_POPULATE_READ
-        | c::MADV_POPULATE_WRITE => {}
-        // Merging pages between processes would be a side channel; it is advice, and not taken.
-        c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT => return Ok(()),
-        _ => return Err(Errno::EINVAL),
-    }
-    mm.space.borrow().check_mapped(r.clone())?;
-    mm.takes_off(t, r.clone());
-    t.op(Op::Advise { addr: r.start, len: r.end - r.start, advice });
-    Ok(())
-}
-
-/// Memory is never swapped out by us: locking is granted within the limit and changes nothing.
-pub fn mlock(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
-    let start = addr.0 & !(PAGE_SIZE - 1);
-    let r = AddressSpace::pages(start, len.saturating_add(addr.0 - start))?;
-    t.mm().space.borrow().check_mapped(r)
-}
-pub fn munlock(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
-    mlock(t, addr, len)
-}
-pub fn mlock2(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
-    flags.only(1)?;
-    mlock(t, addr, len)
-}
-pub fn mlockall(_t: &Rc<Task>, flags: Flags) -> Result {
-    match flags.only(7)? {
-        0 => Err(Errno::EINVAL),
-        _ => Ok(()),
-    }
-}
-pub fn munlockall(_t: &Rc<Task>) -> Result {
-    Ok(())
-}
-
-pub async fn msync(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
-    let flags = flags.only(c::MS_ASYNC | c::MS_SYNC | c::MS_INVALIDATE)?;
-    if flags & (c::MS_ASYNC | c::MS_SYNC) == c::MS_ASYNC | c::MS_SYNC {
-        return Err(Errno::EINVAL);
-    }
-    let r = AddressSpace::pages(addr.0, len)?;
-    t.mm().space.borrow().check_mapped(r.clone())?;
-    if flags & c::MS_SYNC == 0 {
-        return Ok(());
-    }
-    let shared = |v: &Vma| {
-        let (file, _) = v.file.as_ref().filter(|_| v.shared)?;
-        file.as_any().downcast_ref::<Mapped>().and_then(Mapped::file).cloned()
-    };
-    let files: Vec<Rc<OpenFile>> = t.mm().space.borrow().overlapping(r).filter_map(shared).collect();
-    for f in files {
-        crate::fd::sync_file(&f, true).await?;
-    }
-    Ok(())
-}
-
-/// Every mapped page is said to be resident.
-pub fn mincore(t: &Rc<Task>, addr: Addr, len: u64, vec: OutBuf<1>) -> Result {
-    let r = AddressSpace::pages(addr.0, len)?;
-    t.mm().space.borrow().check_mapped(r.clone())?;
-    let pages = (r.end - r.start) / PAGE_SIZE;
-    if pages > 1 << 24 {
-        return Err(Errno::ENOMEM);
-    }
-    t.mem().write(vec.0, &vec![1u8; pages as usize])
 }

@@ -1,5 +1,5 @@
 //! Names: open(2), stat(2), mkdir(2), rename(2), chmod(2) and their *at forms.
-use crate::args::{Fd, Flags, OutBuf, PathArg, StrArg};
+use crate::args::{Addr, Fd, Flags, OutBuf, PathArg, StrArg};
 use crate::fd::install;
 use abi::fs::{Stat, Statfs, Statx, StatxTime};
 use abi::sys::{Timespec, Timeval};
@@ -8,14 +8,14 @@ use guest::{UserIn, UserOut};
 use kernel::cred::Cred;
 use std::rc::Rc;
 use task::Task;
-use vfs::{Attr, Caller, Opened, Path, StatFs};
+use vfs::{Attr, Caller, Opened, Path, Scope, StatFs};
 
 const CWD: Fd = Fd(c::AT_FDCWD);
 
 /// Runs `f` as this thread, for path calls.
 pub(crate) fn as_caller<T>(t: &Task, f: impl FnOnce(&Caller<'_>) -> Result<T>) -> Result<T> {
     let (fs, cred) = (t.fs(), t.cred());
-    f(&Caller { fs: &fs, cred: &cred })
+    f(&Caller { fs: &fs, cred: &cred, scope: Scope::default() })
 }
 
 /// Where a relative path starts.
@@ -44,6 +44,10 @@ async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) ->
     let name = path.get(&*t.mem())?;
     let from = base(t, dir, &name)?;
     let opened = as_caller(t, |w| w.open(&from, &name, flags, mode))?;
+    finish_open(t, opened, flags).await
+}
+
+async fn finish_open(t: &Rc<Task>, opened: Opened, flags: i32) -> Result<i32> {
     let f = match opened {
         Opened::File(f) => f,
         Opened::Fifo(p, id) => {
@@ -61,6 +65,47 @@ pub async fn open(t: &Rc<Task>, path: PathArg, flags: Flags, mode: u32) -> Resul
 
 pub async fn openat(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mode: u32) -> Result<i32> {
     open_at(t, dir, path, flags.bits(), mode).await
+}
+
+/// openat2(2): `how` may be shorter or longer than ours; what we do not know must be zero.
+pub async fn openat2(t: &Rc<Task>, dir: Fd, path: PathArg, how: Addr, size: usize) -> Result<i32> {
+    const OPEN_FLAGS: u64 = 0o37_777_703;
+    const PATH_FLAGS: u64 = (c::O_PATH | c::O_DIRECTORY | c::O_NOFOLLOW | c::O_CLOEXEC) as u64;
+    if size < 24 {
+        return Err(Errno::EINVAL);
+    }
+    if size as u64 > abi::PAGE_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    let mut bytes = vec![0u8; size];
+    t.mem().read(how.0, &mut bytes)?;
+    if bytes[24..].iter().any(|b| *b != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let word = |i: usize| u64::from_ne_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+    let (flags, mode, resolve) = (word(0), word(1), word(2));
+    let scoped = resolve & (vfs::RESOLVE_BENEATH | vfs::RESOLVE_IN_ROOT);
+    let makes = flags & (c::O_CREAT as u64 | (c::O_TMPFILE & !c::O_DIRECTORY) as u64) != 0;
+    if flags & !OPEN_FLAGS != 0
+        || resolve & !0x3f != 0
+        || scoped == vfs::RESOLVE_BENEATH | vfs::RESOLVE_IN_ROOT
+        || if makes { mode & !0o7777 != 0 } else { mode != 0 }
+        || (flags & c::O_PATH as u64 != 0 && flags & !PATH_FLAGS != 0)
+    {
+        return Err(Errno::EINVAL);
+    }
+    // Nothing is known to be cached for what changes anything.
+    if resolve & vfs::RESOLVE_CACHED != 0 && (makes || flags & c::O_TRUNC as u64 != 0) {
+        return Err(Errno::EAGAIN);
+    }
+    let name = path.get(&*t.mem())?;
+    let beneath = if scoped != 0 && dir != CWD { base(t, dir, b"")? } else { base(t, dir, &name)? };
+    let scope = Scope { resolve, top: (scoped != 0).then(|| beneath.clone()) };
+    let opened = {
+        let (fs, cred) = (t.fs(), t.cred());
+        Caller { fs: &fs, cred: &cred, scope }.open(&beneath, &name, flags as i32, mode as u32)?
+    };
+    finish_open(t, opened, flags as i32).await
 }
 
 pub async fn creat(t: &Rc<Task>, path: PathArg, mode: u32) -> Result<i32> {
@@ -237,6 +282,18 @@ pub fn fstatfs(t: &Rc<Task>, fd: Fd, out: UserOut<Statfs>) -> Result {
     out.put(&*t.mem(), &statfs_of(&s))
 }
 
+/// No file system here gives handles.
+pub fn name_to_handle_at(t: &Rc<Task>, dir: Fd, path: PathArg, _handle: Addr, _mount: Addr, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_FOLLOW | c::AT_EMPTY_PATH)?;
+    let nofollow = if flags & c::AT_SYMLINK_FOLLOW != 0 { 0 } else { c::AT_SYMLINK_NOFOLLOW };
+    file_at(t, dir, path, nofollow | (flags & c::AT_EMPTY_PATH))?;
+    Err(Errno::EOPNOTSUPP)
+}
+pub fn open_by_handle_at(t: &Rc<Task>, _mount: Fd, _handle: Addr, _flags: Flags) -> Result<i32> {
+    let may = t.cred().has(kernel::cred::CAP_DAC_READ_SEARCH);
+    Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM })
+}
+
 const ACCESS_FLAGS: i32 = c::AT_EACCESS | c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH;
 
 fn access_at(t: &Task, dir: Fd, path: PathArg, mode: i32, flags: i32) -> Result {
@@ -363,6 +420,7 @@ pub fn fchmodat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32) -> Result {
     let p = file_at(t, dir, path, 0)?;
     as_caller(t, |w| w.chmod(&p, mode))
 }
+/// fchmodat2(2): the only way to say that a link is not to be followed, whose mode cannot be changed.
 pub fn fchmodat2(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32, flags: Flags) -> Result {
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
     let p = file_at(t, dir, path, flags)?;

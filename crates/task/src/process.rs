@@ -46,6 +46,8 @@ pub struct Mm {
     pub(crate) landing: WaitQueue,
     /// Set by exec: what /proc/PID/exe, cmdline, environ and auxv show.
     pub exe: RefCell<Option<vfs::Path>>,
+    /// Nobody writes to the program's file while it runs.
+    pub running: RefCell<Option<Rc<vfs::busy::Running>>>,
     pub args: Cell<(u64, u64)>,
     pub env: Cell<(u64, u64)>,
     pub auxv: RefCell<Vec<u8>>,
@@ -62,6 +64,7 @@ impl Mm {
             flights: RefCell::default(),
             landing: WaitQueue::new(),
             exe: RefCell::new(None),
+            running: RefCell::new(None),
             args: Cell::new((0, 0)),
             env: Cell::new((0, 0)),
             auxv: RefCell::default(),
@@ -103,6 +106,7 @@ impl Mm {
         *m.sites.borrow_mut() = self.sites.borrow().clone();
         m.sites_used.set(self.sites_used.get());
         m.exe.replace(self.exe.borrow().clone());
+        m.running.replace(self.running.borrow().clone());
         m.args.set(self.args.get());
         m.env.set(self.env.get());
         m.auxv.replace(self.auxv.borrow().clone());

@@ -263,6 +263,7 @@ impl Task {
         self.set_mem(None);
         if left == 0 {
             mm.space.borrow_mut().end(self.process.pid);
+            mm.running.take();
         }
         self.kernel.release_tag(self.tag.get(), left == 0);
     }

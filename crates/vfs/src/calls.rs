@@ -1,5 +1,7 @@
 //! What system calls do to names: open, create, remove, rename, and attributes.
+use crate::busy::Writing;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
+use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
@@ -18,6 +20,8 @@ pub enum Opened {
 pub struct Caller<'a> {
     pub fs: &'a FsContext,
     pub cred: &'a Cred,
+    /// What openat2(2) forbids its walk.
+    pub scope: Scope,
 }
 
 /// Flags a description keeps.
@@ -25,7 +29,9 @@ const KEPT: i32 = !(c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_CLO
 
 impl Caller<'_> {
     fn walk(&self) -> Walk<'_> {
-        Walk::new(self.fs, self.cred)
+        let mut walk = Walk::new(self.fs, self.cred);
+        walk.scope = self.scope.clone();
+        walk
     }
 
     /// The file a path names.
@@ -81,7 +87,7 @@ impl Caller<'_> {
                 if !a.is_link() {
                     return self.open_path(p, flags, false);
                 }
-                if flags & c::O_NOFOLLOW != 0 || depth >= 40 {
+                if flags & c::O_NOFOLLOW != 0 || depth >= 40 || self.scope.refuses(RESOLVE_NO_SYMLINKS) {
                     return Err(Errno::ELOOP);
                 }
                 match p.inode().follow() {
@@ -167,11 +173,13 @@ impl Caller<'_> {
             c::S_IFCHR if matches!(c::major(a.rdev), 5 | 136) => return Ok(Opened::Terminal(p, a.rdev)),
             _ => {}
         }
+        let writing = if a.is_file() && (write || trunc) { Some(Writing::begin((a.dev, a.ino))?) } else { None };
         if trunc && a.is_file() {
             p.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
         }
         let ops = p.inode().open(flags)?;
-        Ok(Opened::File(OpenFile::new(ops, flags & KEPT, Some(p))))
+        let writing = writing.filter(|_| write);
+        Ok(Opened::File(OpenFile::writing(ops, flags & KEPT, Some(p), writing)))
     }
 
     /// Owner and mode of something new in a directory: setgid directories pass their group on.
@@ -461,6 +469,7 @@ impl Caller<'_> {
         }
         permission(&a, self.cred, MAY_WRITE)?;
         self.writable_mount(p)?;
+        let _writing = Writing::begin((a.dev, a.ino))?;
         p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
     }
 

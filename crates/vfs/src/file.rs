@@ -137,11 +137,22 @@ pub struct OpenFile {
     flags: Cell<i32>,
     /// Where it was opened, if it has a name.
     path: Option<crate::Path>,
+    /// Keeps a file that may be written to from being executed.
+    _writing: Option<crate::busy::Writing>,
 }
 
 impl OpenFile {
     pub fn new(ops: Rc<dyn FileOps>, flags: i32, path: Option<crate::Path>) -> Rc<OpenFile> {
-        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path })
+        Self::writing(ops, flags, path, None)
+    }
+    /// A file that is executed by nobody as long as it is open.
+    pub fn writing(
+        ops: Rc<dyn FileOps>,
+        flags: i32,
+        path: Option<crate::Path>,
+        writing: Option<crate::busy::Writing>,
+    ) -> Rc<OpenFile> {
+        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path, _writing: writing })
     }
     pub fn ops(&self) -> &dyn FileOps {
         &*self.ops

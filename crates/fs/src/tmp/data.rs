@@ -1,6 +1,6 @@
 //! The bytes of a tmpfs file.
 use super::TmpFs;
-use super::inline::Inline;
+use super::inline::{Inline, MAX};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -141,6 +141,17 @@ impl Data {
         Ok(())
     }
 
+    /// Moves the bytes to the host unless they may stay; they must if the host has no descriptors left, and can.
+    fn store_unless(&self, inline: bool, end: u64) -> Result {
+        if inline {
+            return Ok(());
+        }
+        match self.store() {
+            Err(Errno::EMFILE | Errno::ENFILE) if end <= MAX => Ok(()),
+            r => r,
+        }
+    }
+
     pub fn truncate(&self, len: u64) -> Result {
         if len > i64::MAX as u64 {
             return Err(Errno::EFBIG);
@@ -151,9 +162,7 @@ impl Data {
             return Err(Errno::EPERM);
         }
         let inline = matches!(&*self.bytes.borrow(), Bytes::Inline(i) if len <= old || i.may_be(len, 0));
-        if !inline {
-            self.store()?;
-        }
+        self.store_unless(inline, len)?;
         self.modified.set(Some(crate::now()));
         match &mut *self.bytes.borrow_mut() {
             Bytes::Inline(i) => {
@@ -215,9 +224,7 @@ impl Data {
             Bytes::Inline(i) => i.may_be(end.max(i.bytes.len() as u64), (page_up(end) - page_floor(offset)) / PAGE),
             Bytes::Host(..) => false,
         };
-        if !inline {
-            self.store()?;
-        }
+        self.store_unless(inline, end)?;
         self.modified.set(Some(crate::now()));
         match &mut *self.bytes.borrow_mut() {
             Bytes::Inline(i) => self.write_inline(i, src, offset, end),
@@ -332,9 +339,7 @@ impl Data {
             Bytes::Inline(i) => (grows || end <= size) && i.may_be(end.max(size), pages / PAGE),
             Bytes::Host(..) => false,
         };
-        if !inline {
-            self.store()?;
-        }
+        self.store_unless(inline, end)?;
         match &mut *self.bytes.borrow_mut() {
             Bytes::Inline(i) => {
                 self.charge(i.held() + i.missing(&r) * PAGE)?;

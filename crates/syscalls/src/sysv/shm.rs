@@ -31,7 +31,7 @@ pub fn shmget(t: &Rc<Task>, key: i32, size: u64, flags: i32) -> Result<i32> {
 
 pub async fn shmat(t: &Rc<Task>, id: i32, addr: Addr, flags: i32) -> Result<u64> {
     let mut at = addr.0;
-    if at % PAGE_SIZE != 0 {
+    if !at.is_multiple_of(PAGE_SIZE) {
         if flags & SHM_RND == 0 {
             return Err(Errno::EINVAL);
         }
@@ -63,7 +63,7 @@ pub async fn shmat(t: &Rc<Task>, id: i32, addr: Addr, flags: i32) -> Result<u64>
 }
 
 pub async fn shmdt(t: &Rc<Task>, addr: Addr) -> Result {
-    if addr.0 % PAGE_SIZE != 0 {
+    if !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     settled(t, addr.0, PAGE_SIZE).await;
