@@ -50,6 +50,11 @@ pub(crate) fn stack() -> Result<Rc<Stack>> {
     STACK.with_borrow(Option::clone).ok_or(Errno::EAFNOSUPPORT)
 }
 
+/// A file of /proc/net, proc_net(5), by its name. ENOENT for those that are not here.
+pub fn proc_file(name: &str) -> Result<String> {
+    crate::route::proc_file(&stack()?.routes, name)
+}
+
 /// The ioctl(2) commands of netdevice(7). ENOTTY for others.
 pub(crate) fn interface(mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
     let stack = stack().map_err(|_| Errno::ENOTTY)?;
