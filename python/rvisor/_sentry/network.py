@@ -27,6 +27,9 @@ HELPERS = ("pasta", "slirp4netns")
 """In the order they are looked for. Debian's packages are passt and slirp4netns."""
 INSTALL = "install one of the Debian packages passt (pasta, faster) and slirp4netns"
 _SECONDS = 20.0
+# Runs the helper until its input, a pipe of ours, ends: by `close`, or because this process is no more. Only the helper
+# keeps the error output, so that its end shows.
+_KEEPER = 'd=$1; shift; "$@" </dev/null & exec 2>/dev/null; read -r _; kill -9 $!; wait; rm -rf "$d"'
 # Where pasta answers name queries with the host's own resolver, if that is not reachable by an address of its own.
 _PASTA_DNS = "169.254.1.1"
 _SLIRP_DNS = "10.0.2.3"
@@ -43,10 +46,7 @@ def find() -> tuple[str, str] | None:
 
 
 class Helper:
-    """Connects one sandbox. `connect` when its namespace is there, `close` when it has ended.
-
-    It ends by itself if this process dies: slirp4netns with a pipe that ends then, pasta when the namespace is gone.
-    """
+    """Connects one sandbox: `connect` when its namespace is there, `close` when it has ended. Ends with us."""
 
     def __init__(self, ports: Sequence[Port]) -> None:
         found = find()
@@ -57,6 +57,7 @@ class Helper:
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: str | None = None
         self._kept: list[int] = []
+        self._said = b""
         servers = _servers()
         self._forward_dns = self.name == "pasta" and not servers
         if self.name == "slirp4netns":
@@ -80,7 +81,8 @@ class Helper:
         """End the helper."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            if process.stdin is not None:
+                process.stdin.close()
             process.wait()
             if process.stderr is not None:
                 process.stderr.close()
@@ -108,41 +110,44 @@ class Helper:
         argv += ["-T", "none", "-U", "none"]
         if self._forward_dns:
             argv += ["--dns-forward", _PASTA_DNS]
-        self._process = subprocess.Popen(
-            [*argv, str(pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._start([*argv, str(pid)])
         deadline = time.monotonic() + _SECONDS
         while not (os.path.exists(ready) and os.path.getsize(ready)):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._ended(0.005) or time.monotonic() > deadline:
                 raise self._failed()
-            time.sleep(0.005)
+
+    def _start(self, argv: list[str], fds: Sequence[int] = ()) -> None:
+        assert self._directory is not None
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "sh", self._directory, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+
+    def _ended(self, seconds: float) -> bool:
+        """Whether the helper has, at the end of `seconds` at most; what it says is kept."""
+        assert self._process is not None and self._process.stderr is not None
+        fd = self._process.stderr.fileno()
+        if not select.select([fd], [], [], seconds)[0]:
+            return False
+        data = os.read(fd, 4096)
+        self._said += data
+        return not data
 
     def _slirp(self, pid: int) -> None:
         assert self._directory is not None
         api = os.path.join(self._directory, "api")
         ready, tells = os.pipe()
-        watched, alive = os.pipe()
-        self._kept += [ready, alive]
+        self._kept.append(ready)
         try:
-            self._process = subprocess.Popen(
-                [
-                    *(self._path, "--configure", "--mtu=65520", "--disable-host-loopback"),
-                    *(f"--ready-fd={tells}", f"--exit-fd={watched}", f"--api-socket={api}"),
-                    *(f"--userns-path=/proc/{pid}/ns/user", str(pid), "tap0"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(tells, watched),
-                start_new_session=True,
-            )
+            argv = [self._path, "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={tells}"]
+            argv += [f"--api-socket={api}", f"--userns-path=/proc/{pid}/ns/user", str(pid), "tap0"]
+            self._start(argv, [tells])
         finally:
             os.close(tells)
-            os.close(watched)
         if not select.select([ready], [], [], _SECONDS)[0] or not os.read(ready, 1):
             raise self._failed()
         for port in self._ports:
@@ -170,10 +175,8 @@ class Helper:
             )
 
     def _failed(self) -> LaunchError:
-        said = ""
-        if self._process is not None:
-            self._process.kill()
-            said = self._process.communicate()[1].decode(errors="replace").strip()
+        self.close()
+        said = self._said.decode(errors="replace").strip()
         lines = [line for line in said.splitlines() if line]
         return LaunchError(
             f"--network user: {self.name} could not connect the sandbox" + (f": {lines[-1]}" if lines else ""),
