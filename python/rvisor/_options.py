@@ -6,10 +6,6 @@ import os
 
 from rvisor.errors import UsageError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from rvisor._sentry.messages import NetworkRule
-
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SMALLEST_MEMORY = 16 << 20
 _LARGEST_PIDS = 1 << 22
@@ -153,8 +149,8 @@ def port(text: str) -> Port:
     return Port(kind=kind or "tcp", address=address, host=numbers[0], guest=numbers[1])
 
 
-def network_rule(text: str) -> NetworkRule:
-    """`allow:NET[:PORTS]` or `deny:NET[:PORTS]`; PORTS are one or FIRST-LAST."""
+def network_rule(text: str) -> tuple[bool, str, tuple[int, int]]:
+    """`allow:NET[:PORTS]` or `deny:NET[:PORTS]`; PORTS are one or FIRST-LAST. Whether to allow, net, ports."""
     import ipaddress
 
     verdict, _, rest = text.partition(":")
@@ -167,7 +163,7 @@ def network_rule(text: str) -> NetworkRule:
             continue
         first, dash, last = ports.partition("-")
         low, high = (_port("--net-rule", first), _port("--net-rule", last if dash else first)) if ports else (0, 65535)
-        return {"allow": verdict == "allow", "net": str(net), "ports": (low, high)}
+        return verdict == "allow", str(net), (low, high)
     raise UsageError(f"--net-rule: {rest!r} begins with no network", hint="for example deny:10.0.0.0/8:1-1023")
 
 

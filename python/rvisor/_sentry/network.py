@@ -5,19 +5,13 @@ Also what programs inside read about the network: /etc/resolv.conf, /etc/hosts, 
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 
 from rvisor.errors import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from rvisor._options import Port
@@ -38,6 +32,8 @@ _SLIRP_GUEST = "10.0.2.100"
 
 def find() -> tuple[str, str] | None:
     """Which helper there is: its name and its path."""
+    import shutil
+
     path = os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin:/usr/sbin"
     for name in HELPERS:
         if found := shutil.which(name, path=path):
@@ -67,6 +63,8 @@ class Helper:
 
     def connect(self, pid: int) -> None:
         """Connect the network namespace of process `pid`; returns when it works. Raises LaunchError."""
+        import tempfile
+
         self._directory = tempfile.mkdtemp(prefix="rvisor-network-")
         try:
             if self.name == "pasta":
@@ -79,6 +77,8 @@ class Helper:
 
     def close(self) -> None:
         """End the helper."""
+        import shutil
+
         process, self._process = self._process, None
         if process is not None:
             if process.stdin is not None:
@@ -93,6 +93,8 @@ class Helper:
             self._directory = None
 
     def _pasta(self, pid: int) -> None:
+        import time
+
         assert self._directory is not None
         ready = os.path.join(self._directory, "pid")
         # --no-map-gw: the gateway's address must not lead to the host's loopback interface.
@@ -117,6 +119,8 @@ class Helper:
                 raise self._failed()
 
     def _start(self, argv: list[str], fds: Sequence[int] = ()) -> None:
+        import subprocess
+
         assert self._directory is not None
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _KEEPER, "sh", self._directory, *argv],
@@ -129,6 +133,8 @@ class Helper:
 
     def _ended(self, seconds: float) -> bool:
         """Whether the helper has, at the end of `seconds` at most; what it says is kept."""
+        import select
+
         assert self._process is not None and self._process.stderr is not None
         fd = self._process.stderr.fileno()
         if not select.select([fd], [], [], seconds)[0]:
@@ -138,6 +144,8 @@ class Helper:
         return not data
 
     def _slirp(self, pid: int) -> None:
+        import select
+
         assert self._directory is not None
         api = os.path.join(self._directory, "api")
         ready, tells = os.pipe()
@@ -154,6 +162,9 @@ class Helper:
             self._publish(api, port)
 
     def _publish(self, api: str, port: Port) -> None:
+        import json
+        import socket
+
         arguments = {
             "proto": port.kind,
             "host_addr": port.address or "0.0.0.0",

@@ -551,6 +551,25 @@ CASE(control_messages) {
     EQ(seen, 3);
 }
 
+CASE(many_messages) {
+    int a = bound(SOCK_DGRAM), b = bound(SOCK_DGRAM);
+    struct sockaddr_in to = name_of(b);
+    char data[2][4] = {"one", "two"}, got[2][4];
+    struct iovec v[2] = {{data[0], 3}, {data[1], 3}}, w[2] = {{got[0], 4}, {got[1], 4}};
+    struct mmsghdr out[2] = {{.msg_hdr = {&to, sizeof to, v, 1, 0, 0, 0}}, {.msg_hdr = {&to, sizeof to, v + 1, 1, 0, 0, 0}}};
+    struct mmsghdr in[2] = {{.msg_hdr = {.msg_iov = w, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = w + 1, .msg_iovlen = 1}}};
+    EQ(sendmmsg(a, out, 2, 0), 2);
+    EQ(out[1].msg_len, 3);
+    EQ(recvmmsg(b, in, 2, 0, 0), 2);
+    EQ(in[1].msg_len, 3);
+    EQ(memcmp(got[1], "two", 3), 0);
+    ERR(sendmmsg(0x7000, out, 2, 0), EBADF);
+    ERR(recvmmsg(0x7000, in, 2, 0, 0), EBADF);
+    ERR(sendmsg(0x7000, &out[0].msg_hdr, 0), EBADF);
+    ERR(recvmsg(0x7000, &in[0].msg_hdr, 0), EBADF);
+    ERR(getsockname(0x7000, (void *)&to, &(socklen_t){sizeof to}), EBADF);
+}
+
 CASE(icmp_echo) {
     int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP);
     if (fd < 0)
