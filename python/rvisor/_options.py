@@ -123,20 +123,8 @@ def network(text: str) -> str | dict[str, str]:
     return {"ns": path}
 
 
-class Port:
-    """A port of the host passed on to one inside: `kind` is tcp or udp, `address` empty for all of the host's."""
-
-    __slots__ = ("address", "guest", "host", "kind")
-
-    def __init__(self, *, kind: str, address: str, host: int, guest: int) -> None:
-        self.kind = kind
-        self.address = address
-        self.host = host
-        self.guest = guest
-
-
-def port(text: str) -> Port:
-    """`[IP:]HOST:GUEST[/udp]`."""
+def port(text: str) -> tuple[str, str, int, int]:
+    """`[IP:]HOST:GUEST[/udp]` as tcp or udp, address (empty: all), the host's port, the guest's."""
     spec, slash, kind = text.partition("/")
     rest, colon, guest = spec.rpartition(":")
     address, _, host = rest.rpartition(":")
@@ -146,7 +134,7 @@ def port(text: str) -> Port:
     if address:
         _address("-p", address)
     numbers = [_port("-p", word) for word in (host, guest)]
-    return Port(kind=kind or "tcp", address=address, host=numbers[0], guest=numbers[1])
+    return kind or "tcp", address, numbers[0], numbers[1]
 
 
 def network_rule(text: str) -> tuple[bool, str, tuple[int, int]]:

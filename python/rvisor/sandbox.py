@@ -201,7 +201,8 @@ class Sandbox:
         from rvisor._sentry import network
 
         user = self._user
-        helper = network.Helper(self._ports) if self._network == "user" else None
+        ports = [network.Port(kind=kind, address=ip, host=host, guest=guest) for kind, ip, host, guest in self._ports]
+        helper = network.Helper(ports) if self._network == "user" else None
         env = {"PATH": DEFAULT_PATH, "HOME": user.home, "HOSTNAME": self._hostname}
         if terminal:
             env["TERM"] = os.environ.get("TERM", "xterm")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
 
-    from rvisor._options import Port
     from rvisor._sentry.messages import TextFile
 
 HELPERS = ("pasta", "slirp4netns")
@@ -39,6 +38,18 @@ def find() -> tuple[str, str] | None:
         if found := shutil.which(name, path=path):
             return name, found
     return None
+
+
+class Port:
+    """A port of the host passed on to one inside: `kind` is tcp or udp, `address` empty for all of the host's."""
+
+    __slots__ = ("address", "guest", "host", "kind")
+
+    def __init__(self, *, kind: str, address: str, host: int, guest: int) -> None:
+        self.kind = kind
+        self.address = address
+        self.host = host
+        self.guest = guest
 
 
 class Helper:
