@@ -6,10 +6,6 @@ import os
 
 from rvisor.errors import UsageError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from rvisor._sentry.messages import NetworkRule
-
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SMALLEST_MEMORY = 16 << 20
 _LARGEST_PIDS = 1 << 22
@@ -127,20 +123,8 @@ def network(text: str) -> str | dict[str, str]:
     return {"ns": path}
 
 
-class Port:
-    """A port of the host passed on to one inside: `kind` is tcp or udp, `address` empty for all of the host's."""
-
-    __slots__ = ("address", "guest", "host", "kind")
-
-    def __init__(self, *, kind: str, address: str, host: int, guest: int) -> None:
-        self.kind = kind
-        self.address = address
-        self.host = host
-        self.guest = guest
-
-
-def port(text: str) -> Port:
-    """`[IP:]HOST:GUEST[/udp]`."""
+def port(text: str) -> tuple[str, str, int, int]:
+    """`[IP:]HOST:GUEST[/udp]` as tcp or udp, address (empty: all), the host's port, the guest's."""
     spec, slash, kind = text.partition("/")
     rest, colon, guest = spec.rpartition(":")
     address, _, host = rest.rpartition(":")
@@ -150,11 +134,11 @@ def port(text: str) -> Port:
     if address:
         _address("-p", address)
     numbers = [_port("-p", word) for word in (host, guest)]
-    return Port(kind=kind or "tcp", address=address, host=numbers[0], guest=numbers[1])
+    return kind or "tcp", address, numbers[0], numbers[1]
 
 
-def network_rule(text: str) -> NetworkRule:
-    """`allow:NET[:PORTS]` or `deny:NET[:PORTS]`; PORTS are one or FIRST-LAST."""
+def network_rule(text: str) -> tuple[bool, str, tuple[int, int]]:
+    """`allow:NET[:PORTS]` or `deny:NET[:PORTS]`; PORTS are one or FIRST-LAST. Whether to allow, net, ports."""
     import ipaddress
 
     verdict, _, rest = text.partition(":")
@@ -167,7 +151,7 @@ def network_rule(text: str) -> NetworkRule:
             continue
         first, dash, last = ports.partition("-")
         low, high = (_port("--net-rule", first), _port("--net-rule", last if dash else first)) if ports else (0, 65535)
-        return {"allow": verdict == "allow", "net": str(net), "ports": (low, high)}
+        return verdict == "allow", str(net), (low, high)
     raise UsageError(f"--net-rule: {rest!r} begins with no network", hint="for example deny:10.0.0.0/8:1-1023")
 
 

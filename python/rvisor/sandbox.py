@@ -106,7 +106,10 @@ class Sandbox:
         self._ports = [_options.port(text) for text in publish]
         if self._ports and self._network != "user":
             raise UsageError("-p: ports are published with --network user only")
-        self._rules: list[NetworkRule] = [_options.network_rule(text) for text in network_rules]
+        self._rules: list[NetworkRule] = []
+        for text in network_rules:
+            allow, net, ports = _options.network_rule(text)
+            self._rules.append({"allow": allow, "net": net, "ports": ports})
         self._platform = platform
         self._running: list[spawn.Running] = []
 
@@ -198,7 +201,8 @@ class Sandbox:
         from rvisor._sentry import network
 
         user = self._user
-        helper = network.Helper(self._ports) if self._network == "user" else None
+        ports = [network.Port(kind=kind, address=ip, host=host, guest=guest) for kind, ip, host, guest in self._ports]
+        helper = network.Helper(ports) if self._network == "user" else None
         env = {"PATH": DEFAULT_PATH, "HOME": user.home, "HOSTNAME": self._hostname}
         if terminal:
             env["TERM"] = os.environ.get("TERM", "xterm")

@@ -117,7 +117,7 @@ def test_terminal_needs_a_terminal() -> None:
         (["run", "-v", "/nowhere:/x", "ls"], "No such file"),
         (["run", "--rootfs", "/nowhere", "ls"], "--rootfs"),
         (["run", "--kernel", "none", "ls"], "--kernel"),
-        (["run", "--network", "host", "ls"], "--network"),
+        (["run", "--network", "bridge", "ls"], "--network"),
         (["run", "--strace=/nowhere/x", "ls"], "--strace"),
         (["run", "-w", "rel", "ls"], "-w"),
         (["run", "echo", "\udcff"], "UTF-8"),

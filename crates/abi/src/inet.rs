@@ -54,6 +54,8 @@ pub const BOTH: &Options = &[
             c::IP_TTL,
             c::IP_PKTINFO,
             c::IP_RECVERR,
+            c::IP_RECVOPTS,
+            c::IP_RETOPTS,
             c::IP_RECVTTL,
             c::IP_RECVTOS,
             c::IP_MTU_DISCOVER,

@@ -1,6 +1,6 @@
 //! A socket as an open file: read(2), write(2), poll(2).
 use crate::{Caller, Outgoing, Socket};
-use abi::Result;
+use abi::{Errno, Result};
 use guest::{Memory, Sink, Source};
 use kernel::wait::WaitQueue;
 use std::any::Any;
@@ -65,7 +65,11 @@ impl FileOps for SocketFile {
         Some(self.socket.waiters())
     }
     fn ioctl(&self, _file: &OpenFile, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
-        self.socket.ioctl(mem, cmd, arg)
+        match self.socket.ioctl(mem, cmd, arg) {
+            // Questions about interfaces may be asked through any socket.
+            Err(Errno::ENOTTY) => crate::inet::interface(mem, cmd, arg),
+            r => r,
+        }
     }
     fn release(&self, _file: &OpenFile) {
         self.socket.release();

@@ -174,6 +174,94 @@ impl Routes {
     }
 }
 
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RT_TABLE_MAIN: u8 = 254;
+
+/// The names of /proc/net's files.
+pub const PROC_FILES: [&str; 9] = ["dev", "if_inet6", "route", "tcp", "tcp6", "udp", "udp6", "raw", "unix"];
+
+/// Sockets are not listed: the host knows them, and this kernel does not ask.
+pub fn proc_file(routes: &Routes, name: &str) -> Result<String> {
+    let sockets = "local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+    let sockets6 = "local_address                         remote_address                        st tx_queue rx_queue \
+                    tr tm->when retrnsmt   uid  timeout inode";
+    match name {
+        "dev" => Ok(proc_dev(&routes.links()?)),
+        "if_inet6" => proc_addresses(routes),
+        "route" => proc_routes(routes),
+        "tcp" => Ok(format!("  sl  {sockets}\n")),
+        "udp" | "raw" => Ok(format!("   sl  {sockets} ref pointer drops\n")),
+        "tcp6" => Ok(format!("  sl  {sockets6}\n")),
+        "udp6" => Ok(format!("  sl  {sockets6} ref pointer drops\n")),
+        "unix" => Ok("Num       RefCount Protocol Flags    Type St Inode Path\n".into()),
+        _ => Err(abi::Errno::ENOENT),
+    }
+}
+
+fn proc_dev(links: &[Link]) -> String {
+    let mut out = String::from(
+        "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n",
+    );
+    for l in links {
+        let s = |i: usize| l.stats.get(i).copied().unwrap_or(0);
+        // Of rtnl_link_stats64: rx and tx packets, bytes, errors, dropped; then multicast, collisions.
+        let row = [s(2), s(0), s(4), s(6), 0, 0, 0, s(8), s(3), s(1), s(5), s(7), 0, s(9), 0, 0];
+        out.push_str(&format!("{:>6}:", l.name));
+        row.iter().for_each(|v| out.push_str(&format!(" {v:7}")));
+        out.push('\n');
+    }
+    out
+}
+
+fn proc_addresses(routes: &Routes) -> Result<String> {
+    let links = routes.links()?;
+    let mut out = String::new();
+    for a in routes.addresses()?.iter().filter(|a| i32::from(a.family) == c::AF_INET6) {
+        let hex: String = a.local.iter().map(|b| format!("{b:02x}")).collect();
+        let name = links.iter().find(|l| l.index == a.index).map_or("", |l| &l.name);
+        // The scopes of the file are those of ipv6(7): node, link, global.
+        let scope = match a.scope {
+            254 => 0x10,
+            253 => 0x20,
+            _ => 0,
+        };
+        out.push_str(&format!("{hex} {:02x} {:02x} {scope:02x} {:02x} {name:>8}\n", a.index, a.prefix, a.flags));
+    }
+    Ok(out)
+}
+
+fn proc_routes(routes: &Routes) -> Result<String> {
+    let mut out =
+        format!("{:<127}\n", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT");
+    let mut body = [0; 12];
+    body[0] = c::AF_INET as u8;
+    let (links, parts) = (routes.links()?, routes.ask(c::RTM_GETROUTE, true, &body)?);
+    for m in parts.iter().flat_map(|p| messages(p)).filter(|m| m.kind == c::RTM_NEWROUTE) {
+        let Some(head) = m.body.get(..12).filter(|h| h[4] == RT_TABLE_MAIN) else { continue };
+        let (mut to, mut via, mut metric, mut name) = (0, 0, 0, "*");
+        for (kind, v) in attributes(&m.body[12..]) {
+            let v = number(v, 0).unwrap_or(0);
+            match kind {
+                RTA_DST => to = v,
+                RTA_GATEWAY => via = v,
+                RTA_PRIORITY => metric = v,
+                RTA_OIF => name = links.iter().find(|l| l.index == v as i32).map_or("*", |l| &l.name),
+                _ => {}
+            }
+        }
+        // RTF_UP, and RTF_GATEWAY. Addresses as they lie in memory.
+        let flags = 1 | if via != 0 { 2 } else { 0 };
+        let mask = u32::MAX.checked_shl(32 - u32::from(head[1].min(32))).unwrap_or(0).to_be();
+        let line = format!("{name}\t{to:08X}\t{via:08X}\t{flags:04X}\t0\t0\t{metric}\t{mask:08X}\t0\t0\t0");
+        out.push_str(&format!("{line:<127}\n"));
+    }
+    Ok(out)
+}
+
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()

@@ -5,28 +5,24 @@ Also what programs inside read about the network: /etc/resolv.conf, /etc/hosts, 
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 
 from rvisor.errors import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
-    from rvisor._options import Port
     from rvisor._sentry.messages import TextFile
 
 HELPERS = ("pasta", "slirp4netns")
 """In the order they are looked for. Debian's packages are passt and slirp4netns."""
 INSTALL = "install one of the Debian packages passt (pasta, faster) and slirp4netns"
 _SECONDS = 20.0
+# Runs the helper until its input, a pipe of ours, ends: by `close`, or because this process is no more. Only the helper
+# keeps the error output, so that its end shows.
+_KEEPER = 'd=$1; shift; "$@" </dev/null & exec 2>/dev/null; read -r _; kill -9 $!; wait; rm -rf "$d"'
 # Where pasta answers name queries with the host's own resolver, if that is not reachable by an address of its own.
 _PASTA_DNS = "169.254.1.1"
 _SLIRP_DNS = "10.0.2.3"
@@ -35,6 +31,8 @@ _SLIRP_GUEST = "10.0.2.100"
 
 def find() -> tuple[str, str] | None:
     """Which helper there is: its name and its path."""
+    import shutil
+
     path = os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin:/usr/sbin"
     for name in HELPERS:
         if found := shutil.which(name, path=path):
@@ -42,11 +40,20 @@ def find() -> tuple[str, str] | None:
     return None
 
 
-class Helper:
-    """Connects one sandbox. `connect` when its namespace is there, `close` when it has ended.
+class Port:
+    """A port of the host passed on to one inside: `kind` is tcp or udp, `address` empty for all of the host's."""
 
-    It ends by itself if this process dies: slirp4netns with a pipe that ends then, pasta when the namespace is gone.
-    """
+    __slots__ = ("address", "guest", "host", "kind")
+
+    def __init__(self, *, kind: str, address: str, host: int, guest: int) -> None:
+        self.kind = kind
+        self.address = address
+        self.host = host
+        self.guest = guest
+
+
+class Helper:
+    """Connects one sandbox: `connect` when its namespace is there, `close` when it has ended. Ends with us."""
 
     def __init__(self, ports: Sequence[Port]) -> None:
         found = find()
@@ -57,6 +64,7 @@ class Helper:
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: str | None = None
         self._kept: list[int] = []
+        self._said = b""
         servers = _servers()
         self._forward_dns = self.name == "pasta" and not servers
         if self.name == "slirp4netns":
@@ -66,6 +74,8 @@ class Helper:
 
     def connect(self, pid: int) -> None:
         """Connect the network namespace of process `pid`; returns when it works. Raises LaunchError."""
+        import tempfile
+
         self._directory = tempfile.mkdtemp(prefix="rvisor-network-")
         try:
             if self.name == "pasta":
@@ -78,9 +88,12 @@ class Helper:
 
     def close(self) -> None:
         """End the helper."""
+        import shutil
+
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            if process.stdin is not None:
+                process.stdin.close()
             process.wait()
             if process.stderr is not None:
                 process.stderr.close()
@@ -91,6 +104,8 @@ class Helper:
             self._directory = None
 
     def _pasta(self, pid: int) -> None:
+        import time
+
         assert self._directory is not None
         ready = os.path.join(self._directory, "pid")
         # --no-map-gw: the gateway's address must not lead to the host's loopback interface.
@@ -108,47 +123,59 @@ class Helper:
         argv += ["-T", "none", "-U", "none"]
         if self._forward_dns:
             argv += ["--dns-forward", _PASTA_DNS]
-        self._process = subprocess.Popen(
-            [*argv, str(pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._start([*argv, str(pid)])
         deadline = time.monotonic() + _SECONDS
         while not (os.path.exists(ready) and os.path.getsize(ready)):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._ended(0.005) or time.monotonic() > deadline:
                 raise self._failed()
-            time.sleep(0.005)
+
+    def _start(self, argv: list[str], fds: Sequence[int] = ()) -> None:
+        import subprocess
+
+        assert self._directory is not None
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "sh", self._directory, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+
+    def _ended(self, seconds: float) -> bool:
+        """Whether the helper has, at the end of `seconds` at most; what it says is kept."""
+        import select
+
+        assert self._process is not None and self._process.stderr is not None
+        fd = self._process.stderr.fileno()
+        if not select.select([fd], [], [], seconds)[0]:
+            return False
+        data = os.read(fd, 4096)
+        self._said += data
+        return not data
 
     def _slirp(self, pid: int) -> None:
+        import select
+
         assert self._directory is not None
         api = os.path.join(self._directory, "api")
         ready, tells = os.pipe()
-        watched, alive = os.pipe()
-        self._kept += [ready, alive]
+        self._kept.append(ready)
         try:
-            self._process = subprocess.Popen(
-                [
-                    *(self._path, "--configure", "--mtu=65520", "--disable-host-loopback"),
-                    *(f"--ready-fd={tells}", f"--exit-fd={watched}", f"--api-socket={api}"),
-                    *(f"--userns-path=/proc/{pid}/ns/user", str(pid), "tap0"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(tells, watched),
-                start_new_session=True,
-            )
+            argv = [self._path, "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={tells}"]
+            argv += [f"--api-socket={api}", f"--userns-path=/proc/{pid}/ns/user", str(pid), "tap0"]
+            self._start(argv, [tells])
         finally:
             os.close(tells)
-            os.close(watched)
         if not select.select([ready], [], [], _SECONDS)[0] or not os.read(ready, 1):
             raise self._failed()
         for port in self._ports:
             self._publish(api, port)
 
     def _publish(self, api: str, port: Port) -> None:
+        import json
+        import socket
+
         arguments = {
             "proto": port.kind,
             "host_addr": port.address or "0.0.0.0",
@@ -170,10 +197,8 @@ class Helper:
             )
 
     def _failed(self) -> LaunchError:
-        said = ""
-        if self._process is not None:
-            self._process.kill()
-            said = self._process.communicate()[1].decode(errors="replace").strip()
+        self.close()
+        said = self._said.decode(errors="replace").strip()
         lines = [line for line in said.splitlines() if line]
         return LaunchError(
             f"--network user: {self.name} could not connect the sandbox" + (f": {lines[-1]}" if lines else ""),

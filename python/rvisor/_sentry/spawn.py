@@ -49,7 +49,7 @@ class Running:
         events: int,
         alive: int,
         memory: int | None,
-        network: tuple[Helper, int] | None = None,
+        network: tuple[Helper, int | None] | None = None,
     ) -> None:
         self.id = sandbox
         self.pid = 0
@@ -199,19 +199,24 @@ class Running:
         if self._network is None:
             raise ValueError("no network was asked for")
         helper, go = self._network
+        if go is None:
+            raise ValueError("the network is connected already")
         try:
             helper.connect(self.pid)
             os.write(go, b"1")
         except LaunchError as error:
             self._unconnected = error
-            self.kill()
+        finally:
+            os.close(go)
+            self._network = (helper, None)
 
     def _finish(self, timeout: float | None) -> Outcome:
         self._ended = True
         os.close(self._events)
         if self._network is not None:
             self._network[0].close()
-            os.close(self._network[1])
+            if self._network[1] is not None:
+                os.close(self._network[1])
         sentry = _reap(self.pid) if self.pid else None
         kills = cgroup.out_of_memory_kills(self._cgroups)
         left = cgroup.remove(self._cgroups)

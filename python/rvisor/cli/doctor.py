@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from rvisor._sentry import find, spawn
 from rvisor.cli.output import as_json, table
@@ -53,6 +54,13 @@ def _network_helper() -> dict[str, Any]:
     from rvisor._sentry import network
 
     check: dict[str, Any] = {"name": "--network user", "ok": True, "required": False}
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return {
+            **check,
+            "ok": False,
+            "detail": "/dev/net/tun is not for this user",
+            "fix": "modprobe tun; chmod 666 /dev/net/tun",
+        }
     if found := network.find():
         return {**check, "detail": f"{found[0]}: {found[1]}"}
     return {**check, "ok": False, "detail": "neither pasta nor slirp4netns is here", "fix": network.INSTALL}

@@ -50,6 +50,17 @@ pub(crate) fn stack() -> Result<Rc<Stack>> {
     STACK.with_borrow(Option::clone).ok_or(Errno::EAFNOSUPPORT)
 }
 
+/// A file of /proc/net, proc_net(5), by its name. ENOENT for those that are not here.
+pub fn proc_file(name: &str) -> Result<String> {
+    crate::route::proc_file(&stack()?.routes, name)
+}
+
+/// The ioctl(2) commands of netdevice(7). ENOTTY for others.
+pub(crate) fn interface(mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+    let stack = stack().map_err(|_| Errno::ENOTTY)?;
+    ifreq::ioctl(&stack.routes, mem, cmd, arg)
+}
+
 /// A socket of the network.
 pub struct InetSocket {
     /// Dropped before the descriptor, of which there is no copy.
@@ -324,7 +335,7 @@ impl Socket for InetSocket {
             c::FIONREAD => host::term::input_bytes(self.fd())?,
             c::TIOCOUTQ => host::term::output_bytes(self.fd())?,
             host::net::SIOCATMARK => host::net::at_mark(self.fd())?.into(),
-            _ => return ifreq::ioctl(&self.stack.routes, mem, cmd, arg),
+            _ => return Err(Errno::ENOTTY),
         };
         mem.write(arg, &number.to_ne_bytes())?;
         Ok(0)

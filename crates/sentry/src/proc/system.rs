@@ -49,6 +49,7 @@ pub fn top() -> Vec<(String, u8)> {
         ("mounts".into(), LINK),
         ("sys".into(), DIR),
         ("sysvipc".into(), DIR),
+        ("net".into(), DIR),
     ]);
     v
 }
@@ -63,6 +64,12 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
     }
     if let Some(rest) = path.strip_prefix("sys") {
         return sys(k, rest.trim_start_matches('/'));
+    }
+    if path == "net" {
+        return Ok(Node::Dir(net::route::PROC_FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect()));
+    }
+    if let Some(name) = path.strip_prefix("net/") {
+        return file(net::inet::proc_file(name)?);
     }
     let up = host::time::monotonic_ns() - k.boot;
     let cpu: u64 = k.processes().iter().map(|p| p.cpu_ns()).sum();
