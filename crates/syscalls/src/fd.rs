@@ -186,12 +186,28 @@ async fn record_lock(t: &Rc<Task>, f: &Rc<OpenFile>, cmd: i32, arg: UserInOut<Fl
     take(t, id, Family::Record, want, wait).await.map(|()| 0)
 }
 
+/// Ends what [`vfs::locks::Locks::wait_for`] noted.
+struct Waits<'a>(&'a vfs::locks::Locks, Owner);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waits_no_more(self.1);
+    }
+}
+
 async fn take(t: &Rc<Task>, id: (u64, u64), family: Family, want: Lock, wait: bool) -> Result {
     let locks = &t.kernel.locks;
     if !wait {
         return locks.lock(id, family, want);
     }
+    // Only processes can be caught in a circle: a description's lock may be let go by anyone who has it.
+    let process = matches!((family, want.owner), (Family::Record, Owner::Process(_)));
+    let _waits = process.then(|| Waits(locks, want.owner));
     wait::until(&[&locks.released], None, || match locks.lock(id, family, want.clone()) {
+        Err(Errno::EAGAIN) if process => {
+            let by = locks.conflict(id, family, &want)?.owner;
+            locks.wait_for(want.owner, by).err().map(Err)
+        }
         Err(Errno::EAGAIN) => None,
         r => Some(r),
     })

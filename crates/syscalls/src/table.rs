@@ -2,7 +2,7 @@
 use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use abi::fs::{Stat, Statfs, Statx};
 use abi::poll::{EpollEvent, PollFd};
-use abi::signal::{SigAction, SigInfo, StackT};
+use abi::signal::{SigAction, SigEvent, SigInfo, StackT};
 use abi::sys::*;
 use guest::{UserIn, UserInOut, UserOut};
 
@@ -40,9 +40,9 @@ crate::syscall_table! {
     33 dup2(old: Fd, new: Fd) => fd::dup2, full;
     34 pause() => @wait signal::pause, full;
     35 nanosleep(req: UserIn<Timespec>, rem: UserOut<Timespec>) => @wait time::nanosleep, full;
-    36 getitimer(which: i32, out: UserOut<Itimerval>) => signal::getitimer, partial, "ITIMER_REAL only";
-    37 alarm(seconds: u32) => signal::alarm, full;
-    38 setitimer(which: i32, new: UserIn<Itimerval>, old: UserOut<Itimerval>) => signal::setitimer, partial, "ITIMER_REAL only";
+    36 getitimer(which: i32, out: UserOut<Itimerval>) => timer::getitimer, partial, "ITIMER_VIRTUAL counts all CPU time";
+    37 alarm(seconds: u32) => timer::alarm, full;
+    38 setitimer(which: i32, new: UserIn<Itimerval>, old: UserOut<Itimerval>) => timer::setitimer, partial, "ITIMER_VIRTUAL counts all CPU time";
     39 getpid() => ids::getpid, full;
     40 sendfile(out: Fd, input: Fd, offset: UserInOut<i64>, count: usize) => @wait io::sendfile, full;
     41 socket(domain: i32, kind: i32, protocol: i32) => socket::socket, refused, "no sockets but pairs yet: EAFNOSUPPORT";
@@ -51,7 +51,7 @@ crate::syscall_table! {
     48 shutdown(fd: Fd, how: i32) => socket::shutdown, partial, "connected pairs";
     53 socketpair(domain: i32, kind: i32, protocol: i32, out: UserOut<[i32; 2]>) => socket::socketpair, partial, "AF_UNIX, SOCK_STREAM";
     55 getsockopt(fd: Fd, level: i32, name: i32, value: OutBuf<4>, len: UserInOut<u32>) => socket::getsockopt, partial, "SO_TYPE, SO_ERROR, SO_DOMAIN";
-    56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @context clone::clone, partial, "no namespaces, no pidfd";
+    56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @context clone::clone, partial, "no namespaces";
     57 fork() => @context clone::fork, full;
     58 vfork() => @context clone::vfork, full;
     59 execve(path: PathArg, argv: Addr, envp: Addr) => @context exec::execve, full;
@@ -136,6 +136,7 @@ crate::syscall_table! {
     152 munlockall() => memory::munlockall, partial, "granted, without effect";
     157 prctl(op: i32, a: u64, b: u64, d: u64, e: u64) => misc::prctl, partial, "the common options";
     158 arch_prctl(op: i32, addr: u64) => misc::arch_prctl, partial, "the gs base is not the guest's";
+    159 adjtimex(tx: UserInOut<Timex>) => time::adjtimex, partial, "the clock is the host's: read only";
     160 setrlimit(which: u32, new: UserIn<Rlimit>) => misc::setrlimit, full;
     161 chroot(path: PathArg) => path::chroot, full;
     162 sync() => fd::sync, full;
@@ -165,8 +166,13 @@ crate::syscall_table! {
     218 set_tid_address(addr: u64) => misc::set_tid_address, full;
     219 restart_syscall(flags: Flags) => signal::restart_syscall, full;
     221 fadvise64(fd: Fd, offset: i64, len: i64, advice: i32) => fd::fadvise64, full;
+    222 timer_create(id: i32, event: UserIn<SigEvent>, out: UserOut<i32>) => timer::timer_create, partial, "a thread's CPU clock is its process's";
+    223 timer_settime(id: i32, flags: Flags, new: UserIn<Itimerspec>, old: UserOut<Itimerspec>) => timer::timer_settime, full;
+    224 timer_gettime(id: i32, out: UserOut<Itimerspec>) => timer::timer_gettime, full;
+    225 timer_getoverrun(id: i32) => timer::timer_getoverrun, full;
+    226 timer_delete(id: i32) => timer::timer_delete, full;
     227 clock_settime(id: i32, new: UserIn<Timespec>) => time::clock_settime, refused, "the clock is the host's";
-    228 clock_gettime(id: i32, out: UserOut<Timespec>) => time::clock_gettime, full;
+    228 clock_gettime(id: i32, out: UserOut<Timespec>) => time::clock_gettime, partial, "a thread's CPU clock is its process's";
     229 clock_getres(id: i32, out: UserOut<Timespec>) => time::clock_getres, full;
     230 clock_nanosleep(id: i32, flags: Flags, req: UserIn<Timespec>, rem: UserOut<Timespec>) => @wait time::clock_nanosleep, full;
     231 exit_group(code: i32) => exit::exit_group, full;
@@ -174,7 +180,7 @@ crate::syscall_table! {
     233 epoll_ctl(ep: Fd, op: i32, fd: Fd, event: UserIn<EpollEvent>) => events::epoll_ctl, full;
     234 tgkill(tgid: i32, tid: i32, sig: i32) => signal::tgkill, full;
     235 utimes(path: PathArg, times: UserIn<[Timeval; 2]>) => path::utimes, full;
-    247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, partial, "no P_PIDFD";
+    247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, full;
     257 openat(dir: Fd, path: PathArg, flags: Flags, mode: u32) => @wait path::openat, full;
     258 mkdirat(dir: Fd, path: PathArg, mode: u32) => path::mkdirat, full;
     259 mknodat(dir: Fd, path: PathArg, mode: u32, dev: u64) => path::mknodat, full;
@@ -209,6 +215,7 @@ crate::syscall_table! {
     296 pwritev(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) => @wait io::pwritev, full;
     297 rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: i32, info: UserIn<SigInfo>) => signal::rt_tgsigqueueinfo, full;
     302 prlimit64(pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) => misc::prlimit64, full;
+    305 clock_adjtime(id: i32, tx: UserInOut<Timex>) => time::clock_adjtime, partial, "the clock is the host's: read only";
     306 syncfs(fd: Fd) => fd::syncfs, full;
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
     316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, partial, "no RENAME_WHITEOUT";
@@ -221,8 +228,12 @@ crate::syscall_table! {
     328 pwritev2(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64, high: u64, flags: Flags) => @wait io::pwritev2, partial, "RWF_HIPRI only";
     332 statx(dir: Fd, path: PathArg, flags: Flags, mask: u32, out: UserOut<Statx>) => path::statx, full;
     334 rseq() => misc::nosys, refused, "programs do without";
-    435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no namespaces, no pidfd";
+    424 pidfd_send_signal(fd: Fd, sig: i32, info: UserIn<SigInfo>, flags: Flags) => pidfd::pidfd_send_signal, full;
+    434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, partial, "no PIDFD_THREAD";
+    435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no namespaces";
     436 close_range(first: u32, last: u32, flags: Flags) => fd::close_range, full;
+    438 pidfd_getfd(pidfd: Fd, target: Fd, flags: Flags) => pidfd::pidfd_getfd, full;
     439 faccessat2(dir: Fd, path: PathArg, mode: i32, flags: Flags) => path::faccessat2, full;
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
+    449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait events::futex_waitv, full;
 }

@@ -6,10 +6,12 @@
 mod exit;
 mod flight;
 mod kernel;
+pub mod pidfd;
 mod process;
 mod signal;
 pub mod signalfd;
 mod task;
+pub mod timers;
 mod wait;
 
 pub use exit::ExitStatus;

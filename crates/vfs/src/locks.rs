@@ -41,6 +41,8 @@ pub enum Family {
 #[derive(Default)]
 pub struct Locks {
     files: RefCell<HashMap<FileId, File>>,
+    /// Who waits for whose record lock.
+    waits: RefCell<HashMap<Owner, Owner>>,
     /// Woken when any lock goes.
     pub released: WaitQueue,
 }
@@ -80,6 +82,27 @@ impl Locks {
         self.files.borrow_mut().entry(id).or_default().list(f).push(want);
         self.released.wake();
         Ok(())
+    }
+
+    /// `me` is going to wait for a lock of `by`. EDEADLK if that, or whom it waits for in turn, waits for `me`.
+    pub fn wait_for(&self, me: Owner, by: Owner) -> Result {
+        let mut waits = self.waits.borrow_mut();
+        let mut next = Some(by);
+        // No longer chain can be without a circle.
+        for _ in 0..=waits.len() {
+            match next {
+                Some(o) if o == me => return Err(Errno::EDEADLK),
+                Some(o) => next = waits.get(&o).copied(),
+                None => break,
+            }
+        }
+        waits.insert(me, by);
+        Ok(())
+    }
+
+    /// `me` waits no more.
+    pub fn waits_no_more(&self, me: Owner) {
+        self.waits.borrow_mut().remove(&me);
     }
 
     pub fn unlock(&self, id: FileId, f: Family, owner: Owner, range: &Range<u64>) {
