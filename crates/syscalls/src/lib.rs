@@ -8,6 +8,7 @@ pub mod exec;
 pub mod exit;
 pub mod fd;
 pub mod ids;
+pub mod inotify;
 pub mod io;
 pub mod memory;
 pub mod misc;

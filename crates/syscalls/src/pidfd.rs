@@ -57,7 +57,8 @@ pub fn pidfd_getfd(t: &Rc<Task>, pidfd: Fd, target: Fd, flags: Flags) -> Result<
     let same_user = [it.ruid, it.euid, it.suid].iter().all(|u| *u == me.ruid)
         && [it.rgid, it.egid, it.sgid].iter().all(|g| *g == me.rgid);
     let dumpable = of.process.dumpable.get() == 1;
-    if !Rc::ptr_eq(&of.process, &t.process) && !(same_user && dumpable) && !me.has(CAP_SYS_PTRACE) {
+    let allowed = Rc::ptr_eq(&of.process, &t.process) || (same_user && dumpable) || me.has(CAP_SYS_PTRACE);
+    if !allowed {
         return Err(Errno::EPERM);
     }
     let f = of.files().map_err(|_| Errno::ESRCH)?.get(target.0)?;

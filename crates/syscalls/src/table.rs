@@ -181,6 +181,9 @@ crate::syscall_table! {
     234 tgkill(tgid: i32, tid: i32, sig: i32) => signal::tgkill, full;
     235 utimes(path: PathArg, times: UserIn<[Timeval; 2]>) => path::utimes, full;
     247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, full;
+    253 inotify_init() => inotify::inotify_init, full;
+    254 inotify_add_watch(fd: Fd, path: PathArg, mask: u32) => inotify::inotify_add_watch, partial, "changes made from outside the sandbox are not seen";
+    255 inotify_rm_watch(fd: Fd, wd: i32) => inotify::inotify_rm_watch, full;
     257 openat(dir: Fd, path: PathArg, flags: Flags, mode: u32) => @wait path::openat, full;
     258 mkdirat(dir: Fd, path: PathArg, mode: u32) => path::mkdirat, full;
     259 mknodat(dir: Fd, path: PathArg, mode: u32, dev: u64) => path::mknodat, full;
@@ -211,6 +214,7 @@ crate::syscall_table! {
     291 epoll_create1(flags: Flags) => events::epoll_create1, full;
     292 dup3(old: Fd, new: Fd, flags: Flags) => fd::dup3, full;
     293 pipe2(out: UserOut<[i32; 2]>, flags: Flags) => fd::pipe2, full;
+    294 inotify_init1(flags: Flags) => inotify::inotify_init1, full;
     295 preadv(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) => @wait io::preadv, full;
     296 pwritev(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) => @wait io::pwritev, full;
     297 rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: i32, info: UserIn<SigInfo>) => signal::rt_tgsigqueueinfo, full;

@@ -1,4 +1,5 @@
 //! What system calls do to names: open, create, remove, rename, and attributes.
+use crate::inotify;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
 use abi::{Errno, Result, c};
@@ -96,6 +97,7 @@ impl Caller<'_> {
                 let new = self.new_in(&last.parent, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
                 let inode = last.parent.inode().create(&last.name, new, 0)?;
                 let dentry = last.parent.dentry.insert(&last.name, inode);
+                inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
                 self.open_path(Path { mount: last.parent.mount.clone(), dentry }, flags & !c::O_TRUNC, true)
             }
         }
@@ -168,6 +170,10 @@ impl Caller<'_> {
             p.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
         }
         let ops = p.inode().open(flags)?;
+        inotify::happened(&p.dentry, c::IN_OPEN);
+        if trunc && a.is_file() {
+            inotify::happened(&p.dentry, c::IN_MODIFY);
+        }
         Ok(Opened::File(OpenFile::new(ops, flags & KEPT, Some(p))))
     }
 
@@ -220,6 +226,7 @@ impl Caller<'_> {
         let mode = c::S_IFDIR | (mode & 0o1777 & !self.fs.umask.get());
         let inode = last.parent.inode().mkdir(&last.name, self.new_in(&last.parent, mode)?)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, true);
         Ok(())
     }
 
@@ -236,6 +243,7 @@ impl Caller<'_> {
         let mode = kind | (mode & 0o7777 & !self.fs.umask.get());
         let inode = last.parent.inode().create(&last.name, self.new_in(&last.parent, mode)?, rdev)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -247,6 +255,7 @@ impl Caller<'_> {
         let new = self.new_in(&last.parent, c::S_IFLNK | 0o777)?;
         let inode = last.parent.inode().symlink(&last.name, target, new)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -261,6 +270,8 @@ impl Caller<'_> {
         }
         last.parent.inode().link(&last.name, from.inode())?;
         last.parent.dentry.insert(&last.name, from.inode().clone());
+        inotify::itself(&from.dentry, c::IN_ATTRIB);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -284,6 +295,9 @@ impl Caller<'_> {
         }
         last.parent.inode().unlink(&last.name)?;
         last.parent.dentry.forget(&last.name);
+        inotify::itself(&d, c::IN_ATTRIB);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_DELETE, 0, false);
+        inotify::perhaps_deleted(&d, 1);
         Ok(())
     }
 
@@ -309,6 +323,8 @@ impl Caller<'_> {
         }
         last.parent.inode().rmdir(&last.name)?;
         last.parent.dentry.forget(&last.name);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_DELETE, 0, true);
+        inotify::perhaps_deleted(&d, 1);
         Ok(())
     }
 
@@ -378,6 +394,19 @@ impl Caller<'_> {
         } else {
             from.parent.dentry.moved(&from.name, &to.parent.dentry, &to.name);
         }
+        if inotify::watched() {
+            let cookie = inotify::new_cookie();
+            inotify::named(&from.parent.dentry, &from.name, c::IN_MOVED_FROM, cookie, a.is_dir());
+            inotify::named(&to.parent.dentry, &to.name, c::IN_MOVED_TO, cookie, a.is_dir());
+            let over = target.filter(|_| flags & EXCHANGE == 0);
+            if let Some(t) = &over {
+                inotify::itself(t, c::IN_ATTRIB);
+            }
+            inotify::itself(&d, c::IN_MOVE_SELF);
+            if let Some(t) = over {
+                inotify::perhaps_deleted(&t, 1);
+            }
+        }
         Ok(())
     }
 
@@ -401,7 +430,9 @@ impl Caller<'_> {
         if !self.cred.in_group(a.gid) && !self.cred.has(CAP_FSETID) {
             mode &= !c::S_ISGID;
         }
-        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     /// `u32::MAX` leaves an id as it is.
@@ -425,7 +456,9 @@ impl Caller<'_> {
             let keep_gid = a.mode & c::S_IXGRP == 0;
             set.mode = Some(a.mode & 0o7777 & !c::S_ISUID & if keep_gid { !0 } else { !c::S_ISGID });
         }
-        p.inode().set_attr(&set)
+        p.inode().set_attr(&set)?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     /// utimensat(2): `None` leaves a time; `now`: both are the current time, for which write permission is enough.
@@ -441,7 +474,14 @@ impl Caller<'_> {
             }
             permission(&a, self.cred, MAY_WRITE)?;
         }
-        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
+        let event = match (atime, mtime) {
+            (Some(_), None) => c::IN_ACCESS,
+            (None, Some(_)) => c::IN_MODIFY,
+            _ => c::IN_ATTRIB,
+        };
+        inotify::happened(&p.dentry, event);
+        Ok(())
     }
 
     pub fn truncate(&self, p: &Path, len: u64) -> Result {
@@ -454,7 +494,9 @@ impl Caller<'_> {
         }
         permission(&a, self.cred, MAY_WRITE)?;
         self.writable_mount(p)?;
-        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_MODIFY);
+        Ok(())
     }
 
     /// access(2) with this caller's fsuid and fsgid.
