@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 
 static char seen[8192];
@@ -188,4 +189,7 @@ CASE(watch_errors) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     CHECK(readlink(path, text, sizeof text - 1) > 0);
     EQ(strcmp(text, "anon_inode:inotify"), 0);
+    struct rlimit none = {0, 1024};
+    OK(setrlimit(RLIMIT_NOFILE, &none));
+    ERR(inotify_init(), EMFILE);
 }
