@@ -4,7 +4,7 @@ use crate::fd::install;
 use crate::signal::with_mask;
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::SigSet;
-use abi::sys::{Timespec, Timeval};
+use abi::sys::{FutexWaitv, Timespec, Timeval};
 use abi::{Errno, Result, c};
 use guest::{UserIn, UserInOut, UserOut};
 use ipc::epoll::EpollInstance;
@@ -362,4 +362,57 @@ pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, add
         }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// futex_waitv(2): `timeout` is a time on the clock. Words of 32 bits.
+pub async fn futex_waitv(
+    t: &Rc<Task>,
+    words: UserIn<FutexWaitv>,
+    n: usize,
+    flags: Flags,
+    timeout: UserIn<Timespec>,
+    clock: i32,
+) -> Result<usize> {
+    const FUTEX_32: u32 = 2;
+    const PRIVATE: u32 = c::FUTEX_PRIVATE_FLAG as u32;
+    flags.only(0)?;
+    if n == 0 || n > futex::WAITV_MAX || words.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    let (mm, mem) = (t.mm(), t.mem());
+    let deadline = match timeout.get_opt(&*mem)? {
+        None => None,
+        Some(ts) => match clock {
+            c::CLOCK_MONOTONIC => Some(ts.ns()?),
+            c::CLOCK_REALTIME => after(ts.ns()?.saturating_sub(host::time::realtime_ns())),
+            _ => return Err(Errno::EINVAL),
+        },
+    };
+    let list = words.get_array(&*mem, n)?;
+    for w in &list {
+        if w.flags & !PRIVATE != FUTEX_32 || w.reserved != 0 || !w.addr.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let loads: Vec<_> = list
+        .iter()
+        .map(|w| {
+            let (mem, addr) = (&mem, w.addr);
+            move || {
+                let mut b = [0u8; 4];
+                mem.read_now(addr, &mut b)?;
+                Ok(u32::from_ne_bytes(b))
+            }
+        })
+        .collect();
+    let words: Vec<_> = list
+        .iter()
+        .zip(&loads)
+        .map(|(w, load)| futex::Word {
+            key: mm.futex_key(w.addr, w.flags & PRIVATE != 0),
+            expected: w.val as u32,
+            load,
+        })
+        .collect();
+    futex::wait_any(&words, deadline).await
 }

@@ -302,6 +302,7 @@ fn commit(t: &Rc<Task>, image: Image, cred: Cred, exe: Path, mut comm: Vec<u8>) 
     }
     comm.truncate(15);
     t.comm.replace(comm);
+    p.drop_timers();
     let old = t.cred();
     p.dumpable.set(if (old.euid, old.egid) == (cred.euid, cred.egid) { 1 } else { 0 });
     t.set_cred(cred);

@@ -357,7 +357,9 @@ pub fn ftruncate(t: &Rc<Task>, fd: Fd, len: i64) -> Result {
         return Err(Errno::EINVAL);
     }
     crate::io::may_be_long(t, len as u64)?;
-    f.ops().truncate(len as u64)
+    f.ops().truncate(len as u64)?;
+    f.told(c::IN_MODIFY);
+    Ok(())
 }
 
 pub fn fallocate(t: &Rc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> Result {
@@ -375,7 +377,9 @@ pub fn fallocate(t: &Rc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> Resu
         return Err(Errno::ESPIPE);
     }
     crate::io::may_be_long(t, offset as u64 + len as u64)?;
-    f.ops().allocate(mode, offset as u64, len as u64)
+    f.ops().allocate(mode, offset as u64, len as u64)?;
+    f.told(c::IN_MODIFY);
+    Ok(())
 }
 
 /// ioctl(2): the few that belong to every descriptor, and to terminals' job control; the rest is the file's.
@@ -475,6 +479,7 @@ pub fn getdents64(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize) -> Result<
         return Err(Errno::EINVAL);
     }
     t.mem().write(buf.0, &out)?;
+    f.told(c::IN_ACCESS);
     f.set_pos(next);
     Ok(out.len())
 }

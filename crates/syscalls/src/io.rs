@@ -47,6 +47,9 @@ async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: 
                 if offset.is_none() {
                     f.set_pos(pos + n as u64);
                 }
+                if n > 0 {
+                    f.told(c::IN_ACCESS);
+                }
                 return Ok(n);
             }
             Err(Errno::EINVAL) if f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.is_dir())) => {
@@ -78,6 +81,9 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
         match f.ops().write(f, &mut src, pos) {
             Ok(n) => {
                 done += n;
+                if n > 0 {
+                    f.told(c::IN_MODIFY);
+                }
                 if offset.is_none() && !stream {
                     let append = f.flags() & c::O_APPEND != 0;
                     f.set_pos(if append { f.ops().size()? } else { pos + n as u64 });

@@ -278,6 +278,10 @@ fn change_limit(t: &Task, who: &Task, which: u32, new: Rlimit) -> Result {
         return Err(Errno::EPERM);
     }
     *l = (new.cur, new.max);
+    drop(limits);
+    if which == c::RLIMIT_CPU {
+        who.process.watch_cpu_limit();
+    }
     Ok(())
 }
 

@@ -120,6 +120,7 @@ impl Process {
         let k = &self.kernel;
         self.exiting.set(Some(status));
         self.zombie.set(true);
+        self.ended.wake();
         self.timers_off();
         // Children go to pid 1, or vanish with it.
         let children: Vec<_> = self.children.borrow_mut().drain(..).collect();
@@ -173,5 +174,6 @@ impl Process {
             parent.add_child_times(self);
         }
         self.kernel.forget_process(self);
+        self.ended.wake();
     }
 }

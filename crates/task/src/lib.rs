@@ -8,11 +8,13 @@ mod exit;
 mod flight;
 mod jobs;
 mod kernel;
+pub mod pidfd;
 mod process;
 pub mod sigio;
 mod signal;
 pub mod signalfd;
 mod task;
+pub mod timers;
 mod wait;
 
 pub use exit::ExitStatus;

@@ -147,6 +147,8 @@ pub struct Process {
     /// The status of a group that is ending or has ended.
     pub exiting: Cell<Option<ExitStatus>>,
     pub zombie: Cell<bool>,
+    /// Woken when the process has ended, and when it has been waited for.
+    pub ended: WaitQueue,
     /// The signal that stopped the group, while it is stopped.
     pub stopped: Cell<Option<i32>>,
     /// A stop, and a continuation, that wait4 has not reported yet.
@@ -155,8 +157,10 @@ pub struct Process {
     pub has_execed: Cell<bool>,
     /// Monotonic nanoseconds.
     pub started: u64,
-    /// ITIMER_REAL: (timer, deadline, interval).
-    pub alarm: RefCell<Option<(kernel::timer::Id, u64, u64)>>,
+    pub timers: crate::timers::Timers,
+    /// What is added to the host process's CPU time (modulo 2^64): what was used in those before it was executed in this
+    /// one, less what others had used in this one before.
+    pub cpu_base: Cell<u64>,
     /// CPU time of reaped children, nanoseconds.
     pub child_cpu: Cell<u64>,
     /// CPU time when the last thread left, nanoseconds.
@@ -190,12 +194,14 @@ impl Process {
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),
             zombie: Cell::new(false),
+            ended: WaitQueue::new(),
             stopped: Cell::new(None),
             stop_report: Cell::new(None),
             continued: Cell::new(false),
             has_execed: Cell::new(false),
             started: host::time::monotonic_ns(),
-            alarm: RefCell::new(None),
+            timers: Default::default(),
+            cpu_base: Cell::new(0),
             child_cpu: Cell::new(0),
             cpu_at_exit: Cell::new(0),
             this: OnceCell::new(),

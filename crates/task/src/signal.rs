@@ -139,19 +139,16 @@ impl Process {
         self.zombie.get()
     }
 
-    pub(crate) fn timers_off(&self) {
-        if let Some((id, ..)) = self.alarm.take() {
-            kernel::timer::cancel(id);
-        }
-    }
-
     pub(crate) fn add_child_times(&self, child: &Process) {
         self.child_cpu.set(self.child_cpu.get() + child.cpu_ns() + child.child_cpu.get());
     }
 
     /// CPU time of all threads, nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        self.leader().map_or(self.cpu_at_exit.get(), |t| t.cpu_ns())
+        match self.leader() {
+            Some(t) => t.host_cpu_ns().wrapping_add(self.cpu_base.get()),
+            None => self.cpu_at_exit.get(),
+        }
     }
 }
 

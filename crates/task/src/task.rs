@@ -246,6 +246,7 @@ impl Task {
 
     /// Replaces the address space (exec): the old one loses a user, and its host thread.
     pub fn change_mm(self: &Rc<Task>, new: Rc<Mm>) {
+        self.process.cpu_base.set(self.process.cpu_ns());
         self.release_memory();
         new.users.set(new.users.get() + 1);
         *self.mm.borrow_mut() = new;
@@ -296,13 +297,15 @@ impl Task {
         self.restart.get()
     }
 
-    /// CPU time of the thread in nanoseconds, as far as the kernel can tell: wall time since its start bounds it.
+    /// CPU time of the thread, nanoseconds: that of its process, as the host tells nobody else a single thread's.
     pub fn cpu_ns(&self) -> u64 {
-        host::time::process_cpu_ns(self.host_pid()).unwrap_or(0)
+        self.process.cpu_ns()
     }
 
-    fn host_pid(&self) -> i32 {
-        self.mem.borrow().as_ref().map_or(0, |m| m.host_pid())
+    /// CPU time of the host process it runs in, nanoseconds.
+    pub fn host_cpu_ns(&self) -> u64 {
+        let pid = self.mem.borrow().as_ref().map_or(0, |m| m.host_pid());
+        host::time::process_cpu_ns(pid).unwrap_or(0)
     }
 
     /// Something changed for the thread: a signal, its end. A parked call looks again; a running thread is fetched.
@@ -321,12 +324,6 @@ impl Task {
     /// Signals sent to the thread or its process, and not yet taken.
     pub fn pending_set(&self) -> SigSet {
         self.pending.borrow().set().with(self.process.pending.borrow().set())
-    }
-
-    /// Takes a pending signal of `wanted`, the thread's own first.
-    pub fn take_from(&self, wanted: SigSet) -> Option<SigInfo> {
-        let own = self.pending.borrow_mut().take(wanted);
-        own.or_else(|| self.process.pending.borrow_mut().take(wanted))
     }
 
     /// The thread, or its group, is to end.

@@ -1,5 +1,6 @@
 //! What system calls do to names: open, create, remove, rename, and attributes.
 use crate::busy::Writing;
+use crate::inotify;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
@@ -104,6 +105,7 @@ impl Caller<'_> {
                 let new = self.new_in(&last.parent, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
                 let inode = last.parent.inode().create(&last.name, new, 0)?;
                 let dentry = last.parent.dentry.insert(&last.name, inode);
+                inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
                 self.open_path(Path { mount: last.parent.mount.clone(), dentry }, flags & !c::O_TRUNC, true)
             }
         }
@@ -178,6 +180,10 @@ impl Caller<'_> {
             p.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
         }
         let ops = p.inode().open(flags)?;
+        inotify::happened(&p.dentry, c::IN_OPEN);
+        if trunc && a.is_file() {
+            inotify::happened(&p.dentry, c::IN_MODIFY);
+        }
         let writing = writing.filter(|_| write);
         Ok(Opened::File(OpenFile::writing(ops, flags & KEPT, Some(p), writing)))
     }
@@ -231,6 +237,7 @@ impl Caller<'_> {
         let mode = c::S_IFDIR | (mode & 0o1777 & !self.fs.umask.get());
         let inode = last.parent.inode().mkdir(&last.name, self.new_in(&last.parent, mode)?)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, true);
         Ok(())
     }
 
@@ -247,6 +254,7 @@ impl Caller<'_> {
         let mode = kind | (mode & 0o7777 & !self.fs.umask.get());
         let inode = last.parent.inode().create(&last.name, self.new_in(&last.parent, mode)?, rdev)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -258,6 +266,7 @@ impl Caller<'_> {
         let new = self.new_in(&last.parent, c::S_IFLNK | 0o777)?;
         let inode = last.parent.inode().symlink(&last.name, target, new)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -272,6 +281,8 @@ impl Caller<'_> {
         }
         last.parent.inode().link(&last.name, from.inode())?;
         last.parent.dentry.insert(&last.name, from.inode().clone());
+        inotify::itself(&from.dentry, c::IN_ATTRIB);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -295,6 +306,9 @@ impl Caller<'_> {
         }
         last.parent.inode().unlink(&last.name)?;
         last.parent.dentry.forget(&last.name);
+        inotify::itself(&d, c::IN_ATTRIB);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_DELETE, 0, false);
+        inotify::perhaps_deleted(&d, 1);
         Ok(())
     }
 
@@ -320,6 +334,8 @@ impl Caller<'_> {
         }
         last.parent.inode().rmdir(&last.name)?;
         last.parent.dentry.forget(&last.name);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_DELETE, 0, true);
+        inotify::perhaps_deleted(&d, 1);
         Ok(())
     }
 
@@ -393,6 +409,19 @@ impl Caller<'_> {
         } else {
             from.parent.dentry.moved(&from.name, &to.parent.dentry, &to.name);
         }
+        if inotify::watched() {
+            let cookie = inotify::new_cookie();
+            inotify::named(&from.parent.dentry, &from.name, c::IN_MOVED_FROM, cookie, a.is_dir());
+            inotify::named(&to.parent.dentry, &to.name, c::IN_MOVED_TO, cookie, a.is_dir());
+            let over = target.filter(|_| flags & EXCHANGE == 0);
+            if let Some(t) = &over {
+                inotify::itself(t, c::IN_ATTRIB);
+            }
+            inotify::itself(&d, c::IN_MOVE_SELF);
+            if let Some(t) = over {
+                inotify::perhaps_deleted(&t, 1);
+            }
+        }
         Ok(())
     }
 
@@ -416,7 +445,9 @@ impl Caller<'_> {
         if !self.cred.in_group(a.gid) && !self.cred.has(CAP_FSETID) {
             mode &= !c::S_ISGID;
         }
-        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     /// `u32::MAX` leaves an id as it is.
@@ -440,7 +471,9 @@ impl Caller<'_> {
             let keep_gid = a.mode & c::S_IXGRP == 0;
             set.mode = Some(a.mode & 0o7777 & !c::S_ISUID & if keep_gid { !0 } else { !c::S_ISGID });
         }
-        p.inode().set_attr(&set)
+        p.inode().set_attr(&set)?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     /// utimensat(2): `None` leaves a time; `now`: both are the current time, for which write permission is enough.
@@ -456,7 +489,14 @@ impl Caller<'_> {
             }
             permission(&a, self.cred, MAY_WRITE)?;
         }
-        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
+        let event = match (atime, mtime) {
+            (Some(_), None) => c::IN_ACCESS,
+            (None, Some(_)) => c::IN_MODIFY,
+            _ => c::IN_ATTRIB,
+        };
+        inotify::happened(&p.dentry, event);
+        Ok(())
     }
 
     pub fn truncate(&self, p: &Path, len: u64) -> Result {
@@ -470,7 +510,9 @@ impl Caller<'_> {
         permission(&a, self.cred, MAY_WRITE)?;
         self.writable_mount(p)?;
         let _writing = Writing::begin((a.dev, a.ino))?;
-        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_MODIFY);
+        Ok(())
     }
 
     /// access(2) with this caller's fsuid and fsgid.

@@ -185,11 +185,26 @@ impl OpenFile {
     pub fn path(&self) -> Option<&crate::Path> {
         self.path.as_ref()
     }
+    /// Whoever watches the file hears of what was done through this description: IN_ACCESS, IN_MODIFY ...
+    pub fn told(&self, event: u32) {
+        if crate::inotify::watched()
+            && self.flags() & abi::c::O_PATH == 0
+            && let Some(p) = &self.path
+        {
+            crate::inotify::happened(&p.dentry, event);
+        }
+    }
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
         self.ops.clone().release(self);
+        if crate::inotify::watched() {
+            self.told(if self.writable() { abi::c::IN_CLOSE_WRITE } else { abi::c::IN_CLOSE_NOWRITE });
+            if let Some(p) = &self.path {
+                crate::inotify::perhaps_deleted(&p.dentry, 1);
+            }
+        }
     }
 }
 

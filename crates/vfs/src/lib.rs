@@ -7,6 +7,7 @@ mod epoch;
 mod fdtable;
 pub mod file;
 mod inode;
+pub mod inotify;
 pub mod locks;
 mod path;
 mod walk;

@@ -12,6 +12,10 @@ pub fn text(f: &OpenFile, close_on_exec: bool) -> String {
     if let Some(x) = f.downcast::<SignalFd>() {
         let _ = writeln!(s, "sigmask:\t{:016x}", x.mask().0);
     }
+    if let Some(p) = f.downcast::<task::pidfd::PidFd>() {
+        let pid = p.process().map_or(-1, |p| p.pid);
+        let _ = writeln!(s, "Pid:\t{pid}\nNSpid:\t{pid}");
+    }
     if let Some(e) = f.downcast::<ipc::eventfd::EventFd>() {
         let _ = writeln!(s, "eventfd-count: {:16x}", e.count());
     }

@@ -140,10 +140,12 @@ fn anonymous(f: &vfs::OpenFile) -> String {
     if let Some(s) = f.downcast::<net::SocketFile>() {
         return format!("socket:[{}]", s.ino());
     }
-    let kinds: [(&str, bool); 4] = [
+    let kinds: [(&str, bool); 6] = [
         ("[eventfd]", f.downcast::<ipc::eventfd::EventFd>().is_some()),
         ("[timerfd]", f.downcast::<ipc::timerfd::TimerFd>().is_some()),
         ("[signalfd]", f.downcast::<task::signalfd::SignalFd>().is_some()),
+        ("[pidfd]", f.downcast::<task::pidfd::PidFd>().is_some()),
+        ("inotify", f.downcast::<vfs::inotify::Inotify>().is_some()),
         ("[eventpoll]", f.downcast::<ipc::epoll::EpollInstance>().is_some()),
     ];
     let name = kinds.iter().find(|(_, is)| *is).map_or("[unknown]", |(n, _)| n);
