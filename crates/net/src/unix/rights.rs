@@ -1,7 +1,7 @@
 //! Descriptors on their way: SCM_RIGHTS.
 //!
 //! A socket sent through itself keeps itself alive, and nobody can receive it any more. How many descriptions may be on
-//! their way is therefore bounded, and [`collect`] frees such circles when a socket is closed.
+//! their way is therefore bounded, and [`collect`] frees such circles when a socket is closed, or many are on their way.
 use super::UnixSocket;
 use crate::SocketFile;
 use abi::{Errno, Result};
@@ -12,9 +12,12 @@ use vfs::OpenFile;
 
 /// Descriptions on their way in the whole sandbox, whatever anyone's limit.
 const MAX: usize = 1 << 16;
+/// With fewer on their way, circles wait for a socket to be closed.
+const COLLECT_MIN: usize = 256;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    static COLLECT_AT: Cell<usize> = const { Cell::new(COLLECT_MIN) };
     /// Descriptions nobody will receive, to be closed one after the other: closing one may drop others, and a chain
     /// of them is longer than the stack is deep.
     static DYING: RefCell<Vec<Rc<OpenFile>>> = const { RefCell::new(Vec::new()) };
@@ -25,10 +28,14 @@ thread_local! {
     static HOLDERS: RefCell<Vec<Weak<UnixSocket>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// ETOOMANYREFS if more than `limit` descriptions are on their way (RLIMIT_NOFILE).
+/// Before descriptions are sent: ETOOMANYREFS if more than `limit` are on their way already (RLIMIT_NOFILE).
 pub fn may_fly(limit: u64) -> Result {
-    let n = COUNT.get();
-    if n as u64 > limit || n >= MAX { Err(Errno::ETOOMANYREFS) } else { Ok(()) }
+    let too_many = || COUNT.get() as u64 > limit || COUNT.get() >= MAX;
+    if COUNT.get() > COLLECT_AT.get() || too_many() {
+        collect();
+        COLLECT_AT.set((COUNT.get() * 2).max(COLLECT_MIN));
+    }
+    if too_many() { Err(Errno::ETOOMANYREFS) } else { Ok(()) }
 }
 
 /// Descriptions in a message.
