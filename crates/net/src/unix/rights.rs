@@ -25,7 +25,7 @@ thread_local! {
     /// A socket was closed meanwhile: there may be more to collect.
     static AGAIN: Cell<bool> = const { Cell::new(false) };
     /// Sockets that were sent descriptions.
-    static HOLDERS: RefCell<Vec<Weak<UnixSocket>>> = const { RefCell::new(Vec::new()) };
+    static HOLDERS: RefCell<HashMap<*const UnixSocket, Weak<UnixSocket>>> = RefCell::default();
 }
 
 /// Before descriptions are sent: ETOOMANYREFS if more than `limit` are on their way already (RLIMIT_NOFILE).
@@ -45,11 +45,9 @@ impl InFlight {
     /// On their way to `to`.
     pub fn new(files: Vec<Rc<OpenFile>>, to: &Rc<UnixSocket>) -> InFlight {
         COUNT.set(COUNT.get() + files.len());
-        HOLDERS.with_borrow_mut(|h| {
-            if !h.iter().any(|w| std::ptr::eq(w.as_ptr(), Rc::as_ptr(to))) {
-                h.push(Rc::downgrade(to));
-            }
-        });
+        if !to.holder.replace(true) {
+            HOLDERS.with_borrow_mut(|h| h.insert(Rc::as_ptr(to), Rc::downgrade(to)));
+        }
         InFlight(files)
     }
 
@@ -92,6 +90,13 @@ impl Drop for InFlight {
     }
 }
 
+/// `s` is closed.
+pub(super) fn forget(s: &UnixSocket) {
+    if s.holder.replace(false) {
+        let _ = HOLDERS.try_with(|h| h.borrow_mut().remove(&std::ptr::from_ref(s)));
+    }
+}
+
 fn socket_of(f: &OpenFile) -> Option<*const UnixSocket> {
     let s = f.downcast::<SocketFile>()?.socket().as_any().downcast_ref::<UnixSocket>()?;
     Some(std::ptr::from_ref(s))
@@ -112,10 +117,7 @@ pub(super) fn collect() {
 
 /// The descriptions on their way to sockets that no descriptor leads to.
 fn lost() -> Option<InFlight> {
-    let holders: Vec<Rc<UnixSocket>> = HOLDERS.with_borrow_mut(|h| {
-        h.retain(|w| w.upgrade().is_some_and(|s| s.holds_rights()));
-        h.iter().filter_map(Weak::upgrade).collect()
-    });
+    let holders: Vec<Rc<UnixSocket>> = HOLDERS.with_borrow(|h| h.values().filter_map(Weak::upgrade).collect());
     // How often each socket's description is on its way, and how many references it has.
     let mut flying: HashMap<*const OpenFile, (usize, usize, *const UnixSocket)> = HashMap::new();
     for h in &holders {
@@ -128,18 +130,19 @@ fn lost() -> Option<InFlight> {
     // At first all whose every reference is on its way; then without those that come to a socket that is not lost.
     let mut lost: HashSet<*const UnixSocket> =
         flying.values().filter(|(flies, all, _)| flies == all).map(|(_, _, s)| *s).collect();
-    loop {
-        let before = lost.len();
-        for h in &holders {
-            if !lost.contains(&h.owner()) {
-                h.each_right(&mut |f| {
-                    socket_of(f).map(|s| lost.remove(&s));
-                });
+    let mut by_owner: HashMap<*const UnixSocket, Vec<&UnixSocket>> = HashMap::new();
+    for h in &holders {
+        by_owner.entry(h.owner()).or_default().push(h);
+    }
+    let mut work: Vec<&UnixSocket> = holders.iter().filter(|h| !lost.contains(&h.owner())).map(|h| &**h).collect();
+    while let Some(h) = work.pop() {
+        h.each_right(&mut |f| {
+            if let Some(s) = socket_of(f)
+                && lost.remove(&s)
+            {
+                work.extend(by_owner.get(&s).into_iter().flatten());
             }
-        }
-        if lost.len() == before {
-            break;
-        }
+        });
     }
     let mut all: Option<InFlight> = None;
     for mut r in holders.iter().filter(|h| lost.contains(&h.owner())).flat_map(|h| h.take_rights()) {
