@@ -17,6 +17,8 @@ const COLLECT_MIN: usize = 256;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Unix sockets among them: without, there are no circles.
+    static SOCKETS: Cell<usize> = const { Cell::new(0) };
     static COLLECT_AT: Cell<usize> = const { Cell::new(COLLECT_MIN) };
     /// Descriptions nobody will receive, to be closed one after the other: closing one may drop others, and a chain
     /// of them is longer than the stack is deep.
@@ -45,6 +47,7 @@ impl InFlight {
     /// On their way to `to`.
     pub fn new(files: Vec<Rc<OpenFile>>, to: &Rc<UnixSocket>) -> InFlight {
         COUNT.set(COUNT.get() + files.len());
+        SOCKETS.set(SOCKETS.get() + sockets_in(&files));
         if !to.holder.replace(true) {
             HOLDERS.with_borrow_mut(|h| h.insert(Rc::as_ptr(to), Rc::downgrade(to)));
         }
@@ -55,6 +58,7 @@ impl InFlight {
     pub fn land(mut self) -> Vec<Rc<OpenFile>> {
         let files = std::mem::take(&mut self.0);
         COUNT.set(COUNT.get() - files.len());
+        SOCKETS.set(SOCKETS.get() - sockets_in(&files));
         files
     }
 
@@ -76,6 +80,7 @@ impl Drop for InFlight {
         let files = std::mem::take(&mut self.0);
         // At the thread's end there may be nothing left to account to.
         let _ = COUNT.try_with(|c| c.set(c.get() - files.len()));
+        let _ = SOCKETS.try_with(|c| c.set(c.get() - sockets_in(&files)));
         let _ = DYING.try_with(|d| d.borrow_mut().extend(files));
         if CLOSING.try_with(|c| c.replace(true)) != Ok(false) {
             return;
@@ -102,9 +107,13 @@ fn socket_of(f: &OpenFile) -> Option<*const UnixSocket> {
     Some(std::ptr::from_ref(s))
 }
 
+fn sockets_in(files: &[Rc<OpenFile>]) -> usize {
+    files.iter().filter(|f| socket_of(f).is_some()).count()
+}
+
 /// Frees the sockets that only their own messages lead to.
 pub(super) fn collect() {
-    if COUNT.get() == 0 {
+    if SOCKETS.get() == 0 {
         return;
     }
     if CLOSING.get() {
