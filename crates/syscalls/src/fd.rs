@@ -101,8 +101,8 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
         }
         c::F_GETFD => Ok(files.close_on_exec(fd.0)? as i64),
         c::F_SETFD => files.set_close_on_exec(fd.0, arg as i32 & c::FD_CLOEXEC != 0).map(|()| 0),
-        // O_LARGEFILE is always on for 64-bit programs.
-        c::F_GETFL => Ok((f.flags() | if path_only { 0 } else { 0x8000 }) as i64),
+        // O_LARGEFILE is always on for what 64-bit programs open by a name.
+        c::F_GETFL => Ok((f.flags() | if path_only || f.path().is_none() { 0 } else { 0x8000 }) as i64),
         _ if path_only => Err(Errno::EBADF),
         c::F_SETFL => {
             let wanted = arg as i32;

@@ -130,14 +130,13 @@ pub async fn recvfrom(
 /// The header, checked. EINVAL: a negative name length; EMSGSIZE: too long a vector.
 fn header(t: &Task, msg: UserIn<MsgHdr>) -> Result<MsgHdr> {
     let mut h = msg.get(&*t.mem())?;
-    if h.name == 0 {
-        h.namelen = 0;
+    if h.name != 0 {
+        if h.namelen < 0 {
+            return Err(Errno::EINVAL);
+        }
+        // Longer ones are cut, not refused.
+        h.namelen = h.namelen.min(128);
     }
-    if h.namelen < 0 {
-        return Err(Errno::EINVAL);
-    }
-    // Longer ones are cut, not refused.
-    h.namelen = h.namelen.min(128);
     if h.iovlen > IOV_MAX { Err(Errno::EMSGSIZE) } else { Ok(h) }
 }
 
@@ -145,7 +144,10 @@ async fn send_message(t: &Rc<Task>, f: &OpenFile, msg: UserIn<MsgHdr>, flags: i3
     let h = header(t, msg)?;
     let s = &**socket_of(f)?;
     let bufs = vector(t, UserIn::new(h.iov), h.iovlen as usize)?;
-    let to = destination(t, s, &Raw::read(&*t.mem(), h.name, h.namelen)?)?;
+    let to = match h.name {
+        0 => None,
+        at => destination(t, s, &Raw::read(&*t.mem(), at, h.namelen)?)?,
+    };
     let control = cmsg::read(t, s.domain(), h.control, h.controllen)?;
     send(t, f, &bufs, Outgoing { to, control, flags }).await
 }

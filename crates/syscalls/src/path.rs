@@ -49,6 +49,8 @@ async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) ->
 
 async fn finish_open(t: &Rc<Task>, opened: Opened, flags: i32) -> Result<i32> {
     let f = match opened {
+        // /proc/self/fd/3
+        Opened::File(f) if f.downcast::<net::SocketFile>().is_some() => return Err(Errno::ENXIO),
         Opened::File(f) => f,
         Opened::Fifo(p, id) => {
             let end = ipc::pipe::fifo_open(id, flags).await?;

@@ -1,5 +1,5 @@
 //! Names, connections, and their end.
-use super::{NOBODY, RECEIVE, SEND, State, UnixSocket, names};
+use super::{NOBODY, RECEIVE, SEND, State, UnixSocket, names, rights};
 use crate::{Accepted, Address, Caller, Socket};
 use abi::{Errno, Result, c};
 use std::rc::Rc;
@@ -180,6 +180,7 @@ impl UnixSocket {
             e.refuse();
         }
         let unread = self.lose();
+        rights::forget(self);
         if let Some(peer) = peer
             && self.kind != c::SOCK_DGRAM
         {

@@ -9,9 +9,12 @@ mod packet;
 mod rights;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 pub use rights::may_fly;
 
-use crate::{Accepted, Address, Caller, Incoming, Options, Outgoing, Socket};
+use crate::{Accepted, Address, Caller, Control, Incoming, Options, Outgoing, Socket};
 use abi::socket::Ucred;
 use abi::{Errno, Result, c};
 use guest::{Memory, Sink, Source};
@@ -67,7 +70,9 @@ pub struct UnixSocket {
     /// The listener, until it is accepted.
     listener: RefCell<Weak<UnixSocket>>,
     /// Those who found the inbox or the backlog full.
-    blocked: RefCell<Vec<Rc<WaitQueue>>>,
+    blocked: RefCell<Vec<Weak<WaitQueue>>>,
+    /// It is on the list of those that were sent descriptions.
+    holder: Cell<bool>,
 }
 
 /// A socket without a name or peer. ESOCKTNOSUPPORT, EPROTONOSUPPORT.
@@ -113,6 +118,7 @@ impl UnixSocket {
             backlog_max: Cell::new(0),
             listener: RefCell::default(),
             blocked: RefCell::default(),
+            holder: Cell::new(false),
         })
     }
 
@@ -145,14 +151,18 @@ impl UnixSocket {
     /// Waits for what this socket has too much of: it is woken when there is less.
     fn block(&self, who: &Rc<WaitQueue>) {
         let mut blocked = self.blocked.borrow_mut();
-        if !blocked.iter().any(|q| Rc::ptr_eq(q, who)) {
-            blocked.push(who.clone());
+        if blocked.iter().any(|q| std::ptr::eq(q.as_ptr(), Rc::as_ptr(who))) {
+            return;
         }
+        if blocked.len() == blocked.capacity() {
+            blocked.retain(|q| q.strong_count() > 0);
+        }
+        blocked.push(Rc::downgrade(who));
     }
 
     fn unblock(&self) {
         let blocked = self.blocked.take();
-        blocked.iter().for_each(|q| q.wake());
+        blocked.iter().filter_map(Weak::upgrade).for_each(|q| q.wake());
     }
 
     /// A message is received or lost: its sender has that room again.
@@ -171,26 +181,29 @@ impl UnixSocket {
         !lost.is_empty()
     }
 
-    /// What goes with a message from `caller` to `to`, whose Control is taken.
+    /// What goes with a message from `caller` to `to`; descriptors are taken out of `out`.
     fn baggage(&self, caller: &Caller, to: &Rc<UnixSocket>, out: &mut Outgoing) -> (Option<Ucred>, Option<InFlight>) {
         let real = || Ucred { pid: caller.pid, uid: caller.cred.ruid, gid: caller.cred.rgid };
         let asked = self.options.pass_cred.get() || to.options.pass_cred.get() || to.is_embryo();
         let mut cred = asked.then(real);
         let mut rights = None;
-        for control in out.control.drain(..) {
+        for control in &mut out.control {
             match control {
-                crate::Control::Rights(files) => rights = Some(InFlight::new(files, to)),
-                crate::Control::Credentials(u) => cred = Some(u),
-                crate::Control::Raw { .. } => {}
+                // They go with the first part of a long message; the credentials are those of all.
+                Control::Rights(files) if !files.is_empty() => {
+                    rights = Some(InFlight::new(std::mem::take(files), to));
+                }
+                Control::Credentials(u) => cred = Some(*u),
+                _ => {}
             }
         }
         (cred, rights)
     }
 
     /// Credentials as the receiver is told them: those nobody asked for in time are the overflow ids.
-    fn told(cred: Option<Ucred>) -> crate::Control {
+    fn told(cred: Option<Ucred>) -> Control {
         const OVERFLOW: u32 = 65534;
-        crate::Control::Credentials(cred.unwrap_or(Ucred { pid: 0, uid: OVERFLOW, gid: OVERFLOW }))
+        Control::Credentials(cred.unwrap_or(Ucred { pid: 0, uid: OVERFLOW, gid: OVERFLOW }))
     }
 
     fn is_embryo(&self) -> bool {
@@ -201,10 +214,6 @@ impl UnixSocket {
     fn owner(&self) -> *const UnixSocket {
         let l = self.listener.borrow().as_ptr();
         if self.is_embryo() { l } else { std::ptr::from_ref(self) }
-    }
-
-    fn holds_rights(&self) -> bool {
-        self.inbox.borrow().messages().any(|m| m.rights.is_some())
     }
 
     fn each_right(&self, f: &mut dyn FnMut(&Rc<OpenFile>)) {

@@ -4,6 +4,7 @@ use crate::{Address, SocketName};
 use abi::{Errno, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::rc::{Rc, Weak};
 
 thread_local! {
@@ -35,19 +36,18 @@ pub(super) fn register(s: &Rc<UnixSocket>, a: &Address) -> Result {
 
 /// The name is free again, if it was `s`'s: an accepted socket only shows its listener's.
 pub(super) fn forget(s: &UnixSocket, a: &Address) {
-    let mine = |w: &Weak<UnixSocket>| std::ptr::eq(w.as_ptr(), s);
-    match a {
-        Address::UnixAbstract(name) => ABSTRACT.with_borrow_mut(|m| {
-            if m.get(name).is_some_and(mine) {
-                m.remove(name);
-            }
-        }),
-        Address::UnixPath { name, .. } => PATHS.with_borrow_mut(|m| {
-            if m.get(name).is_some_and(mine) {
-                m.remove(name);
-            }
-        }),
-        _ => {}
+    // A socket may be closed while the thread ends, after the lists.
+    let _ = match a {
+        Address::UnixAbstract(name) => ABSTRACT.try_with(|m| remove(m, name, s)),
+        Address::UnixPath { name, .. } => PATHS.try_with(|m| remove(m, name, s)),
+        _ => Ok(()),
+    };
+}
+
+fn remove<K: Eq + Hash>(m: &RefCell<HashMap<K, Weak<UnixSocket>>>, name: &K, s: &UnixSocket) {
+    let mut m = m.borrow_mut();
+    if m.get(name).is_some_and(|w| std::ptr::eq(w.as_ptr(), s)) {
+        m.remove(name);
     }
 }
 

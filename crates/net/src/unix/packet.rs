@@ -37,18 +37,11 @@ impl UnixSocket {
 
     /// Whom a datagram goes to.
     fn target(&self, out: &Outgoing) -> Result<Rc<UnixSocket>> {
-        if self.connects() {
-            return if self.state.get() == State::Connected {
-                self.peer().ok_or(Errno::ENOTCONN)
-            } else {
-                Err(Errno::ENOTCONN)
-            };
-        }
         if let Some(to) = &out.to {
             return self.find(to);
         }
         let peer = UnixSocket::peer(self).ok_or(Errno::ENOTCONN)?;
-        if peer.dead.get() {
+        if peer.dead.get() && !self.connects() {
             self.peer.take();
             self.state.set(State::Closed);
             self.waiters.wake();
@@ -62,11 +55,12 @@ impl UnixSocket {
         let len = src.remaining();
         if self.connects() {
             self.check_error()?;
+            if self.state.get() != State::Connected {
+                return Err(Errno::ENOTCONN);
+            }
         }
-        if !self.connects() || self.state.get() == State::Connected {
-            self.auto_bind()?;
-        }
-        if (self.connects() || out.to.is_none()) && self.peer.borrow().is_none() {
+        self.auto_bind()?;
+        if out.to.is_none() && self.peer.borrow().is_none() {
             return Err(Errno::ENOTCONN);
         }
         let limit = self.options.send_buffer.get();

@@ -1,7 +1,7 @@
 //! Descriptors on their way: SCM_RIGHTS.
 //!
 //! A socket sent through itself keeps itself alive, and nobody can receive it any more. How many descriptions may be on
-//! their way is therefore bounded, and [`collect`] frees such circles when a socket is closed.
+//! their way is therefore bounded, and [`collect`] frees such circles when a socket is closed, or many are on their way.
 use super::UnixSocket;
 use crate::SocketFile;
 use abi::{Errno, Result};
@@ -12,9 +12,14 @@ use vfs::OpenFile;
 
 /// Descriptions on their way in the whole sandbox, whatever anyone's limit.
 const MAX: usize = 1 << 16;
+/// With fewer on their way, circles wait for a socket to be closed.
+const COLLECT_MIN: usize = 256;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Unix sockets among them: without, there are no circles.
+    static SOCKETS: Cell<usize> = const { Cell::new(0) };
+    static COLLECT_AT: Cell<usize> = const { Cell::new(COLLECT_MIN) };
     /// Descriptions nobody will receive, to be closed one after the other: closing one may drop others, and a chain
     /// of them is longer than the stack is deep.
     static DYING: RefCell<Vec<Rc<OpenFile>>> = const { RefCell::new(Vec::new()) };
@@ -22,13 +27,17 @@ thread_local! {
     /// A socket was closed meanwhile: there may be more to collect.
     static AGAIN: Cell<bool> = const { Cell::new(false) };
     /// Sockets that were sent descriptions.
-    static HOLDERS: RefCell<Vec<Weak<UnixSocket>>> = const { RefCell::new(Vec::new()) };
+    static HOLDERS: RefCell<HashMap<*const UnixSocket, Weak<UnixSocket>>> = RefCell::default();
 }
 
-/// ETOOMANYREFS if more than `limit` descriptions are on their way (RLIMIT_NOFILE).
+/// Before descriptions are sent: ETOOMANYREFS if more than `limit` are on their way already (RLIMIT_NOFILE).
 pub fn may_fly(limit: u64) -> Result {
-    let n = COUNT.get();
-    if n as u64 > limit || n >= MAX { Err(Errno::ETOOMANYREFS) } else { Ok(()) }
+    let too_many = || COUNT.get() as u64 > limit || COUNT.get() >= MAX;
+    if COUNT.get() > COLLECT_AT.get() || too_many() {
+        collect();
+        COLLECT_AT.set((COUNT.get() * 2).max(COLLECT_MIN));
+    }
+    if too_many() { Err(Errno::ETOOMANYREFS) } else { Ok(()) }
 }
 
 /// Descriptions in a message.
@@ -38,11 +47,10 @@ impl InFlight {
     /// On their way to `to`.
     pub fn new(files: Vec<Rc<OpenFile>>, to: &Rc<UnixSocket>) -> InFlight {
         COUNT.set(COUNT.get() + files.len());
-        HOLDERS.with_borrow_mut(|h| {
-            if !h.iter().any(|w| std::ptr::eq(w.as_ptr(), Rc::as_ptr(to))) {
-                h.push(Rc::downgrade(to));
-            }
-        });
+        SOCKETS.set(SOCKETS.get() + sockets_in(&files));
+        if !to.holder.replace(true) {
+            HOLDERS.with_borrow_mut(|h| h.insert(Rc::as_ptr(to), Rc::downgrade(to)));
+        }
         InFlight(files)
     }
 
@@ -50,6 +58,7 @@ impl InFlight {
     pub fn land(mut self) -> Vec<Rc<OpenFile>> {
         let files = std::mem::take(&mut self.0);
         COUNT.set(COUNT.get() - files.len());
+        SOCKETS.set(SOCKETS.get() - sockets_in(&files));
         files
     }
 
@@ -71,6 +80,7 @@ impl Drop for InFlight {
         let files = std::mem::take(&mut self.0);
         // At the thread's end there may be nothing left to account to.
         let _ = COUNT.try_with(|c| c.set(c.get() - files.len()));
+        let _ = SOCKETS.try_with(|c| c.set(c.get() - sockets_in(&files)));
         let _ = DYING.try_with(|d| d.borrow_mut().extend(files));
         if CLOSING.try_with(|c| c.replace(true)) != Ok(false) {
             return;
@@ -85,14 +95,25 @@ impl Drop for InFlight {
     }
 }
 
+/// `s` is closed.
+pub(super) fn forget(s: &UnixSocket) {
+    if s.holder.replace(false) {
+        let _ = HOLDERS.try_with(|h| h.borrow_mut().remove(&std::ptr::from_ref(s)));
+    }
+}
+
 fn socket_of(f: &OpenFile) -> Option<*const UnixSocket> {
     let s = f.downcast::<SocketFile>()?.socket().as_any().downcast_ref::<UnixSocket>()?;
     Some(std::ptr::from_ref(s))
 }
 
+fn sockets_in(files: &[Rc<OpenFile>]) -> usize {
+    files.iter().filter(|f| socket_of(f).is_some()).count()
+}
+
 /// Frees the sockets that only their own messages lead to.
 pub(super) fn collect() {
-    if COUNT.get() == 0 {
+    if SOCKETS.get() == 0 {
         return;
     }
     if CLOSING.get() {
@@ -105,10 +126,7 @@ pub(super) fn collect() {
 
 /// The descriptions on their way to sockets that no descriptor leads to.
 fn lost() -> Option<InFlight> {
-    let holders: Vec<Rc<UnixSocket>> = HOLDERS.with_borrow_mut(|h| {
-        h.retain(|w| w.upgrade().is_some_and(|s| s.holds_rights()));
-        h.iter().filter_map(Weak::upgrade).collect()
-    });
+    let holders: Vec<Rc<UnixSocket>> = HOLDERS.with_borrow(|h| h.values().filter_map(Weak::upgrade).collect());
     // How often each socket's description is on its way, and how many references it has.
     let mut flying: HashMap<*const OpenFile, (usize, usize, *const UnixSocket)> = HashMap::new();
     for h in &holders {
@@ -121,18 +139,19 @@ fn lost() -> Option<InFlight> {
     // At first all whose every reference is on its way; then without those that come to a socket that is not lost.
     let mut lost: HashSet<*const UnixSocket> =
         flying.values().filter(|(flies, all, _)| flies == all).map(|(_, _, s)| *s).collect();
-    loop {
-        let before = lost.len();
-        for h in &holders {
-            if !lost.contains(&h.owner()) {
-                h.each_right(&mut |f| {
-                    socket_of(f).map(|s| lost.remove(&s));
-                });
+    let mut by_owner: HashMap<*const UnixSocket, Vec<&UnixSocket>> = HashMap::new();
+    for h in &holders {
+        by_owner.entry(h.owner()).or_default().push(h);
+    }
+    let mut work: Vec<&UnixSocket> = holders.iter().filter(|h| !lost.contains(&h.owner())).map(|h| &**h).collect();
+    while let Some(h) = work.pop() {
+        h.each_right(&mut |f| {
+            if let Some(s) = socket_of(f)
+                && lost.remove(&s)
+            {
+                work.extend(by_owner.get(&s).into_iter().flatten());
             }
-        }
-        if lost.len() == before {
-            break;
-        }
+        });
     }
     let mut all: Option<InFlight> = None;
     for mut r in holders.iter().filter(|h| lost.contains(&h.owner())).flat_map(|h| h.take_rights()) {
