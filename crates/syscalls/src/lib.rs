@@ -15,6 +15,7 @@ pub mod misc;
 pub mod path;
 pub mod pidfd;
 pub mod row;
+pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod strace;

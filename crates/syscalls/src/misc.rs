@@ -352,7 +352,7 @@ pub fn sched_rr_get_interval(t: &Rc<Task>, pid: i32, out: UserOut<Timespec>) -> 
 }
 
 /// The processes that `which` and `who` name.
-fn ranked(t: &Task, which: i32, who: i32) -> Result<Vec<Rc<Process>>> {
+pub(crate) fn ranked(t: &Task, which: i32, who: i32) -> Result<Vec<Rc<Process>>> {
     const PRIO_PROCESS: i32 = 0;
     const PRIO_PGRP: i32 = 1;
     const PRIO_USER: i32 = 2;

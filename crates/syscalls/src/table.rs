@@ -181,6 +181,8 @@ crate::syscall_table! {
     234 tgkill(tgid: i32, tid: i32, sig: i32) => signal::tgkill, full;
     235 utimes(path: PathArg, times: UserIn<[Timeval; 2]>) => path::utimes, full;
     247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, full;
+    251 ioprio_set(which: i32, who: i32, value: i32) => sched::ioprio_set, partial, "kept, without effect";
+    252 ioprio_get(which: i32, who: i32) => sched::ioprio_get, partial, "kept, without effect";
     253 inotify_init() => inotify::inotify_init, full;
     254 inotify_add_watch(fd: Fd, path: PathArg, mask: u32) => inotify::inotify_add_watch, partial, "changes made from outside the sandbox are not seen";
     255 inotify_rm_watch(fd: Fd, wd: i32) => inotify::inotify_rm_watch, full;
@@ -222,6 +224,8 @@ crate::syscall_table! {
     305 clock_adjtime(id: i32, tx: UserInOut<Timex>) => time::clock_adjtime, partial, "the clock is the host's: read only";
     306 syncfs(fd: Fd) => fd::syncfs, full;
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
+    314 sched_setattr(pid: i32, attr: UserInOut<u32>, flags: Flags) => sched::sched_setattr, partial, "SCHED_OTHER only";
+    315 sched_getattr(pid: i32, out: UserOut<SchedAttr>, size: u32, flags: Flags) => sched::sched_getattr, partial, "SCHED_OTHER only";
     316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, partial, "no RENAME_WHITEOUT";
     318 getrandom(buf: OutBuf<1>, len: usize, flags: Flags) => misc::getrandom, full;
     322 execveat(dir: Fd, path: PathArg, argv: Addr, envp: Addr, flags: Flags) => @context exec::execveat, full;

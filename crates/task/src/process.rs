@@ -129,6 +129,8 @@ pub struct Process {
     pub dumpable: Cell<i32>,
     /// getpriority(2); kept, not acted on.
     pub nice: Cell<i32>,
+    /// ioprio_get(2); kept, not acted on.
+    pub ioprio: Cell<i32>,
     pub child_subreaper: Cell<bool>,
     /// Woken when a child changes state.
     pub child_wait: WaitQueue,
@@ -174,6 +176,7 @@ impl Process {
             parent_death_signal: Cell::new(0),
             dumpable: Cell::new(1),
             nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
+            ioprio: Cell::new(parent.map_or(0, |p| p.ioprio.get())),
             child_subreaper: Cell::new(false),
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),

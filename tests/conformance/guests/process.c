@@ -444,3 +444,34 @@ CASE(pidfd) {
     ERR(syscall(SYS_pidfd_open, 999999, 0), ESRCH);
     ERR(syscall(SYS_pidfd_open, -1, 0), EINVAL);
 }
+CASE(scheduling_attributes) {
+    unsigned a[14] = {0};
+    OK(syscall(SYS_sched_getattr, 0, a, 56, 0));
+    EQ(a[0], 56);
+    EQ(a[1], 0);
+    ERR(syscall(SYS_sched_getattr, 0, a, 47, 0), EINVAL);
+    ERR(syscall(SYS_sched_getattr, 0, a, 48, 1), EINVAL);
+    ERR(syscall(SYS_sched_getattr, 999999, a, 48, 0), ESRCH);
+    memset(a, 0, sizeof a);
+    a[4] = 7;
+    OK(syscall(SYS_sched_setattr, 0, a, 0));
+    EQ(syscall(SYS_getpriority, 0, 0), 13);
+    a[0] = 40;
+    ERR(syscall(SYS_sched_setattr, 0, a, 0), E2BIG);
+    EQ(a[0], 56);
+    a[0] = 48;
+    a[1] = 9;
+    ERR(syscall(SYS_sched_setattr, 0, a, 0), EINVAL);
+    ERR(syscall(SYS_sched_setattr, 0, a, 1), EINVAL);
+    ERR(syscall(SYS_sched_setattr, 0, NULL, 0), EINVAL);
+}
+CASE(io_priorities) {
+    EQ(syscall(SYS_ioprio_get, 1, 0), 0);
+    OK(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 3));
+    EQ(syscall(SYS_ioprio_get, 1, 0), 2 << 13 | 3);
+    ERR(syscall(SYS_ioprio_set, 1, 0, 1), EINVAL);
+    ERR(syscall(SYS_ioprio_set, 1, 0, 7 << 13), EINVAL);
+    ERR(syscall(SYS_ioprio_set, 9, 0, 2 << 13), EINVAL);
+    ERR(syscall(SYS_ioprio_get, 9, 0), EINVAL);
+    ERR(syscall(SYS_ioprio_get, 1, 999999), ESRCH);
+}
