@@ -185,9 +185,13 @@ impl FileOps for Slave {
             }
             c::TCFLSH => match arg as i32 {
                 c::TCIFLUSH => self.0.change(|line| line.flush_input(true)),
-                c::TCOFLUSH => self.0.change(|line| line.flush_output()),
+                c::TCOFLUSH => self.0.change(|line| {
+                    line.deliver();
+                    line.flush_output();
+                }),
                 c::TCIOFLUSH => self.0.change(|line| {
                     line.flush_input(true);
+                    line.deliver();
                     line.flush_output();
                 }),
                 _ => return Err(Errno::EINVAL),
@@ -221,10 +225,7 @@ impl FileOps for Master {
         bytes.extend(line.output.iter().take(room.min(PIECE + mark) - mark));
         drop(line);
         let got = dst.put(&bytes)?;
-        self.0.change(|line| {
-            line.output.drain(..got - mark);
-            line.echo_marked();
-        });
+        self.0.change(|line| line.output.drain(..got - mark).for_each(drop));
         Ok(got)
     }
 
