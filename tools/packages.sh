@@ -16,6 +16,9 @@ need busybox busybox-static
 need debootstrap debootstrap
 need strace strace
 need musl-gcc musl-tools
+need vim vim
+need nano nano
+need less less
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 

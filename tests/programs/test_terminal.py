@@ -170,16 +170,17 @@ def test_what_ps_and_stty_say() -> None:
         assert re.search(rb"\b1 +1 +1 pts/0", t.command(b"ps -o pid,pgid,sid,tty -p 1"))
         assert t.command(b"stat -c '%t:%T %G' /dev/console $(tty)").endswith(b"\r\n88:0 tty\r\n88:0 tty\r")
         assert t.command(b"echo shown > /dev/tty; echo again > /dev/console").endswith(b"\r\nshown\r\nagain\r")
-        assert t.command(b"ls /dev/pts; setsid -w tty < /dev/null; setsid -w sh -c 'echo x > /dev/tty'").count(b"such") == 1
+        assert (
+            t.command(b"ls /dev/pts; setsid -w tty < /dev/null; setsid -w sh -c 'echo x > /dev/tty'").count(b"such")
+            == 1
+        )
 
 
 @everywhere
 def test_a_new_size_is_seen(where: str) -> None:
-    with at_terminal(where, *BASH) as t:
-        t.until(PROMPT)
-        t.command(b"trap 'echo resized to $(stty size)' WINCH")
-        t.type(b"sleep 1; echo slept\n")
-        time.sleep(0.3)
+    script = "trap 'echo resized to $(stty size)' WINCH; echo begun; while :; do sleep 0.1; done"
+    with at_terminal(where, "sh", "-c", script) as t:
+        t.until(b"begun")
         t.resize(40, 120)
         t.until(b"resized to 40 120")
 
@@ -195,9 +196,9 @@ def test_a_new_size_is_seen(where: str) -> None:
 def test_an_editor(where: str, editor: str, keys: bytes) -> None:
     path = tempfile.mktemp(prefix="rvisor-program-", dir="/tmp")
     try:
-        with at_terminal(where, *BASH, term="xterm") as t:
+        with at_terminal(where, *BASH) as t:
             t.until(PROMPT)
-            t.type(f"{editor} {path}\n".encode())
+            t.type(f"TERM=xterm {editor} {path}\n".encode())
             t.until(b"\x1b[?1049h")
             time.sleep(1.5)
             for key in re.findall(rb"[^\x00-\x1f]+|.", keys, re.DOTALL):
@@ -212,15 +213,15 @@ def test_an_editor(where: str, editor: str, keys: bytes) -> None:
 
 @everywhere
 def test_a_pager(where: str) -> None:
-    with at_terminal(where, *BASH, term="xterm") as t:
+    with at_terminal(where, *BASH) as t:
         t.until(PROMPT)
-        t.type(b"seq -f 'row %g' 1000 | less\n")
+        t.type(b"seq -f 'row %g' 1000 | TERM=xterm less\n")
         t.until(b"row 23")
         t.type(b" ")
         t.until(b"row 46")
         t.type(b"G")
         t.until(b"row 1000")
-        t.type(b"/row 500\r")
+        t.type(b"?row 500\r")
         t.until(b"row 500")
         t.type(b"q")
         t.until(PROMPT)
@@ -233,7 +234,7 @@ def test_a_python_prompt(where: str) -> None:
         t.type(b"6*7\r")
         t.until(b"42")
         t.until(b">>> ")
-        t.type(b"'ab'*2\x1b[D\x1b[D\x7fx\r")
+        t.type(b"'ab'*2\x1b[D\x1b[D\x1b[D\x7fx\r")
         t.until(b"'axax'")
         t.until(b">>> ")
         t.type(b"while True: pass\r\r")
@@ -248,12 +249,13 @@ def test_a_python_prompt(where: str) -> None:
 def test_a_terminal_in_a_terminal(where: str) -> None:
     with at_terminal(where, *BASH) as t:
         t.until(PROMPT)
-        shown = t.command(b"script -qec 'tty; stty size; echo nested' /dev/null")
-        assert re.search(rb"/dev/pts/\d+\r\r?\n24 80\r\r?\nnested", shown)
-        t.type(b"script -qc 'sleep 100' /dev/null\n")
-        time.sleep(0.7)
+        t.type(
+            b"python3 -c \"import pty; pty.spawn(['sh', '-c', 'tty; trap : INT; echo begun; sleep 100'])\"; echo back\n"
+        )
+        assert re.search(rb"\n/dev/pts/\d+\r", t.until(b"\nbegun"))
+        time.sleep(0.3)
         t.type(b"\x03")
-        t.until(PROMPT)
+        t.until(b"\nback\r\n" + PROMPT)
 
 
 def test_much_output_is_whole_and_can_be_stopped() -> None:

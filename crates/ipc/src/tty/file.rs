@@ -133,7 +133,7 @@ impl FileOps for Slave {
         let mut done = 0;
         let mut buf = [0; PIECE];
         while src.remaining() > 0 {
-            if self.0.line.borrow().room() == 0 {
+            if !self.0.line.borrow().writable() {
                 break;
             }
             let n = src.take(&mut buf).or_else(|e| if done > 0 { Ok(0) } else { Err(e) })?;
@@ -166,7 +166,7 @@ impl FileOps for Slave {
         };
         let mut r = Ready::empty();
         r.set(READ, line.has_input(least));
-        r.set(WRITE, line.room() > 0);
+        r.set(WRITE, line.writable());
         r
     }
 

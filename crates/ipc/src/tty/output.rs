@@ -10,6 +10,9 @@ pub(super) const OUTPUT: usize = 12 << 10;
 /// What of it a flush leaves at most: that much is as good as read.
 const SENT: usize = 4095;
 
+/// What one byte becomes at most: a tab's spaces.
+const LARGEST: usize = 8;
+
 /// In the echo queue this byte begins an operation; followed by itself it is the byte.
 const OP: u8 = 0xff;
 const OP_BACK: u8 = 0x80;
@@ -40,6 +43,11 @@ impl Line {
     /// What is output now reaches the master before anything else happens.
     pub fn deliver(&mut self) {
         self.delivered = self.output.len();
+    }
+
+    /// Is there room for a byte of the program's, whatever it becomes? Then a write takes at least one.
+    pub fn writable(&self) -> bool {
+        self.room() >= if self.termios.o(c::OPOST) { LARGEST } else { 1 }
     }
 
     /// Forgets output that the master has not seen: what the present piece of input brought, and what is too much.
