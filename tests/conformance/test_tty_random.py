@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from framework import inside
-from framework.guests import SECONDS
 from framework.compile import static
+from framework.guests import SECONDS
 
 SOURCE = inside.ROOT / "tests" / "conformance" / "oracle" / "tty_random.c"
 STEPS = "1500"
