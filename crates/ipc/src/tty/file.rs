@@ -133,7 +133,7 @@ impl FileOps for Slave {
         let mut done = 0;
         let mut buf = [0; PIECE];
         while src.remaining() > 0 {
-            if self.0.line.borrow().room() == 0 {
+            if !self.0.line.borrow().writable() {
                 break;
             }
             let n = src.take(&mut buf).or_else(|e| if done > 0 { Ok(0) } else { Err(e) })?;
@@ -169,7 +169,7 @@ impl FileOps for Slave {
         };
         let mut r = Ready::empty();
         r.set(READ, line.has_input(least));
-        r.set(WRITE, line.room() > 0);
+        r.set(WRITE, line.writable());
         r
     }
 
@@ -188,9 +188,13 @@ impl FileOps for Slave {
             }
             c::TCFLSH => match arg as i32 {
                 c::TCIFLUSH => self.0.change(|line| line.flush_input(true)),
-                c::TCOFLUSH => self.0.change(|line| line.flush_output()),
+                c::TCOFLUSH => self.0.change(|line| {
+                    line.deliver();
+                    line.flush_output();
+                }),
                 c::TCIOFLUSH => self.0.change(|line| {
                     line.flush_input(true);
+                    line.deliver();
                     line.flush_output();
                 }),
                 _ => return Err(Errno::EINVAL),
@@ -224,10 +228,7 @@ impl FileOps for Master {
         bytes.extend(line.output.iter().take(room.min(PIECE + mark) - mark));
         drop(line);
         let got = dst.put(&bytes)?;
-        self.0.change(|line| {
-            line.output.drain(..got - mark);
-            line.echo_marked();
-        });
+        self.0.change(|line| line.output.drain(..got - mark).for_each(drop));
         Ok(got)
     }
 

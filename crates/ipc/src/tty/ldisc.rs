@@ -19,6 +19,8 @@ pub struct Line {
     input: VecDeque<u16>,
     /// How many of them are in lines that have ended.
     lines: usize,
+    /// Without lines: bytes have come since ICANON was turned off, or the input flushed.
+    begun: bool,
     /// What the master wrote and input has no room for.
     ahead: VecDeque<u8>,
     /// VLNEXT came: the next byte is itself.
@@ -26,6 +28,8 @@ pub struct Line {
     /// Within what ECHOPRT shows as \…/.
     erasing: bool,
     pub(super) output: VecDeque<u8>,
+    /// How much of it was there before the present piece of input.
+    pub(super) delivered: usize,
     pub(super) echoes: VecDeque<u8>,
     pub(super) echo_mark: usize,
     pub(super) echo_commit: usize,
@@ -98,6 +102,7 @@ impl Line {
         if (old.lflag ^ new.lflag) & (c::ICANON | c::EXTPROC) != 0 {
             self.input.iter_mut().for_each(|b| *b &= 0xff);
             self.lines = 0;
+            self.begun = !self.input.is_empty();
             if self.canonical()
                 && let Some(last) = self.input.back_mut()
             {
@@ -128,11 +133,15 @@ impl Line {
         }
     }
 
-    /// Forgets what was typed and not read. `ahead`: also what has not come in yet.
-    pub fn flush_input(&mut self, ahead: bool) {
+    fn forget_input(&mut self) {
         self.input.clear();
         self.lines = 0;
-        self.erasing = false;
+        (self.begun, self.erasing) = (false, false);
+    }
+
+    /// Forgets what was typed and not read. `ahead`: also what has not come in yet.
+    pub fn flush_input(&mut self, ahead: bool) {
+        self.forget_input();
         if ahead {
             self.ahead.clear();
         }
@@ -165,6 +174,7 @@ impl Line {
     /// that its end can still come.
     fn take_in(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
+        self.deliver();
         while done < bytes.len() {
             let mut free = INPUT as isize - self.input.len() as isize;
             if self.termios.i(c::PARMRK) {
@@ -189,6 +199,7 @@ impl Line {
                 part.iter().for_each(|b| self.byte(*b));
                 self.flush_echoes();
             }
+            self.begun |= !self.input.is_empty();
             done += n;
         }
         done
@@ -222,16 +233,18 @@ impl Line {
         }
     }
 
-    fn store(&mut self, b: u8, mark: u16) {
+    fn store(&mut self, b: u8) {
         if b == 0xff && self.termios.i(c::PARMRK) {
             self.input.push_back(0xff);
         }
-        self.input.push_back(u16::from(b) | mark);
+        self.input.push_back(u16::from(b));
+        self.begun = true;
     }
 
     /// Echoes a byte at the end of the line that is typed.
     fn echo_typed(&mut self, b: u8) {
-        if self.lines == self.input.len() {
+        let first = if self.canonical() { self.lines == self.input.len() } else { !self.begun };
+        if first {
             self.echo_column();
         }
         self.echo_char(b);
@@ -244,7 +257,7 @@ impl Line {
             self.echo_typed(b);
             self.commit_echoes();
         }
-        self.store(b, 0);
+        self.store(b);
     }
 
     fn meaning(&mut self, b: u8) {
@@ -288,7 +301,7 @@ impl Line {
             }
             self.commit_echoes();
         }
-        self.store(b, 0);
+        self.store(b);
     }
 
     /// A character that is a signal to the foreground group; without NOFLSH nothing of before it is left.
@@ -297,9 +310,7 @@ impl Line {
         if !self.termios.l(c::NOFLSH) {
             self.forget_echoes();
             self.flush_output();
-            self.input.clear();
-            self.lines = 0;
-            self.erasing = false;
+            self.forget_input();
             self.tell(super::TIOCPKT_FLUSHREAD);
         }
         if self.termios.i(c::IXON) {

@@ -7,8 +7,11 @@ use abi::c;
 
 /// What waits for a master that does not read.
 pub(super) const OUTPUT: usize = 12 << 10;
-/// What of it a flush of the output leaves: it is as good as read.
+/// What of it a flush leaves at most: that much is as good as read.
 const SENT: usize = 4095;
+
+/// What one byte becomes at most: a tab's spaces.
+const LARGEST: usize = 8;
 
 /// In the echo queue this byte begins an operation; followed by itself it is the byte.
 const OP: u8 = 0xff;
@@ -37,9 +40,19 @@ impl Line {
         if self.stopped { 0 } else { OUTPUT.saturating_sub(self.output.len()) }
     }
 
-    /// Forgets output that the master has not seen.
+    /// What is output now reaches the master before anything else happens.
+    pub fn deliver(&mut self) {
+        self.delivered = self.output.len();
+    }
+
+    /// Is there room for a byte of the program's, whatever it becomes? Then a write takes at least one.
+    pub fn writable(&self) -> bool {
+        self.room() >= if self.termios.o(c::OPOST) { LARGEST } else { 1 }
+    }
+
+    /// Forgets output that the master has not seen: what the present piece of input brought, and what is too much.
     pub fn flush_output(&mut self) {
-        self.output.truncate(SENT);
+        self.output.truncate(SENT.min(self.delivered));
         self.tell(super::TIOCPKT_FLUSHWRITE);
     }
 
@@ -259,10 +272,10 @@ impl Line {
         fits
     }
 
-    /// TCIOFF, TCION: STOP and START are written past everything else.
+    /// TCIOFF, TCION: STOP and START are written past what ^S stopped, not past what tcflow(3) did.
     pub fn send_character(&mut self, which: usize) {
         let b = self.termios.char(which);
-        if b != super::termios::DISABLED {
+        if b != super::termios::DISABLED && !self.stopped_by_call {
             self.output.push_back(b);
         }
     }
