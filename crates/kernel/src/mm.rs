@@ -117,10 +117,10 @@ impl AddressSpace {
         self.vmas.range(..=addr).next_back().map(|(_, v)| v).filter(|v| addr < v.end)
     }
 
-    /// Mappings that overlap the range, in order.
+    /// Mappings that overlap the range, in order. A range that ends before it begins overlaps nothing.
     pub fn overlapping(&self, r: Range<u64>) -> impl Iterator<Item = &Vma> {
         let first = self.at(r.start).map_or(r.start, |v| v.start);
-        self.vmas.range(first..r.end).map(|(_, v)| v).filter(move |v| v.end > r.start)
+        self.vmas.range(first..r.end.max(first)).map(|(_, v)| v).filter(move |v| v.end > r.start)
     }
 
     pub fn is_free(&self, r: Range<u64>) -> bool {

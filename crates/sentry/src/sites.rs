@@ -86,6 +86,7 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
     if site == ip - 2 {
         // The jump covers the instruction this very call returns to: it returns to the copy of it.
         t.regs.borrow_mut().rip = at + COMPARE;
+        mm.covered.borrow_mut().insert(ip, at + COMPARE);
         t.changed.set(true);
     }
     let mut jump = vec![0xff, 0x24, 0x25];

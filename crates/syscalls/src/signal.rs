@@ -234,7 +234,10 @@ pub fn rt_sigreturn(t: &Rc<Task>) -> Result<i64> {
 fn restore(t: &Task, regs: &abi::regs::Regs) -> Result<abi::regs::Regs> {
     let mem = t.mem();
     let f: Frame = UserIn::new(frame::returning(regs.rsp)).get(&*mem)?;
-    let r = frame::sanitise(&f, regs)?;
+    let mut r = frame::sanitise(&f, regs)?;
+    if let Some(copy) = t.mm().covered.borrow().get(&r.rip) {
+        r.rip = *copy;
+    }
     let size = t.fp_size.get();
     if f.fp != 0 && size > 0 {
         let mut fp = vec![0u8; size as usize];

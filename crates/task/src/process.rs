@@ -41,6 +41,9 @@ pub struct Mm {
     pub sites: RefCell<HashMap<u64, u32>>,
     /// Entries of the site table in use; the table is mapped when it is not 0.
     pub sites_used: Cell<usize>,
+    /// Instructions after a call that a rewritten site covers, and where each is copied: what a signal interrupted may yet
+    /// return there.
+    pub covered: RefCell<HashMap<u64, u64>>,
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
     pub(crate) landing: WaitQueue,
@@ -61,6 +64,7 @@ impl Mm {
             users: Cell::new(0),
             sites: RefCell::default(),
             sites_used: Cell::new(0),
+            covered: RefCell::default(),
             flights: RefCell::default(),
             landing: WaitQueue::new(),
             exe: RefCell::new(None),
@@ -97,6 +101,7 @@ impl Mm {
         let mut sites = self.sites.borrow_mut();
         if !sites.is_empty() {
             sites.retain(|s, _| !r.contains(s));
+            self.covered.borrow_mut().retain(|ip, _| !r.contains(ip));
         }
     }
 
@@ -105,6 +110,7 @@ impl Mm {
         let m = Mm::new(id, self.space.borrow().fork());
         *m.sites.borrow_mut() = self.sites.borrow().clone();
         m.sites_used.set(self.sites_used.get());
+        *m.covered.borrow_mut() = self.covered.borrow().clone();
         m.exe.replace(self.exe.borrow().clone());
         m.running.replace(self.running.borrow().clone());
         m.args.set(self.args.get());

@@ -305,3 +305,14 @@ CASE(red_zone_is_left_alone) {
     EQ(count, 1);
     EQ(seen, 0);
 }
+static void calls_where_it_was_called(int number) {
+    (void)number;
+    for (int i = 0; i < 20; i++)
+        syscall(SYS_gettid);
+}
+/* The instruction after the call that was interrupted may be rewritten by then. */
+CASE(handler_calls_through_the_same_code) {
+    signal(SIGUSR1, calls_where_it_was_called);
+    for (int i = 0; i < 20; i++)
+        EQ(syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1), 0);
+}

@@ -29,6 +29,16 @@ fn neighbours_merge_and_holes_split() {
 }
 
 #[test]
+fn what_ends_before_it_begins_overlaps_nothing() {
+    let mut s = space();
+    put(&mut s, 0x10_0000, 4, RW);
+    assert_eq!(s.overlapping(0x10_1000..0x10_2000).count(), 1);
+    for start in [0x10_1000, 0x20_0000, u64::MAX] {
+        assert_eq!(s.overlapping(start..0x1000).count(), 0);
+    }
+}
+
+#[test]
 fn addresses_are_chosen_top_down_and_never_at_the_sites() {
     let mut s = space();
     let a = s.place(0, 0x3000, 0, UNLIMITED).unwrap();
