@@ -65,7 +65,12 @@ impl Poller {
         self.shared.pending.load(SeqCst)
     }
 
-    /// What was ready has been taken.
+    /// It found something, and waits to be released.
+    pub fn holds(&self) -> bool {
+        self.shared.pending.load(SeqCst)
+    }
+
+    /// What was ready has been taken: it goes back to sleep. Before [`begin_sleep`](Self::begin_sleep) only.
     pub fn release(&self) {
         if self.shared.pending.load(SeqCst) {
             self.shared.pending.store(false, SeqCst);
@@ -84,10 +89,13 @@ fn helper(epoll: &Epoll, shared: &Shared, kernel: i32) {
         }
         shared.pending.store(true, SeqCst);
         while shared.pending.load(SeqCst) {
-            if shared.sleeping.load(SeqCst) {
-                // SAFETY: no memory is involved; the kernel thread lives as long as the process.
-                unsafe { libc::syscall(libc::SYS_tkill, kernel, libc::SIGURG) };
+            if !shared.sleeping.load(SeqCst) {
+                // It looks before it sleeps.
+                std::thread::park();
+                continue;
             }
+            // SAFETY: no memory is involved; the kernel thread lives as long as the process.
+            unsafe { libc::syscall(libc::SYS_tkill, kernel, libc::SIGURG) };
             std::thread::park_timeout(REPEAT);
         }
     }

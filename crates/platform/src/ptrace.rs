@@ -204,18 +204,20 @@ impl Ptrace {
                 _ => self.timer.drain(),
             }
         }
-        if !self.others_ready
-            && let Some(p) = &self.poller
-        {
-            p.release();
-        }
     }
 
     /// Sleeps until a thread stops or something else is ready.
     fn sleep(&mut self, deadline: Option<u64>) {
         self.counters.sleeps += 1;
         self.timer.set(deadline);
+        if self.poller.as_ref().is_some_and(|p| p.holds()) {
+            self.look_inside();
+            if self.others_ready {
+                return;
+            }
+        }
         let Some(p) = &self.poller else { return self.look_inside() };
+        p.release();
         let heard = if p.begin_sleep() { host::ptrace::wait(None, true) } else { Err(Errno::EINTR) };
         let ready = p.end_sleep();
         match heard {
@@ -271,11 +273,7 @@ impl Platform for Ptrace {
     }
 
     fn take_others(&mut self) -> bool {
-        let was = std::mem::take(&mut self.others_ready);
-        if was && let Some(p) = &self.poller {
-            p.release();
-        }
-        was
+        std::mem::take(&mut self.others_ready)
     }
 
     fn spawn(&mut self, tag: u64) -> bool {

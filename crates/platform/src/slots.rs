@@ -284,11 +284,6 @@ impl Slots {
                 token => self.died(token),
             }
         }
-        if !self.others_ready
-            && let Some(p) = &self.poller
-        {
-            p.release();
-        }
     }
 
     /// Sleeps until a bell rings or something else is ready.
@@ -297,7 +292,16 @@ impl Slots {
         self.crowd.sleeps();
         self.set_sync(true);
         self.timer.set(deadline);
+        if self.poller.as_ref().is_some_and(|p| p.holds()) {
+            // What woke it last was taken. It is sent back to sleep only when nothing more has come: sockets of guests that
+            // talk to each other never wake it.
+            self.look_around();
+            if self.others_ready || !self.events.is_empty() {
+                return;
+            }
+        }
         let Some(p) = &self.poller else { return self.look_around() };
+        p.release();
         let bell = if p.begin_sleep() { host::notify::receive(self.listener.as_fd()) } else { Err(Errno::EINTR) };
         let ready = p.end_sleep();
         match bell {
@@ -514,11 +518,7 @@ impl Platform for Slots {
     }
 
     fn take_others(&mut self) -> bool {
-        let was = std::mem::take(&mut self.others_ready);
-        if was && let Some(p) = &self.poller {
-            p.release();
-        }
-        was
+        std::mem::take(&mut self.others_ready)
     }
 
     fn spawn(&mut self, tag: u64) -> bool {
