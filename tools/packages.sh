@@ -22,6 +22,17 @@ need musl-gcc musl-tools
 need vim vim
 need nano nano
 need less less
+need nginx nginx-light
+need redis-server redis-server
+need wrk wrk
+need ab apache2-utils
+need sqlite3 sqlite3
+need convert imagemagick
+need tmux tmux
+need curl curl
+need openssl openssl
+set -- /usr/lib/postgresql/*/bin/initdb
+[ -x "$1" ] || missing="$missing postgresql"
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 

@@ -26,6 +26,12 @@ SECONDS = 600
 """Longer than any script takes."""
 
 
+def search_path() -> str:
+    """Where commands are looked for: the caller's path, and where Debian keeps servers."""
+    places = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    return ":".join([*places, *(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin")))])
+
+
 class App:
     """One application's script: its `name`, what it shows, the commands it needs, and the pace it is to reach."""
 
@@ -45,7 +51,7 @@ class App:
 
     def absent(self) -> list[str]:
         """The commands that this machine lacks."""
-        return [command for command in self.needs if shutil.which(command) is None]
+        return [command for command in self.needs if shutil.which(command, path=search_path()) is None]
 
 
 def apps(only: Sequence[str] = ()) -> list[App]:
@@ -146,8 +152,7 @@ class Work:
         shutil.rmtree(os.path.join(self._root, "here"), ignore_errors=True)
 
     def _env(self) -> dict[str, str]:
-        path = os.environ.get("PATH", os.defpath)
-        return {"WORK": self._root, "SCALE": str(self._scale), "PATH": f"{path}:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
+        return {"WORK": self._root, "SCALE": str(self._scale), "PATH": search_path(), "LC_ALL": "C.UTF-8"}
 
     def _command(self, what: str) -> list[str]:
         return ["bash", str(SCRIPTS / "prelude.sh"), self._app.name, what]
