@@ -15,6 +15,7 @@ need python3 python3
 need busybox busybox-static
 need debootstrap debootstrap
 need strace strace
+need gdb gdb
 need musl-gcc musl-tools
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"

@@ -22,6 +22,8 @@ pub trait Source {
     fn node(&self, path: &str) -> Result<Node>;
     /// Where a magic link leads; `None` if its text is to be walked.
     fn follow(&self, path: &str) -> Option<Result<Follow>>;
+    /// Opens a file that is more than a text; `None`: it is a text.
+    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
     /// Owner of a place.
     fn owner(&self, path: &str) -> (u32, u32);
     /// Does it take writes?
@@ -102,6 +104,9 @@ impl Inode for ProcInode {
     }
 
     fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {
+        if let Some(opened) = self.source.open(&self.path) {
+            return opened;
+        }
         match self.source.node(&self.path)? {
             Node::Dir(_) => Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone() })),
             Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => {

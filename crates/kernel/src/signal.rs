@@ -127,6 +127,11 @@ impl Pending {
         Some(info)
     }
 
+    /// Everything that is queued, oldest first.
+    pub fn list(&self) -> impl Iterator<Item = &SigInfo> {
+        self.queue.iter()
+    }
+
     /// Forgets every signal of `which`.
     pub fn discard(&mut self, which: SigSet) {
         self.queue.retain(|i| !which.has(i.signo));

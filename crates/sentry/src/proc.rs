@@ -1,4 +1,5 @@
 //! What /proc shows, from the task tree.
+mod mem;
 mod pid;
 mod system;
 
@@ -7,7 +8,7 @@ use fs::proc::Node;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use task::Kernel;
-use vfs::Follow;
+use vfs::{FileOps, Follow};
 
 thread_local! {
     /// The process and thread whose call is being served: what /proc/self means.
@@ -70,13 +71,28 @@ impl fs::proc::Source for Source {
         pid::follow(&k, pid, rest)
     }
 
+    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
+        let (pid, rest) = split(path)?;
+        let tid = match rest.strip_prefix("task/").and_then(|r| r.split_once('/')) {
+            Some((tid, "mem")) => tid.parse().ok()?,
+            None if rest == "mem" => pid,
+            _ => return None,
+        };
+        let k = self.kernel().ok()?;
+        let t = k.task(tid).or_else(|| k.process(tid)?.leader())?;
+        Some(mem::open(&k, CALLER.get().1, &t))
+    }
+
     fn owner(&self, path: &str) -> (u32, u32) {
         let found = split(path).and_then(|(pid, _)| self.kernel().ok()?.process(pid)?.leader());
         found.map_or((0, 0), |t| (t.cred().euid, t.cred().egid))
     }
 
     fn writable(&self, path: &str) -> bool {
-        path == "sys/kernel/hostname" || path.ends_with("/oom_score_adj") || path.ends_with("/comm")
+        path == "sys/kernel/hostname"
+            || path.ends_with("/oom_score_adj")
+            || path.ends_with("/comm")
+            || path.ends_with("/mem")
     }
 
     fn write(&self, path: &str, data: &[u8]) -> Result {

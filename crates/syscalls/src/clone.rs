@@ -122,6 +122,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     let child = Task::new(pid, &process, mm, t.cred(), fs, files);
     child.comm.replace(t.comm.borrow().clone());
     child.blocked.set(t.blocked.get());
+    child.set_seccomp(t.seccomp.borrow().clone());
     if !has(c::CLONE_VM) || has(c::CLONE_VFORK) {
         child.altstack.set(t.altstack.get());
     }
@@ -151,9 +152,14 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         t.vforking.set(true);
         t.outcome.set(Outcome::Pause);
     }
+    traced(t, &child, &a);
     let failed = child.clone();
     t.undo.replace(Some(Box::new(move |t: &Task| {
         t.vforking.set(false);
+        if let Some(tr) = t.trace() {
+            tr.event.set(None);
+        }
+        failed.untrace(0);
         failed.exiting.set(true);
         failed.process.exit_signal.set(0);
         failed.finish_exit();
@@ -162,6 +168,22 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         }
     })));
     Ok(pid)
+}
+
+/// The tracer of `t` hears of the child, and traces it too, if it asked for that.
+fn traced(t: &Rc<Task>, child: &Rc<Task>, a: &CloneArgs) {
+    let Some(tr) = t.trace().filter(|_| a.flags & c::CLONE_UNTRACED as u64 == 0) else { return };
+    let (option, event) = if a.flags & c::CLONE_VFORK as u64 != 0 {
+        (c::PTRACE_O_TRACEVFORK, c::PTRACE_EVENT_VFORK)
+    } else if a.exit_signal == c::SIGCHLD as u64 {
+        (c::PTRACE_O_TRACEFORK, c::PTRACE_EVENT_FORK)
+    } else {
+        (c::PTRACE_O_TRACECLONE, c::PTRACE_EVENT_CLONE)
+    };
+    if tr.has(option) {
+        t.trace_too(child);
+        tr.event.set(Some((event, child.tid as u64)));
+    }
 }
 
 fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
@@ -175,6 +197,7 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     let p = Process::new(k, pid, Some(&t.process));
     let signal = if to_parent { t.process.exit_signal.get() } else { a.exit_signal as i32 };
     p.exit_signal.set(signal);
+    p.maker.replace(Rc::downgrade(t));
     p.dumpable.set(t.process.dumpable.get());
     let actions = t.process.actions.borrow().clone();
     let actions = if a.flags & c::CLONE_SIGHAND as u64 != 0 {

@@ -193,6 +193,8 @@ fn build(
     execfn: &[u8],
     cred: &Cred,
 ) -> Result<Image> {
+    let fixed = t.process.personality.get() & c::ADDR_NO_RANDOMIZE as u32 != 0;
+    let random_pages = |bits| if fixed { 0 } else { random_pages(bits) };
     let top = USER_END - PAGE_SIZE - random_pages(18);
     let stack_size = t.process.rlimit(c::RLIMIT_STACK).clamp(128 << 10, 64 << 20) & !(PAGE_SIZE - 1);
     let gap = (stack_size + (1 << 20)).max(128 << 20);

@@ -6,7 +6,7 @@ use guest::ops::Op;
 use guest::{UserIn, UserOut};
 use kernel::cred::{CAP_LAST, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, Cred};
 use std::rc::Rc;
-use task::{Outcome, Process, Task};
+use task::{Process, Task};
 
 /// What uname(2) says this kernel is: the Linux whose behaviour it keeps to.
 pub const RELEASE: &str = "6.1.0-rvisor";
@@ -115,9 +115,9 @@ pub fn get_robust_list(t: &Rc<Task>, pid: i32, head: UserOut<u64>, len: UserOut<
 pub(crate) const SECBIT_KEEP_CAPS: u32 = 1 << 4;
 
 const ARCH_SET_GS: i32 = 0x1001;
-const ARCH_SET_FS: i32 = 0x1002;
-const ARCH_GET_FS: i32 = 0x1003;
-const ARCH_GET_GS: i32 = 0x1004;
+pub(crate) const ARCH_SET_FS: i32 = 0x1002;
+pub(crate) const ARCH_GET_FS: i32 = 0x1003;
+pub(crate) const ARCH_GET_GS: i32 = 0x1004;
 
 /// The gs base is the stub's own.
 pub fn arch_prctl(t: &Rc<Task>, op: i32, addr: u64) -> Result {
@@ -184,7 +184,8 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
             Ok(0)
         }
         c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & SECBIT_KEEP_CAPS != 0) as i64),
-        c::PR_GET_SECCOMP => Ok(0),
+        c::PR_GET_SECCOMP => Ok(t.seccomp.borrow().mode() as i64),
+        c::PR_SET_SECCOMP => crate::seccomp::set(t, a, b),
         c::PR_GET_SECUREBITS => Ok(t.cred().securebits as i64),
         c::PR_CAPBSET_READ if a <= CAP_LAST as u64 => Ok((t.cred().bounding >> a & 1) as i64),
         c::PR_CAPBSET_DROP if a <= CAP_LAST as u64 => {
@@ -391,15 +392,18 @@ pub fn membarrier(_t: &Rc<Task>, cmd: i32, _flags: Flags) -> Result<i32> {
     if cmd == MEMBARRIER_CMD_QUERY { Ok(0) } else { Err(Errno::EINVAL) }
 }
 
-pub fn personality(_t: &Rc<Task>, persona: u64) -> Result<i64> {
-    match persona {
-        0xffff_ffff | 0 => Ok(0),
-        _ => Err(Errno::EINVAL),
+/// PER_LINUX, with or without ADDR_NO_RANDOMIZE, which exec heeds.
+pub fn personality(t: &Rc<Task>, persona: u64) -> Result<i64> {
+    let was = t.process.personality.get();
+    match persona as u32 {
+        u32::MAX => {}
+        p if p & !(c::ADDR_NO_RANDOMIZE as u32) == 0 => t.process.personality.set(p),
+        _ => return Err(Errno::EINVAL),
     }
+    Ok(was as i64)
 }
 
 /// Calls that are known, and that programs handle the refusal of.
-pub fn nosys(t: &Rc<Task>) -> Result {
-    t.outcome.set(Outcome::Return);
+pub fn nosys(_t: &Rc<Task>) -> Result {
     Err(Errno::ENOSYS)
 }

@@ -87,6 +87,7 @@ crate::syscall_table! {
     98 getrusage(who: i32, out: UserOut<Rusage>) => misc::getrusage, partial, "CPU time only";
     99 sysinfo(out: UserOut<Sysinfo>) => misc::sysinfo, full;
     100 times(out: UserOut<Tms>) => time::times, full;
+    101 ptrace(op: u64, pid: i32, addr: u64, data: u64) => @wait ptrace::ptrace, partial, "no debug registers, no PTRACE_SYSEMU";
     102 getuid() => ids::getuid, full;
     104 getgid() => ids::getgid, full;
     105 setuid(uid: u32) => ids::setuid, full;
@@ -118,7 +119,7 @@ crate::syscall_table! {
     131 sigaltstack(new: UserIn<StackT>, old: UserOut<StackT>) => signal::sigaltstack, full;
     132 utime(path: PathArg, times: UserIn<[i64; 2]>) => path::utime, full;
     133 mknod(path: PathArg, mode: u32, dev: u64) => path::mknod, full;
-    135 personality(persona: u64) => misc::personality, partial, "PER_LINUX only";
+    135 personality(persona: u64) => misc::personality, partial, "PER_LINUX and ADDR_NO_RANDOMIZE";
     137 statfs(path: PathArg, out: UserOut<Statfs>) => path::statfs, full;
     138 fstatfs(fd: Fd, out: UserOut<Statfs>) => path::fstatfs, full;
     140 getpriority(which: i32, who: i32) => misc::getpriority, partial, "kept, without effect";
@@ -210,6 +211,7 @@ crate::syscall_table! {
     306 syncfs(fd: Fd) => fd::syncfs, full;
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
     316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, partial, "no RENAME_WHITEOUT";
+    317 seccomp(op: u32, flags: Flags, args: Addr) => seccomp::seccomp, partial, "no user notification";
     318 getrandom(buf: OutBuf<1>, len: usize, flags: Flags) => misc::getrandom, full;
     322 execveat(dir: Fd, path: PathArg, argv: Addr, envp: Addr, flags: Flags) => @context exec::execveat, full;
     324 membarrier(cmd: i32, flags: Flags) => misc::membarrier, refused, "no command is offered";

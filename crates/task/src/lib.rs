@@ -9,6 +9,7 @@ mod kernel;
 mod process;
 mod signal;
 mod task;
+mod trace;
 mod wait;
 
 pub use exit::ExitStatus;
@@ -16,4 +17,5 @@ pub use kernel::{Config, Kernel};
 pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};
 pub use signal::may_signal;
 pub use task::{Ask, Exec, Outcome, Parked, Task};
-pub use wait::{WaitFor, Waited};
+pub use trace::{At, Coming, Errand, How, Stop, Trace, may_access};
+pub use wait::{Change, WaitFor, Waited};

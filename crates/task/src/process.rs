@@ -4,7 +4,7 @@ use kernel::mm::AddressSpace;
 use kernel::signal::{ActionTable, Pending};
 use kernel::wait::WaitQueue;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 
 /// No limit, getrlimit(2).
@@ -41,6 +41,10 @@ pub struct Mm {
     pub sites: RefCell<HashMap<u64, u32>>,
     /// Entries of the site table in use; the table is mapped when it is not 0.
     pub sites_used: Cell<usize>,
+    /// The bytes that were at each site that was rewritten.
+    pub rewritten: RefCell<BTreeMap<u64, [u8; 7]>>,
+    /// Somebody traces a thread of it: its sites stay as they are in the file.
+    pub traced: Cell<bool>,
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
     pub(crate) landing: WaitQueue,
@@ -59,6 +63,8 @@ impl Mm {
             users: Cell::new(0),
             sites: RefCell::default(),
             sites_used: Cell::new(0),
+            rewritten: RefCell::default(),
+            traced: Cell::new(false),
             flights: RefCell::default(),
             landing: WaitQueue::new(),
             exe: RefCell::new(None),
@@ -94,6 +100,7 @@ impl Mm {
         let mut sites = self.sites.borrow_mut();
         if !sites.is_empty() {
             sites.retain(|s, _| !r.contains(s));
+            self.rewritten.borrow_mut().retain(|s, _| !r.contains(s));
         }
     }
 
@@ -102,6 +109,7 @@ impl Mm {
         let m = Mm::new(id, self.space.borrow().fork());
         *m.sites.borrow_mut() = self.sites.borrow().clone();
         m.sites_used.set(self.sites_used.get());
+        m.rewritten.replace(self.rewritten.borrow().clone());
         m.exe.replace(self.exe.borrow().clone());
         m.args.set(self.args.get());
         m.env.set(self.env.get());
@@ -117,6 +125,10 @@ pub struct Process {
     parent: RefCell<Weak<Process>>,
     pub children: RefCell<Vec<Rc<Process>>>,
     pub threads: RefCell<Vec<Rc<Task>>>,
+    /// The thread that made it.
+    pub maker: RefCell<Weak<Task>>,
+    /// The first thread, if it ended traced and its tracer has not waited for the process.
+    pub dead_leader: RefCell<Option<Rc<Task>>>,
     pub pgid: Cell<i32>,
     pub sid: Cell<i32>,
     pub actions: RefCell<Rc<RefCell<ActionTable>>>,
@@ -130,6 +142,8 @@ pub struct Process {
     /// getpriority(2); kept, not acted on.
     pub nice: Cell<i32>,
     pub child_subreaper: Cell<bool>,
+    /// personality(2).
+    pub personality: Cell<u32>,
     /// Woken when a child changes state.
     pub child_wait: WaitQueue,
     /// The status of a group that is ending or has ended.
@@ -161,6 +175,8 @@ impl Process {
             parent: RefCell::new(parent.map_or_else(Weak::new, Rc::downgrade)),
             children: RefCell::default(),
             threads: RefCell::default(),
+            maker: RefCell::default(),
+            dead_leader: RefCell::new(None),
             pgid: Cell::new(parent.map_or(pid, |p| p.pgid.get())),
             sid: Cell::new(parent.map_or(pid, |p| p.sid.get())),
             actions: RefCell::default(),
@@ -171,6 +187,7 @@ impl Process {
             dumpable: Cell::new(1),
             nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
             child_subreaper: Cell::new(false),
+            personality: Cell::new(parent.map_or(0, |p| p.personality.get())),
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),
             zombie: Cell::new(false),
