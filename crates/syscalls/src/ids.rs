@@ -110,21 +110,8 @@ fn set_uids(t: &Task, ruid: u32, euid: u32, suid: u32) -> Result {
     c.euid = pick(euid, old.euid);
     c.suid = pick(suid, old.suid);
     c.fsuid = c.euid;
-    let had = [old.ruid, old.euid, old.suid].contains(&0);
-    let has = [c.ruid, c.euid, c.suid].contains(&0);
-    if had && !has {
-        if c.securebits & crate::misc::SECBIT_KEEP_CAPS == 0 {
-            c.permitted = 0;
-        }
-        c.effective = 0;
-        c.ambient = 0;
-    }
-    if old.euid == 0 && c.euid != 0 {
-        c.effective = 0;
-    } else if old.euid != 0 && c.euid == 0 {
-        c.effective = c.permitted;
-    }
-    t.set_cred(c);
+    crate::privileges::after_setuid(&old, &mut c);
+    crate::privileges::commit(t, c);
     Ok(())
 }
 
@@ -135,7 +122,7 @@ fn set_gids(t: &Task, rgid: u32, egid: u32, sgid: u32) -> Result {
     c.egid = pick(egid, c.egid);
     c.sgid = pick(sgid, c.sgid);
     c.fsgid = c.egid;
-    t.set_cred(c);
+    crate::privileges::commit(t, c);
     Ok(())
 }
 
@@ -211,7 +198,8 @@ pub fn setfsuid(t: &Rc<Task>, uid: u32) -> Result<u32> {
     if uid != SAME && (old.has(CAP_SETUID) || [old.ruid, old.euid, old.suid, old.fsuid].contains(&uid)) {
         let mut c = Cred::clone(&old);
         c.fsuid = uid;
-        t.set_cred(c);
+        crate::privileges::after_setfsuid(&old, &mut c);
+        crate::privileges::commit(t, c);
     }
     Ok(old.fsuid)
 }
@@ -221,7 +209,7 @@ pub fn setfsgid(t: &Rc<Task>, gid: u32) -> Result<u32> {
     if gid != SAME && (old.has(CAP_SETGID) || [old.rgid, old.egid, old.sgid, old.fsgid].contains(&gid)) {
         let mut c = Cred::clone(&old);
         c.fsgid = gid;
-        t.set_cred(c);
+        crate::privileges::commit(t, c);
     }
     Ok(old.fsgid)
 }
@@ -305,7 +293,7 @@ pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) ->
     if permitted & !old.permitted != 0
         || effective & !permitted != 0
         || inheritable & !(old.inheritable | old.bounding) != 0
-        || inheritable & !(old.inheritable | old.permitted) != 0
+        || (inheritable & !(old.inheritable | old.permitted) != 0 && !old.has(kernel::cred::CAP_SETPCAP))
     {
         return Err(Errno::EPERM);
     }

@@ -12,6 +12,7 @@ pub mod io;
 pub mod memory;
 pub mod misc;
 pub mod path;
+pub mod privileges;
 pub mod ptrace;
 pub mod row;
 pub mod seccomp;

@@ -1,5 +1,6 @@
 //! The rest: uname(2), sysinfo(2), prctl(2), getrlimit(2), arch_prctl(2), sched_*(2), getrandom(2).
 use crate::args::{Flags, InBuf, OutBuf};
+use crate::privileges;
 use abi::sys::{Rlimit, Rusage, Sysinfo, Timespec, Timeval, Utsname};
 use abi::{Errno, Result, c};
 use guest::ops::Op;
@@ -111,9 +112,6 @@ pub fn get_robust_list(t: &Rc<Task>, pid: i32, head: UserOut<u64>, len: UserOut<
     len.put(&*mem, &if l == 0 { 24 } else { l })
 }
 
-/// Capabilities survive a change from user 0 (capabilities(7)).
-pub(crate) const SECBIT_KEEP_CAPS: u32 = 1 << 4;
-
 const ARCH_SET_GS: i32 = 0x1001;
 pub(crate) const ARCH_SET_FS: i32 = 0x1002;
 pub(crate) const ARCH_GET_FS: i32 = 0x1003;
@@ -177,26 +175,15 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
             Ok(0)
         }
         c::PR_GET_CHILD_SUBREAPER => UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0),
-        c::PR_SET_KEEPCAPS if a <= 1 => {
-            let mut cr = Cred::clone(&t.cred());
-            cr.securebits = (cr.securebits & !SECBIT_KEEP_CAPS) | if a == 1 { SECBIT_KEEP_CAPS } else { 0 };
-            t.set_cred(cr);
-            Ok(0)
-        }
-        c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & SECBIT_KEEP_CAPS != 0) as i64),
+        c::PR_SET_KEEPCAPS => privileges::set_keepcaps(t, a),
+        c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & privileges::KEEP_CAPS != 0) as i64),
         c::PR_GET_SECCOMP => Ok(t.seccomp.borrow().mode() as i64),
         c::PR_SET_SECCOMP => crate::seccomp::set(t, a, b),
         c::PR_GET_SECUREBITS => Ok(t.cred().securebits as i64),
         c::PR_CAPBSET_READ if a <= CAP_LAST as u64 => Ok((t.cred().bounding >> a & 1) as i64),
-        c::PR_CAPBSET_DROP if a <= CAP_LAST as u64 => {
-            let mut cr = Cred::clone(&t.cred());
-            if !cr.has(kernel::cred::CAP_SETPCAP) {
-                return Err(Errno::EPERM);
-            }
-            cr.bounding &= !(1 << a);
-            t.set_cred(cr);
-            Ok(0)
-        }
+        c::PR_CAPBSET_DROP => privileges::drop_bound(t, a),
+        c::PR_SET_SECUREBITS => privileges::set_securebits(t, a),
+        c::PR_CAP_AMBIENT if e != 0 || (d != 0) => Err(Errno::EINVAL),
         c::PR_CAP_AMBIENT => ambient(t, a as i32, b),
         c::PR_SET_TIMERSLACK => Ok(0),
         c::PR_GET_TIMERSLACK => Ok(50_000),
@@ -209,6 +196,9 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
 fn ambient(t: &Task, op: i32, cap: u64) -> Result<i64> {
     let mut cr = Cred::clone(&t.cred());
     if op == c::PR_CAP_AMBIENT_CLEAR_ALL {
+        if cap != 0 {
+            return Err(Errno::EINVAL);
+        }
         cr.ambient = 0;
         t.set_cred(cr);
         return Ok(0);
@@ -220,6 +210,7 @@ fn ambient(t: &Task, op: i32, cap: u64) -> Result<i64> {
     match op {
         c::PR_CAP_AMBIENT_IS_SET => return Ok((cr.ambient & bit != 0) as i64),
         c::PR_CAP_AMBIENT_RAISE if cr.permitted & cr.inheritable & bit == 0 => return Err(Errno::EPERM),
+        c::PR_CAP_AMBIENT_RAISE if cr.securebits & privileges::NO_CAP_AMBIENT_RAISE != 0 => return Err(Errno::EPERM),
         c::PR_CAP_AMBIENT_RAISE => cr.ambient |= bit,
         c::PR_CAP_AMBIENT_LOWER => cr.ambient &= !bit,
         _ => return Err(Errno::EINVAL),
