@@ -16,7 +16,13 @@ need busybox busybox-static
 need debootstrap debootstrap
 need strace strace
 need gdb gdb
+need ip iproute2
+need ping iputils-ping
+need pasta passt
 need musl-gcc musl-tools
+need vim vim
+need nano nano
+need less less
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 

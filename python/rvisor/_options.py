@@ -106,6 +106,71 @@ def root(path: str) -> str:
     return absolute
 
 
+def network(text: str) -> str | dict[str, str]:
+    """`none`, `host`, `user` or `ns:PATH`."""
+    if text in ("none", "host", "user"):
+        return text
+    kind, colon, path = text.partition(":")
+    if kind != "ns" or not colon or not path:
+        raise UsageError(f"--network: {text!r} is none of none, host, user and ns:PATH")
+    path = os.path.abspath(path)
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise UsageError(
+            f"--network: {path}: {error.strerror}", hint="name it as `ip netns` does: ns:/run/netns/NAME"
+        ) from None
+    return {"ns": path}
+
+
+def port(text: str) -> tuple[str, str, int, int]:
+    """`[IP:]HOST:GUEST[/udp]` as tcp or udp, address (empty: all), the host's port, the guest's."""
+    spec, slash, kind = text.partition("/")
+    rest, colon, guest = spec.rpartition(":")
+    address, _, host = rest.rpartition(":")
+    if not colon or (slash and kind not in ("tcp", "udp")):
+        raise UsageError(f"-p: {text!r} is not [IP:]HOST:GUEST[/udp]", hint="for example -p 127.0.0.1:8080:80")
+    address = address.removeprefix("[").removesuffix("]")
+    if address:
+        _address("-p", address)
+    numbers = [_port("-p", word) for word in (host, guest)]
+    return kind or "tcp", address, numbers[0], numbers[1]
+
+
+def network_rule(text: str) -> tuple[bool, str, tuple[int, int]]:
+    """`allow:NET[:PORTS]` or `deny:NET[:PORTS]`; PORTS are one or FIRST-LAST. Whether to allow, net, ports."""
+    import ipaddress
+
+    verdict, _, rest = text.partition(":")
+    if verdict not in ("allow", "deny") or not rest:
+        raise UsageError(f"--net-rule: {text!r} is not allow:NET[:PORTS] or deny:NET[:PORTS]")
+    for name, ports in ((rest, ""), rest.rpartition(":")[::2]):
+        try:
+            net = ipaddress.ip_network(name.removeprefix("[").removesuffix("]"), strict=False)
+        except ValueError:
+            continue
+        first, dash, last = ports.partition("-")
+        low, high = (_port("--net-rule", first), _port("--net-rule", last if dash else first)) if ports else (0, 65535)
+        return verdict == "allow", str(net), (low, high)
+    raise UsageError(f"--net-rule: {rest!r} begins with no network", hint="for example deny:10.0.0.0/8:1-1023")
+
+
+def _address(option: str, text: str) -> None:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not an address") from None
+
+
+def _port(option: str, text: str) -> int:
+    number = _number(option, text)
+    if not 1 <= number <= 65535:
+        raise UsageError(f"{option}: {text} is not a port", hint="1 to 65535")
+    return number
+
+
 def variables(given: list[str]) -> dict[str, str]:
     """`K=V`, or `K` for the caller's own value; a name the caller does not have is left out."""
     found: dict[str, str] = {}

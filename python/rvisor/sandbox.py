@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from rvisor._sentry.messages import LaunchSpec, Volume
+    from rvisor._sentry.messages import LaunchSpec, NetworkRule, Volume
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -56,6 +56,8 @@ class Sandbox:
     `rootfs` None is the host's own root, read-only below a layer in memory: nothing the program does changes the host.
     `overlay` is `memory`, `none` (write to `rootfs` itself) or a directory that keeps the changes. `volumes` are
     `SRC:DST[:ro]`. `user` is `UID[:GID]`, numbers or names of the container's own. `memory` is bytes or `512m`.
+    `network` is `none`, `host`, `user` or `ns:PATH`; `publish` are `[IP:]HOST:GUEST[/udp]` for `user`; `network_rules`
+    are `allow:NET[:PORTS]` and `deny:NET[:PORTS]`, of which the first that fits decides.
     Raises UsageError when one of them is wrong.
     """
 
@@ -72,6 +74,9 @@ class Sandbox:
         memory: str | int | None = None,
         cpus: str | float | None = None,
         pids: str | int | None = None,
+        network: str = "none",
+        publish: Sequence[str] = (),
+        network_rules: Sequence[str] = (),
         platform: str = "slots",
     ) -> None:
         if rootfs is None and overlay == "none":
@@ -97,6 +102,14 @@ class Sandbox:
         self._memory = None if memory is None else _options.memory(memory)
         self._millicpus = None if cpus is None else _options.millicpus(cpus)
         self._pids = None if pids is None else _options.pids(pids)
+        self._network = _options.network(network)
+        self._ports = [_options.port(text) for text in publish]
+        if self._ports and self._network != "user":
+            raise UsageError("-p: ports are published with --network user only")
+        self._rules: list[NetworkRule] = []
+        for text in network_rules:
+            allow, net, ports = _options.network_rule(text)
+            self._rules.append({"allow": allow, "net": net, "ports": ports})
         self._platform = platform
         self._running: list[spawn.Running] = []
 
@@ -185,7 +198,11 @@ class Sandbox:
         """Start a program on the given descriptors and return at once; the caller waits. Most callers want `run`."""
         if isinstance(args, str) or not args:
             raise UsageError("no command was given", hint="rvisor run -- CMD [ARG…]")
+        from rvisor._sentry import network
+
         user = self._user
+        ports = [network.Port(kind=kind, address=ip, host=host, guest=guest) for kind, ip, host, guest in self._ports]
+        helper = network.Helper(ports) if self._network == "user" else None
         env = {"PATH": DEFAULT_PATH, "HOME": user.home, "HOSTNAME": self._hostname}
         if terminal:
             env["TERM"] = os.environ.get("TERM", "xterm")
@@ -206,6 +223,10 @@ class Sandbox:
                 "terminal": terminal,
             },
             "hostname": self._hostname,
+            "network": self._network,
+            "network_fd": None,
+            "network_rules": self._rules,
+            "files": network.files(self._network, self._hostname, helper.servers if helper else ()),
             "limits": {"memory": self._memory, "millicpus": self._millicpus, "pids": self._pids},
             "platform": self._platform,
             "strace_fd": strace_fd,
@@ -214,7 +235,14 @@ class Sandbox:
             "caller_fd": None,
         }
         try:
-            return spawn.start(spec, launcher=find.find(find.LAUNCHER), stdin=stdin, stdout=stdout, stderr=stderr)
+            return spawn.start(
+                spec,
+                launcher=find.find(find.LAUNCHER),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                network=helper,
+            )
         except OSError as error:
             raise LaunchError(f"the sandbox could not be started: {error.strerror}") from error
 

@@ -25,7 +25,7 @@ ELSEWHERE = {
     "sethostname": "its success would rename the host that is the oracle",
     "setdomainname": "as sethostname",
     "clock_settime": "its success would set the host's clock",
-    "personality": "the other personalities are refused, and natively not",
+    "personality": "only READ_IMPLIES_EXEC is refused, and natively it is not",
     "pause": "it only ever ends with EINTR",
     "rt_sigsuspend": "as pause",
     **dict.fromkeys(

@@ -15,7 +15,7 @@ SECONDS = 240
 def compiled(program: str) -> Path:
     """The guest program, statically linked, compiled if anything it is made of is newer."""
     source, binary = SOURCES / f"{program}.c", inside.BUILD / "guests" / program
-    newest = max((SOURCES / "t.h").stat().st_mtime, source.stat().st_mtime)
+    newest = max(path.stat().st_mtime for path in (source, *SOURCES.glob("*.h")))
     if not binary.exists() or binary.stat().st_mtime < newest:
         binary.parent.mkdir(parents=True, exist_ok=True)
         flags = ["-O1", "-g", "-Wall", "-Wextra", "-Wno-unused", "-Wno-nonnull", "-static", "-pthread"]

@@ -6,10 +6,13 @@
 
 pub mod errno;
 pub mod fs;
+pub mod inet;
+pub mod ipc;
 pub mod poll;
 pub mod regs;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod sys;
 
 pub use errno::{Errno, Result};

@@ -43,6 +43,18 @@ impl SigInfo {
     }
 }
 
+/// `struct sigevent`: 64 bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SigEvent {
+    pub value: u64,
+    pub signo: i32,
+    pub notify: i32,
+    /// With SIGEV_THREAD_ID.
+    pub tid: i32,
+    pub rest: [u32; 11],
+}
+
 /// `struct sigaction` as the kernel has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

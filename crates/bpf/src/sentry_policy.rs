@@ -3,9 +3,9 @@
 use crate::policy::{Action, Policy, arg};
 use crate::surface::{Permission, permit};
 use Action::Allow;
-use abi::c;
+use abi::{c, inet};
 
-const IOCTLS: [u64; 18] = [
+const IOCTLS: [u64; 19] = [
     0xc050_2100, // SECCOMP_IOCTL_NOTIF_RECV
     0xc018_2101, // SECCOMP_IOCTL_NOTIF_SEND
     0x4008_2102, // SECCOMP_IOCTL_NOTIF_ID_VALID
@@ -24,6 +24,7 @@ const IOCTLS: [u64; 18] = [
     c::TIOCOUTQ,
     c::FIONREAD,
     c::FIONBIO,
+    0x8905, // SIOCATMARK
 ];
 
 const FCNTLS: [i32; 11] = [
@@ -71,6 +72,7 @@ pub fn sentry_permissions(platform: Platform) -> Vec<Permission> {
         list.push(permit!(SYS_ptrace, [arg(0).is_in(PTRACE)], Allow, "runs the guests' threads; attaches to none"));
     }
     list.extend(names());
+    list.extend(sockets());
     list.extend(processes());
     list.extend(own());
     list
@@ -149,6 +151,49 @@ fn names() -> Vec<Permission> {
         Allow,
         "an overlay's mark of a removed file, device 0:0"
     ));
+    list
+}
+
+/// Every sandbox has a network namespace, if only with a loopback interface in it; what the guest may reach is decided by
+/// what is in that namespace, and by the sentry's own policy.
+fn sockets() -> Vec<Permission> {
+    let made = "the guest's TCP, UDP and ICMP echo sockets, in the sandbox's network namespace; none raw, none of another family";
+    let one = "one guest socket, one host socket: no path and no other process is named";
+    let option = "options about a socket itself; no filters, marks or protocol modules";
+    let ours = (c::SOCK_NONBLOCK | c::SOCK_CLOEXEC) as u64;
+    let (stream, datagram) = (c::SOCK_STREAM as u64 | ours, c::SOCK_DGRAM as u64 | ours);
+    let (v4, v6, tcp, udp) = (c::AF_INET as u64, c::AF_INET6 as u64, c::IPPROTO_TCP as u64, c::IPPROTO_UDP as u64);
+    let domain = || arg(0).is_in([v4, v6]);
+    let echo = |d: u64, p: i32| [arg(0).eq(d), arg(1).eq(datagram), arg(2).eq(p as u64)];
+    let mut list = vec![
+        permit!(SYS_socket, [domain(), arg(1).eq(stream), arg(2).is_in([0, tcp])], Allow, made),
+        permit!(SYS_socket, [domain(), arg(1).eq(datagram), arg(2).is_in([0, udp])], Allow, made),
+    ];
+    for test in [echo(v4, c::IPPROTO_ICMP), echo(v6, c::IPPROTO_ICMPV6)] {
+        let [a, b, d] = test;
+        list.push(permit!(SYS_socket, [a, b, d], Allow, made));
+    }
+    list.extend([
+        permit!(SYS_bind, [], Allow, one),
+        permit!(SYS_listen, [], Allow, one),
+        permit!(SYS_connect, [], Allow, one),
+        permit!(SYS_accept4, [arg(3).eq(ours)], Allow, one),
+        permit!(SYS_getsockname, [], Allow, one),
+        permit!(SYS_getpeername, [], Allow, one),
+        permit!(SYS_shutdown, [], Allow, one),
+        permit!(SYS_sendto, [], Allow, one),
+        permit!(SYS_recvfrom, [], Allow, one),
+        permit!(SYS_recvmsg, [], Allow, "bytes with their control information; requests about interfaces and routes"),
+    ]);
+    let tests = |level: i32, names: &[i32]| [arg(1).eq(level as u64), arg(2).is_in(names.iter().map(|n| *n as u64))];
+    for (level, names) in inet::BOTH.iter().chain(inet::READ) {
+        let [a, b] = tests(*level, names);
+        list.push(permit!(SYS_getsockopt, [a, b], Allow, option));
+    }
+    for (level, names) in inet::BOTH.iter().chain(inet::WRITTEN) {
+        let [a, b] = tests(*level, names);
+        list.push(permit!(SYS_setsockopt, [a, b], Allow, option));
+    }
     list
 }
 

@@ -14,28 +14,33 @@ enum Device {
     Random,
 }
 
-const DEVICES: [(&str, u64, u64, Option<Device>); 6] = [
+const DEVICES: [(&str, u32, u32, Option<Device>); 6] = [
     ("null", 1, 3, Some(Device::Null)),
     ("zero", 1, 5, Some(Device::Zero)),
     ("full", 1, 7, Some(Device::Full)),
     ("random", 1, 8, Some(Device::Random)),
     ("urandom", 1, 9, Some(Device::Random)),
+    // Terminals are opened by their numbers, in the system call layer.
     ("tty", 5, 0, None),
 ];
 
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
-/// A tmpfs with the devices in it.
-pub fn mount(dev: u64) -> Result<Rc<dyn Inode>> {
-    let root = crate::tmp::mount(dev, 0o755, 1 << 20);
+/// A tmpfs with the devices in it. `console`: the terminal it starts with, by device number and owner.
+pub fn mount(dev: u64, console: Option<(u64, u32)>) -> Result<Rc<dyn Inode>> {
+    let root = crate::tmp::mount(dev, 0o755, 1 << 20, 1 << 12);
     let owner = |mode| New { mode, uid: 0, gid: 0 };
     for (name, major, minor, _) in DEVICES {
-        root.create(name.as_bytes(), owner(c::S_IFCHR | 0o666), c::makedev(major as u32, minor as u32))?;
+        root.create(name.as_bytes(), owner(c::S_IFCHR | 0o666), c::makedev(major, minor))?;
+    }
+    if let Some((rdev, uid)) = console {
+        root.create(b"console", New { mode: c::S_IFCHR | 0o620, uid, gid: 5 }, rdev)?;
     }
     for (name, to) in LINKS {
         root.symlink(name.as_bytes(), to.as_bytes(), owner(c::S_IFLNK | 0o777))?;
@@ -96,17 +101,22 @@ impl Inode for Node {
         self.0.set_attr(&vfs::SetAttr { size: None, ..*s })
     }
     fn open(&self, _flags: i32) -> Result<Rc<dyn FileOps>> {
-        let found = DEVICES.iter().find(|(_, a, b, _)| c::makedev(*a as u32, *b as u32) == self.1);
-        match found {
-            Some((_, _, _, Some(d))) => Ok(Rc::new(Open(*d))),
-            _ => Err(Errno::ENXIO),
-        }
+        open(self.1)
     }
     fn statfs(&self) -> Result<StatFs> {
         self.0.statfs()
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A character device, wherever its node is. ENXIO if there is none of this number.
+pub(crate) fn open(rdev: u64) -> Result<Rc<dyn FileOps>> {
+    let found = DEVICES.iter().find(|(_, a, b, _)| c::makedev(*a, *b) == rdev);
+    match found {
+        Some((_, _, _, Some(d))) => Ok(Rc::new(Open(*d))),
+        _ => Err(Errno::ENXIO),
     }
 }
 

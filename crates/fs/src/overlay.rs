@@ -285,6 +285,9 @@ impl Inode for OverlayInode {
     }
 
     fn rename(&self, name: &[u8], to: &Rc<dyn Inode>, new_name: &[u8], flags: u32) -> Result {
+        if flags & c::RENAME_WHITEOUT != 0 {
+            return Err(Errno::EINVAL);
+        }
         let to = Self::as_overlay(to)?;
         let moving = self.find(name)?;
         if moving.attr()?.is_dir() && moving.lower.is_some() {

@@ -22,12 +22,14 @@ pub trait Source {
     fn node(&self, path: &str) -> Result<Node>;
     /// Where a magic link leads; `None` if its text is to be walked.
     fn follow(&self, path: &str) -> Option<Result<Follow>>;
-    /// Opens a file that is more than a text; `None`: it is a text.
-    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
     /// Owner of a place.
     fn owner(&self, path: &str) -> (u32, u32);
     /// Does it take writes?
     fn writable(&self, path: &str) -> bool;
+    /// The owner's alone (mode 0600).
+    fn private(&self, path: &str) -> bool;
+    /// A file that is more than a text.
+    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
     /// A write to a file; EACCES for those that take none.
     fn write(&self, path: &str, data: &[u8]) -> Result;
 }
@@ -52,6 +54,7 @@ impl Inode for ProcInode {
     fn attr(&self) -> Result<Attr> {
         let mode = match self.source.node(&self.path)? {
             Node::Dir(_) => c::S_IFDIR | 0o555,
+            Node::File(_) if self.source.private(&self.path) => c::S_IFREG | 0o600,
             Node::File(_) => c::S_IFREG | if self.source.writable(&self.path) { 0o644 } else { 0o444 },
             Node::Link(_) => c::S_IFLNK | 0o777,
         };
@@ -104,14 +107,12 @@ impl Inode for ProcInode {
     }
 
     fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {
-        if let Some(opened) = self.source.open(&self.path) {
-            return opened;
-        }
         match self.source.node(&self.path)? {
             Node::Dir(_) => Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone() })),
             Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => {
                 Err(Errno::EACCES)
             }
+            Node::File(_) if let Some(f) = self.source.open(&self.path) => f,
             Node::File(_) => Ok(Rc::new(ProcFile {
                 source: self.source.clone(),
                 path: self.path.clone(),

@@ -1,14 +1,19 @@
 //! tmpfs: files in the sentry's memory. Large, sparse or mapped ones move to a nameless file of the host's tmpfs.
 mod data;
+mod file;
+mod inline;
+mod memfd;
 
 use abi::{Errno, Result, c};
 pub use data::set_store;
-use data::{Data, TmpDir, TmpFile};
+use data::{Data, PAGE, SEAL_EXEC};
+use file::{TmpDir, TmpFile};
+pub use memfd::memfd;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
-use vfs::{Attr, FileOps, Inode, New, SetAttr, StatFs};
+use vfs::{Attr, FileOps, Inode, New, OpenFile, SetAttr, StatFs};
 
 const MAGIC: i64 = 0x0102_1994;
 
@@ -19,17 +24,40 @@ pub struct TmpFs {
     bytes: Cell<u64>,
     /// Bytes all files together may have.
     limit: u64,
+    inodes: Cell<u64>,
+    inodes_max: u64,
 }
 
 impl TmpFs {
-    /// ENOSPC beyond the limit.
+    fn new(dev: u64, limit: u64, inodes_max: u64) -> Rc<TmpFs> {
+        let (next, bytes, inodes) = (Cell::new(1), Cell::new(0), Cell::new(0));
+        Rc::new(TmpFs { dev, next, bytes, limit, inodes, inodes_max })
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes that are left, in whole pages.
+    fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.bytes.get()) & !(PAGE - 1)
+    }
+
+    /// One file has `new` bytes instead of `old`. ENOSPC beyond the limit.
     fn charge(&self, old: u64, new: u64) -> Result {
-        let total = self.bytes.get().saturating_sub(old).saturating_add(new);
-        if new > old && total > self.limit {
+        if new > old && new - old > self.room() {
             return Err(Errno::ENOSPC);
         }
-        self.bytes.set(total);
+        self.recharge(old, new);
         Ok(())
+    }
+
+    fn recharge(&self, old: u64, new: u64) {
+        self.bytes.set(self.bytes.get().saturating_sub(old).saturating_add(new));
+    }
+
+    fn may_add_inode(&self) -> Result {
+        if self.inodes.get() < self.inodes_max { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 }
 
@@ -62,12 +90,21 @@ pub struct TmpInode {
     this: RefCell<Weak<TmpInode>>,
 }
 
-/// A fresh file system, its root owned by root with these permission bits.
-pub fn mount(dev: u64, mode: u32, limit: u64) -> Rc<dyn Inode> {
-    let fs = Rc::new(TmpFs { dev, next: Cell::new(1), bytes: Cell::new(0), limit });
+/// A fresh file system, its root owned by root with these permission bits. `limit`: bytes; `inodes_max`: files.
+pub fn mount(dev: u64, mode: u32, limit: u64, inodes_max: u64) -> Rc<dyn Inode> {
+    let fs = TmpFs::new(dev, limit, inodes_max);
     let root = TmpInode::new(&fs, New { mode: c::S_IFDIR | mode, uid: 0, gid: 0 }, 0, dir_body());
     root.bump(|a| a.nlink = 2);
     root
+}
+
+/// A file with these contents, alone in a file system of its own: root's, and for everyone to read.
+pub fn text(dev: u64, contents: &[u8]) -> Result<Rc<dyn Inode>> {
+    let root = mount(dev, 0o755, 1 << 20, 2);
+    let inode = root.create(b"text", New { mode: c::S_IFREG | 0o644, uid: 0, gid: 0 }, 0)?;
+    let file = OpenFile::new(inode.open(c::O_WRONLY)?, c::O_WRONLY, None);
+    file.ops().write(&file, &mut guest::io::SliceSource(contents), 0)?;
+    Ok(inode)
 }
 
 fn dir_body() -> Body {
@@ -77,6 +114,7 @@ fn dir_body() -> Body {
 impl TmpInode {
     fn new(fs: &Rc<TmpFs>, new: New, rdev: u64, body: Body) -> Rc<TmpInode> {
         let now = crate::now();
+        fs.inodes.set(fs.inodes.get() + 1);
         let ino = fs.next.replace(fs.next.get() + 1);
         let attr = Attr {
             dev: fs.dev,
@@ -173,6 +211,7 @@ impl TmpInode {
     }
 
     fn make(&self, name: &[u8], new: New, rdev: u64, body: Body) -> Result<Rc<dyn Inode>> {
+        self.fs.may_add_inode()?;
         let i = TmpInode::new(&self.fs, new, rdev, body);
         if new.mode & c::S_IFMT == c::S_IFDIR {
             i.bump(|a| a.nlink = 2);
@@ -184,9 +223,7 @@ impl TmpInode {
 
 impl Drop for TmpInode {
     fn drop(&mut self) {
-        if let Body::File(d) = &self.body {
-            let _ = self.fs.charge(d.charged(), 0);
-        }
+        self.fs.inodes.set(self.fs.inodes.get() - 1);
     }
 }
 
@@ -214,7 +251,7 @@ impl Inode for TmpInode {
 
     fn create(&self, name: &[u8], new: New, rdev: u64) -> Result<Rc<dyn Inode>> {
         let body = match new.mode & c::S_IFMT {
-            c::S_IFREG => Body::File(Data::new(self.fs.clone())),
+            c::S_IFREG => Body::File(Data::new(self.fs.clone(), c::F_SEAL_SEAL)),
             _ => Body::Special,
         };
         self.make(name, new, rdev, body)
@@ -222,7 +259,8 @@ impl Inode for TmpInode {
 
     fn tmpfile(&self, new: New, linkable: bool) -> Result<Rc<dyn Inode>> {
         self.dir()?;
-        let i = TmpInode::new(&self.fs, new, 0, Body::File(Data::new(self.fs.clone())));
+        self.fs.may_add_inode()?;
+        let i = TmpInode::new(&self.fs, new, 0, Body::File(Data::new(self.fs.clone(), c::F_SEAL_SEAL)));
         i.bump(|a| a.nlink = 0);
         i.linkable.set(linkable);
         Ok(i)
@@ -284,10 +322,17 @@ impl Inode for TmpInode {
             }
             to.take(new_name)?.unlinked();
         }
+        if flags & c::RENAME_WHITEOUT != 0 {
+            self.fs.may_add_inode()?;
+        }
         self.take(name)?;
         to.add(new_name, moving.clone())?;
         let now = crate::now();
         moving.bump(|a| a.ctime = now);
+        if flags & c::RENAME_WHITEOUT != 0 {
+            let white = New { mode: c::S_IFCHR, uid: moving.attr.get().uid, gid: moving.attr.get().gid };
+            self.make(name, white, 0, Body::Special)?;
+        }
         Ok(())
     }
 
@@ -299,6 +344,12 @@ impl Inode for TmpInode {
     }
 
     fn set_attr(&self, s: &SetAttr) -> Result {
+        if let (Some(m), Body::File(d)) = (s.mode, &self.body)
+            && d.seals() & SEAL_EXEC != 0
+            && (m ^ self.attr.get().mode) & 0o111 != 0
+        {
+            return Err(Errno::EPERM);
+        }
         if let (Some(len), Body::File(d)) = (s.size, &self.body) {
             d.truncate(len)?;
         }
@@ -351,20 +402,23 @@ impl Inode for TmpInode {
         match &self.body {
             Body::File(d) => Ok(Rc::new(TmpFile(d.clone()))),
             Body::Dir(..) => Ok(Rc::new(TmpDir(self.this.borrow().upgrade().ok_or(Errno::ENOENT)?))),
+            Body::Special if self.attr.get().kind() == c::S_IFCHR => crate::dev::open(self.attr.get().rdev),
             _ => Err(Errno::ENXIO),
         }
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        let free = self.fs.limit.saturating_sub(self.fs.bytes.get()) / 4096;
+        // As Linux's, no limit shows as no size.
+        let limited = |n: u64| if n == u64::MAX { 0 } else { n };
+        let free = limited(self.fs.limit).saturating_sub(self.fs.bytes.get()) / PAGE;
         Ok(StatFs {
             magic: MAGIC,
-            bsize: 4096,
-            blocks: self.fs.limit / 4096,
+            bsize: PAGE as i64,
+            blocks: limited(self.fs.limit) / PAGE,
             bfree: free,
             bavail: free,
-            files: 1 << 20,
-            ffree: (1 << 20) - self.fs.next.get().min(1 << 20),
+            files: limited(self.fs.inodes_max),
+            ffree: limited(self.fs.inodes_max).saturating_sub(self.fs.inodes.get()),
             namelen: 255,
             flags: 0,
         })

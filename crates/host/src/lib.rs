@@ -6,6 +6,7 @@ pub mod file;
 pub mod fs;
 pub mod helper;
 pub mod mount;
+pub mod net;
 pub mod notify;
 pub mod poller;
 pub mod process;

@@ -26,16 +26,25 @@ pub fn thread_cpu_ns() -> u64 {
     ns(ClockId::ThreadCPUTime)
 }
 
+/// CLOCK_TAI in nanoseconds.
+pub fn tai_ns() -> u64 {
+    of(libc::CLOCK_TAI).unwrap_or_else(|_| realtime_ns())
+}
+
+/// Any of the host's clocks, nanoseconds: CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE ...
+pub fn of(id: i32) -> abi::Result<u64> {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is valid for writing.
+    if unsafe { libc::clock_gettime(id, &mut ts) } < 0 {
+        return Err(abi::Errno::EINVAL);
+    }
+    Ok(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
+}
+
 /// CPU time a process has used, nanoseconds. ESRCH if it is gone.
 pub fn process_cpu_ns(pid: i32) -> abi::Result<u64> {
     // The clock id that clock_getcpuclockid(3) makes: CPUCLOCK_SCHED of the process.
-    let id = (!pid << 3) | 2;
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `ts` is valid for writing.
-    if pid <= 0 || unsafe { libc::clock_gettime(id, &mut ts) } < 0 {
-        return Err(abi::Errno::ESRCH);
-    }
-    Ok(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
+    if pid <= 0 { Err(abi::Errno::ESRCH) } else { of((!pid << 3) | 2).or(Err(abi::Errno::ESRCH)) }
 }
 
 /// Memory of the host and what is free of it, bytes: sysinfo(2).

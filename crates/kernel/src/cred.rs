@@ -31,6 +31,9 @@ pub const CAP_KILL: u32 = 5;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 pub const CAP_SETPCAP: u32 = 8;
+pub const CAP_LINUX_IMMUTABLE: u32 = 9;
+pub const CAP_IPC_LOCK: u32 = 14;
+pub const CAP_IPC_OWNER: u32 = 15;
 pub const CAP_SYS_CHROOT: u32 = 18;
 pub const CAP_SYS_PTRACE: u32 = 19;
 pub const CAP_SYS_ADMIN: u32 = 21;
@@ -38,8 +41,20 @@ pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
 pub const CAP_SETFCAP: u32 = 31;
+pub const CAP_MAC_OVERRIDE: u32 = 32;
 /// The highest capability this kernel knows (CAP_CHECKPOINT_RESTORE).
 pub const CAP_LAST: u32 = 40;
+
+/// Root's capabilities are not given at exec.
+pub const SECBIT_NOROOT: u32 = 1 << 0;
+/// Capabilities stay as they are when user ids change.
+pub const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
+/// Permitted capabilities survive a change from user 0.
+pub const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+pub const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+/// Every secure bit, and above each the bit that locks it: capabilities(7).
+pub const SECURE_BITS: u32 = 0x55;
+pub const SECURE_LOCKS: u32 = SECURE_BITS << 1;
 
 /// What `docker run` gives by default: 14 capabilities.
 pub const CAPS_DEFAULT: u64 = 0xa804_25fb;
@@ -71,6 +86,11 @@ impl Cred {
     /// capable(): the capability is in the effective set.
     pub fn has(&self, cap: u32) -> bool {
         self.effective & (1 << cap) != 0
+    }
+
+    /// Is it the same user as `other`, as those calls ask that change another process?
+    pub fn same_user(&self, other: &Cred) -> bool {
+        self.euid == other.ruid || self.euid == other.euid
     }
 
     /// The file system group or a supplementary one.

@@ -7,17 +7,25 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A clock that timers run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Clock {
     Realtime,
     Monotonic,
     Boottime,
+    Tai,
+    /// CPU time, which only the given function tells: nanoseconds. It is asked again and again while a timer runs.
+    Cpu(Rc<dyn Fn() -> u64>),
 }
+
+/// How often a CPU clock is asked at most and at least, nanoseconds.
+const CPU_STEPS: std::ops::RangeInclusive<u64> = 1_000_000..=50_000_000;
 
 impl Clock {
     /// Nanoseconds on this clock.
-    pub fn now(self) -> u64 {
+    pub fn now(&self) -> u64 {
         match self {
+            Clock::Cpu(f) => f(),
+            Clock::Tai => host::time::tai_ns(),
             Clock::Realtime => host::time::realtime_ns(),
             Clock::Monotonic => host::time::monotonic_ns(),
             Clock::Boottime => host::time::boottime_ns(),
@@ -25,9 +33,14 @@ impl Clock {
     }
 
     /// A time on this clock as a monotonic one, as far as is known now.
-    pub fn to_monotonic(self, at: u64) -> u64 {
+    pub fn to_monotonic(&self, at: u64) -> u64 {
         match self {
             Clock::Monotonic => at,
+            // Two threads may use it up in half the time, so half of what is left is waited for.
+            Clock::Cpu(f) => {
+                let left = at.saturating_sub(f());
+                host::time::monotonic_ns() + (left / 2).clamp(*CPU_STEPS.start(), *CPU_STEPS.end())
+            }
             _ => host::time::monotonic_ns().saturating_add(at.saturating_sub(self.now())),
         }
     }
@@ -68,10 +81,6 @@ impl IntervalTimer {
         }))
     }
 
-    pub fn clock(&self) -> Clock {
-        self.0.clock
-    }
-
     /// Sets it anew; an expiry not yet taken note of is forgotten. `absolute`: `value` is a time on the clock.
     pub fn set(&self, absolute: bool, to: Setting) {
         let t = &self.0;
@@ -91,6 +100,17 @@ impl IntervalTimer {
         // A running timer whose time has come but whose callback has not shows the least time left.
         let value = if running { t.at.get().saturating_sub(t.clock.now()).max(1) } else { 0 };
         Setting { value, interval: t.interval.get() }
+    }
+
+    /// As [`get`](Self::get), but of a periodic timer whose expiry nobody has noted, when it would expire next.
+    pub fn left(&self) -> Setting {
+        let t = &self.0;
+        let (at, interval) = (t.at.get(), t.interval.get());
+        if !t.fired.get() || interval == 0 {
+            return self.get();
+        }
+        let late = t.clock.now().saturating_sub(at);
+        Setting { value: (interval - late % interval).max(1), interval }
     }
 
     /// Takes note of an expiry: a periodic timer runs on. Returns how many further periods have passed since.

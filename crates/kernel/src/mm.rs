@@ -23,6 +23,8 @@ pub trait MappedFile: Any {
     fn dev_ino(&self) -> (u64, u64);
     /// False: PROT_WRITE on a shared mapping is EACCES.
     fn may_write_shared(&self) -> bool;
+    /// An address space that had a mapping of it ended, with process `pid`.
+    fn left(&self, _pid: i32) {}
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -38,6 +40,8 @@ pub struct Vma {
     pub label: &'static str,
     pub dont_fork: bool,
     pub wipe_on_fork: bool,
+    /// Counted against RLIMIT_MEMLOCK.
+    pub locked: bool,
     /// Not the guest's to change: the vDSO, the site table.
     pub fixed: bool,
 }
@@ -49,6 +53,10 @@ impl Vma {
 
     fn slice(&self, r: Range<u64>) -> Vma {
         Vma { start: r.start, end: r.end, file: self.offset_at(r.start), ..self.clone() }
+    }
+
+    fn lockable(&self) -> bool {
+        !self.fixed && self.label != "[stack]"
     }
 
     fn continues(&self, next: &Vma) -> bool {
@@ -63,6 +71,7 @@ impl Vma {
             && self.label == next.label
             && self.dont_fork == next.dont_fork
             && self.wipe_on_fork == next.wipe_on_fork
+            && self.locked == next.locked
             && self.fixed == next.fixed
             && same_file
     }
@@ -250,6 +259,13 @@ impl AddressSpace {
         Ok(addr..end)
     }
 
+    /// The last thread of process `pid` left: nothing is mapped any more.
+    pub fn end(&mut self, pid: i32) {
+        for (f, _) in std::mem::take(&mut self.vmas).into_values().filter_map(|v| v.file) {
+            f.left(pid);
+        }
+    }
+
     /// A mapping the host refused to make.
     pub fn forget(&mut self, r: Range<u64>) {
         self.carve(r);
@@ -295,6 +311,23 @@ impl AddressSpace {
             let wipe_on_fork = wipe.unwrap_or(v.wipe_on_fork);
             self.insert(Vma { dont_fork, wipe_on_fork, ..v });
         }
+    }
+
+    /// Locks or unlocks what is mapped in a range: mlock(2). The stack, mapped in full from the start, does not count.
+    pub fn lock(&mut self, r: Range<u64>, on: bool) {
+        for v in self.carve(r) {
+            self.insert(Vma { locked: on && v.lockable(), ..v });
+        }
+    }
+
+    /// Bytes that [`lock`](Self::lock) locks of everything.
+    pub fn lockable(&self) -> u64 {
+        self.vmas.values().filter(|v| v.lockable()).map(|v| v.end - v.start).sum()
+    }
+
+    /// Bytes of a range that are locked.
+    pub fn locked(&self, r: Range<u64>) -> u64 {
+        self.overlapping(r.clone()).filter(|v| v.locked).map(|v| v.end.min(r.end) - v.start.max(r.start)).sum()
     }
 
     /// ENOMEM if the range has a hole.
@@ -413,6 +446,7 @@ impl AddressSpace {
     pub fn fork(&self) -> AddressSpace {
         let mut s = self.clone();
         s.vmas.retain(|_, v| !v.dont_fork);
+        s.vmas.values_mut().for_each(|v| v.locked = false);
         s
     }
 }
@@ -441,6 +475,7 @@ pub fn anonymous() -> Vma {
         label: "",
         dont_fork: false,
         wipe_on_fork: false,
+        locked: false,
         fixed: false,
     }
 }

@@ -97,9 +97,15 @@ impl Pending {
         self.set
     }
 
-    /// A standard signal that is already pending is not queued again. False: more than `limit` are queued.
+    /// A standard signal that is already pending is not queued again, but from a timer, which has a place of its own.
+    /// False: more than `limit` are queued.
     pub fn push(&mut self, info: SigInfo, limit: usize) -> bool {
         let s = SigSet::of(info.signo);
+        if info.code == c::SI_TIMER {
+            self.set = self.set.with(s);
+            self.queue.push_back(info);
+            return true;
+        }
         if info.signo < SIGRTMIN && self.set.has(info.signo) {
             return true;
         }
@@ -130,6 +136,12 @@ impl Pending {
     /// Everything that is queued, oldest first.
     pub fn list(&self) -> impl Iterator<Item = &SigInfo> {
         self.queue.iter()
+    }
+
+    /// Forgets every signal with this si_code.
+    pub fn discard_code(&mut self, code: i32) {
+        self.queue.retain(|i| i.code != code);
+        self.set = self.queue.iter().fold(SigSet::default(), |s, i| s.with(SigSet::of(i.signo)));
     }
 
     /// Forgets every signal of `which`.

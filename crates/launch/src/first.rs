@@ -2,6 +2,7 @@
 //! its root, starts the stubs' init below itself, gives up its rights and becomes the sentry.
 use crate::error::{Context, Failure};
 use crate::idmap::Maps;
+use crate::network;
 use crate::parent::{HostPath, Inputs, file_type};
 use crate::proc::Proc;
 use crate::stub_init;
@@ -54,6 +55,7 @@ fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
     wait_for(&job.release)?;
     leave_terminal()?;
     set_limits()?;
+    network::set_up(job)?;
     let mounts = collect_mounts(job)?;
     let memory = host::mount::memory_store().context("making a file system in memory (fsmount, Linux 5.2)")?;
     empty_root()?;
@@ -120,6 +122,9 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
     mounts.at("/proc", MountKind::Proc);
     mounts.at("/dev", MountKind::Dev);
     mounts.at("/dev/shm", MountKind::Tmpfs);
+    for file in &job.spec.files {
+        mounts.at(&file.target, MountKind::Text { text: file.text.clone() });
+    }
     for (volume, opened) in job.spec.volumes.iter().zip(&job.inputs.volumes) {
         let fd = mounts.keep(opened)?;
         mounts.at(&volume.target, MountKind::Host { fd, read_only: volume.read_only, exclusive: false });
@@ -208,6 +213,7 @@ fn become_sentry(
         hostname: spec.hostname.clone(),
         limits: spec.limits.clone(),
         platform: spec.platform,
+        network_rules: spec.network_rules.clone(),
         mounts: mounts.list,
         memory_fd: memory.as_raw_fd(),
         ids: job.maps.kind,

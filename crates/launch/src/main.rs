@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod first;
 mod idmap;
+mod network;
 mod parent;
 mod proc;
 mod spec;

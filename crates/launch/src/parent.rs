@@ -3,6 +3,7 @@ use crate::cgroup::Cgroups;
 use crate::error::{Context, Failure, report};
 use crate::first::{self, Job};
 use crate::idmap::{self, Maps};
+use crate::network;
 use crate::proc::Proc;
 use host::process::{Cloned, clone_process};
 use rustix::fs::{Mode, OFlags, open};
@@ -50,8 +51,9 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
     let cgroups = Cgroups::create(&proc, &spec.id, &spec.limits)?;
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+    let namespaces = network::namespaces(&spec.network, &proc)? | abi::c::CLONE_PARENT;
     // SAFETY: the launcher has one thread from start to end.
-    match unsafe { clone_process(NAMESPACES | abi::c::CLONE_PARENT) }.map_err(no_namespaces)? {
+    match unsafe { clone_process(namespaces) }.map_err(no_namespaces)? {
         Cloned::Child => {
             // What the caller ignores or blocks is its own affair. The launcher goes on ignoring SIGPIPE: a caller that is
             // gone must not keep it from cleaning up.
@@ -63,6 +65,7 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
             drop((release, reporting));
             report(spec.events_fd, &Event::Launched { pid, cgroups: cgroups.paths() });
             let go = prepare(&proc, &maps, &cgroups, pidfd.as_fd())
+                .and_then(|()| network::wait(spec))
                 .and_then(|()| release_and_watch(releasing, status))
                 .and_then(|()| caller_is_there(caller));
             match (&go, spec.caller_fd) {

@@ -1,7 +1,7 @@
 //! Reading the operator's request and refusing what cannot be meant.
 use crate::error::{Context, Failure};
 use std::io::Read;
-use wire::{LaunchSpec, Overlay};
+use wire::{LaunchSpec, Network, Overlay};
 
 /// No honest request is larger.
 const MAX_BYTES: u64 = 16 << 20;
@@ -59,6 +59,15 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
             format!("volume target {:?}: must not have . or .. in it", v.target)
         })?;
     }
+    for f in &spec.files {
+        absolute("file", &f.target)?;
+    }
+    if let Network::Ns(path) = &spec.network {
+        absolute("network namespace", path)?;
+    }
+    require((spec.network == Network::User) == spec.network_fd.is_some(), || {
+        "network_fd: belongs to the network \"user\", and to no other".into()
+    })?;
     let p = &spec.process;
     require(!p.args.is_empty(), || "process: there is no command".into())?;
     absolute("working directory", &p.cwd)?;
@@ -76,6 +85,7 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         ("strace_fd", spec.strace_fd),
         ("log_fd", spec.log_fd),
         ("caller_fd", spec.caller_fd),
+        ("network_fd", spec.network_fd),
     ] {
         require(fd.is_none_or(host::process::is_open), || {
             format!("{what}: the launcher did not inherit this descriptor")

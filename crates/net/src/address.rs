@@ -18,10 +18,10 @@ pub enum Address {
     /// A unix socket without a name.
     UnixUnnamed,
     /// Its name without the leading NUL; unix(7).
-    UnixAbstract(Vec<u8>),
+    UnixAbstract(Rc<[u8]>),
     /// The path as it was given, and the inode it leads to (made by bind, found by connect and sendto), which lives
     /// as long as the address does.
-    UnixPath { path: Vec<u8>, name: SocketName, inode: Rc<dyn Inode> },
+    UnixPath { path: Rc<[u8]>, name: SocketName, inode: Rc<dyn Inode> },
     /// AF_INET and AF_INET6; ip(7), ipv6(7).
     Inet(SocketAddr),
     /// netlink(7).

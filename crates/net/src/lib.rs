@@ -4,8 +4,18 @@
 
 mod address;
 mod file;
+pub mod inet;
+mod make;
+pub mod netlink;
+mod options;
+pub mod policy;
+pub mod route;
 mod socket;
+pub mod unix;
 
+pub use abi::socket::Ucred;
 pub use address::{Address, SocketName};
 pub use file::SocketFile;
-pub use socket::{Accepted, Caller, Control, Incoming, Outgoing, Socket, Ucred};
+pub use make::{make, make_pair};
+pub use options::Options;
+pub use socket::{Accepted, Caller, Control, Incoming, Outgoing, Socket};

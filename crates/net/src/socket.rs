@@ -1,5 +1,6 @@
 //! One socket, whatever its family.
 use crate::Address;
+use abi::socket::Ucred;
 use abi::{Errno, Result};
 use guest::{Memory, Sink, Source};
 use kernel::cred::Cred;
@@ -7,14 +8,6 @@ use kernel::wait::WaitQueue;
 use std::any::Any;
 use std::rc::Rc;
 use vfs::{OpenFile, Ready};
-
-/// Who a peer is told it talks to: SO_PEERCRED, SCM_CREDENTIALS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ucred {
-    pub pid: i32,
-    pub uid: u32,
-    pub gid: u32,
-}
 
 /// Who makes a call.
 #[derive(Debug, Clone)]
@@ -24,7 +17,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// As peers see it.
+    /// As SO_PEERCRED shows it to the peer.
     pub fn ucred(&self) -> Ucred {
         Ucred { pid: self.pid, uid: self.cred.euid, gid: self.cred.egid }
     }
@@ -46,7 +39,7 @@ pub struct Outgoing {
     /// `None`: to the peer.
     pub to: Option<Address>,
     pub control: Vec<Control>,
-    /// MSG_ flags; MSG_DONTWAIT and MSG_NOSIGNAL are the layer above's.
+    /// MSG_ flags; MSG_NOSIGNAL is the layer above's. MSG_DONTWAIT: the call will not wait, for whatever reason.
     pub flags: i32,
 }
 
@@ -96,7 +89,7 @@ pub trait Socket: Any {
     fn peer(&self) -> Result<Address>;
     /// Sends what it can of `src`; for a stream, perhaps not all. The control information goes with the first byte.
     fn send(&self, caller: &Caller, src: &mut dyn Source, out: &mut Outgoing) -> Result<usize>;
-    /// `flags`: MSG_PEEK, MSG_TRUNC, MSG_OOB …
+    /// `flags`: MSG_PEEK, MSG_TRUNC, MSG_OOB …; MSG_DONTWAIT: the call will not wait, for whatever reason.
     fn receive(&self, dst: &mut dyn Sink, flags: i32) -> Result<Incoming>;
     /// Whether a send of `len` bytes is now done whole or not at all, as [`vfs::FileOps::takes_whole`].
     fn takes_whole(&self, _len: usize) -> bool {

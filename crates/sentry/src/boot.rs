@@ -1,6 +1,8 @@
 //! From the launcher's specification to a running first process.
 use crate::report::Lines;
 use crate::serve::Sentry;
+use ipc::stdio::HostStream;
+use ipc::tty::Console;
 use kernel::cred::Cred;
 use kernel::mm::AddressSpace;
 use platform::{Platform, Ptrace, Slots};
@@ -30,9 +32,11 @@ fn read_spec(fd: i32) -> Result<SentrySpec, String> {
 
 /// Device numbers of our own file systems: major 0, as for Linux's.
 const FIRST_DEV: u64 = 0x40;
-/// Half of memory, as Linux's tmpfs.
-fn tmpfs_limit() -> u64 {
-    host::time::memory().0 / 2
+/// Half of the container's memory, as Linux's tmpfs has half of the machine's; and as many files as that is pages.
+fn tmpfs(dev: u64, mode: u32, spec: &SentrySpec) -> Rc<dyn Inode> {
+    let machine = host::time::memory().0;
+    let limit = (spec.limits.memory.unwrap_or(machine).min(machine) / 2) & kernel::mm::PAGE_SIZE_MASK;
+    fs::tmp::mount(dev, mode, limit, machine / 2 / abi::PAGE_SIZE)
 }
 
 fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) -> Result<Rc<MountTable>, String> {
@@ -41,32 +45,41 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
     for (i, m) in spec.mounts.iter().enumerate() {
         let dev = FIRST_DEV + i as u64;
         let mut o = MountOptions { kind: "tmpfs".into(), source: "tmpfs".into(), ..MountOptions::default() };
-        let root: Rc<dyn Inode> = match m.kind {
-            MountKind::Host { fd, read_only, exclusive } => {
+        let root: Rc<dyn Inode> = match &m.kind {
+            &MountKind::Host { fd, read_only, exclusive } => {
                 o.read_only = read_only;
                 o.kind = "rvisor".into();
                 o.source = "host".into();
                 fs::host::mount(take(fd), read_only, exclusive, single)
             }
-            MountKind::Overlay { lower_fd, upper_fd } => {
+            &MountKind::Overlay { lower_fd, upper_fd } => {
                 o.kind = "overlay".into();
                 o.source = "overlay".into();
                 let lower = fs::host::mount(take(lower_fd), true, true, single);
                 let upper = match upper_fd {
                     Some(fd) => fs::host::mount(take(fd), false, true, single),
-                    None => fs::tmp::mount(dev, 0o755, tmpfs_limit()),
+                    None => tmpfs(dev, 0o755, spec),
                 };
                 fs::overlay::mount(dev, lower, upper)
             }
             MountKind::Tmpfs => {
                 let mode = if m.target.ends_with("shm") || m.target == "/tmp" { 0o1777 } else { 0o755 };
-                fs::tmp::mount(dev, mode, tmpfs_limit())
+                tmpfs(dev, mode, spec)
+            }
+            MountKind::Text { text } => {
+                let e = |e| format!("cannot make {}: {e}", m.target);
+                let file = fs::tmp::text(dev, text.as_bytes()).map_err(e)?;
+                // A root that has no place for it, or none that may be made, does without.
+                if let Ok(on) = place(&table, m.target.as_bytes(), false) {
+                    table.mount(Some(on), file, o);
+                }
+                continue;
             }
             MountKind::Proc => {
                 (o.kind, o.source) = ("proc".into(), "proc".into());
                 proc_root(dev)
             }
-            MountKind::Dev => fs::dev::mount(dev).map_err(|e| format!("cannot make /dev: {e}"))?,
+            MountKind::Dev => fs::dev::mount(dev, console(spec)).map_err(|e| format!("cannot make /dev: {e}"))?,
         };
         if i == 0 {
             table.mount(None, root, o);
@@ -79,13 +92,30 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
     Ok(table)
 }
 
+/// With a terminal /dev/console is the first of /dev/pts.
+fn console(spec: &SentrySpec) -> Option<(u64, u32)> {
+    let rdev = abi::c::makedev(ipc::tty::PTS_MAJOR, 0);
+    spec.process.terminal.then_some((rdev, spec.process.uid))
+}
+
+/// devpts on the `pts` of /dev.
+fn mount_terminals(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result<(), String> {
+    let Some(dev) = spec.mounts.iter().find(|m| matches!(m.kind, MountKind::Dev)) else { return Ok(()) };
+    let root = ipc::tty::devpts::mount(FIRST_DEV + spec.mounts.len() as u64, k.terminals.clone());
+    let target = format!("{}/pts", dev.target);
+    let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
+    let o = MountOptions { kind: "devpts".into(), source: "devpts".into(), ..MountOptions::default() };
+    k.terminals.mounted(table.mount(Some(on), root, o));
+    Ok(())
+}
+
 /// The place to mount on, made if it is missing and can be.
 fn place(table: &Rc<MountTable>, target: &[u8], dir: bool) -> abi::Result<vfs::Path> {
     let root = table.root().ok_or(abi::Errno::ENOENT)?;
     let fs = FsContext::new(table.clone(), root.clone());
     fs.umask.set(0o022);
     let cred = Cred { effective: u64::MAX, ..Cred::new(0, 0, &[]) };
-    let caller = vfs::Caller { fs: &fs, cred: &cred };
+    let caller = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() };
     let mut done = Vec::new();
     let parts: Vec<&[u8]> = target.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
     for (i, part) in parts.iter().enumerate() {
@@ -154,6 +184,7 @@ fn run_on<P: Platform>(
     let features = p.features();
     let version = host::process::version();
     host::process::prepare_for_filter();
+    network(&spec).map_err(fail)?;
     kernel::helper::start().map_err(|e| fail(format!("cannot start the helpers: {e}")))?;
     confine(spec.platform).map_err(fail)?;
     fs::host::set_host_version(version.0, version.1);
@@ -174,6 +205,7 @@ fn run_on<P: Platform>(
     };
     let k = Kernel::new(config, table.clone());
     source.set(&k);
+    mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
     let t = first_task(&k, &spec, table, root)?;
     let process = &spec.process;
     let args: Vec<Vec<u8>> = process.args.iter().map(|s| s.clone().into_bytes()).collect();
@@ -191,6 +223,18 @@ fn run_on<P: Platform>(
     };
     events.event(&Event::Exited { status: code, signal });
     Ok(code as u8)
+}
+
+/// The socket that tells of interfaces and routes is of a kind that the filter does not let be made.
+fn network(spec: &SentrySpec) -> Result<(), String> {
+    let routes = host::net::routes().map_err(|e| format!("cannot ask for the network's interfaces: {e}"))?;
+    let rule = |r: &wire::NetworkRule| {
+        let net = net::policy::Net::parse(&r.net).ok_or_else(|| format!("{:?} is no network", r.net))?;
+        Ok(net::policy::Rule { allow: r.allow, act: None, net, ports: r.ports[0]..=r.ports[1] })
+    };
+    let rules = spec.network_rules.iter().map(rule).collect::<Result<_, String>>()?;
+    net::inet::configure(Rc::new(net::route::Routes::new(routes)), net::policy::Policy { rules });
+    Ok(())
 }
 
 /// From here on only the calls of `bpf::sentry_policy` are left; no byte of the guest's has been read yet.
@@ -218,6 +262,16 @@ fn describe(e: abi::Errno, k: &Kernel) -> String {
     }
 }
 
+/// The terminal of the container, carried to and from the terminal of the host's that is our standard input.
+fn open_console(k: &Kernel, uid: u32) -> Result<Rc<vfs::OpenFile>, (u8, String)> {
+    let fail = |e| (125, format!("cannot make the terminal: {e}"));
+    let host = HostStream::standard(0).map_err(fail)?;
+    let console = Console::new(&k.terminals, host, uid).map_err(fail)?;
+    let slave = k.terminals.open_console(&console).map_err(fail)?;
+    k.console.set(console).ok();
+    Ok(slave)
+}
+
 fn first_task(
     k: &Rc<Kernel>,
     spec: &SentrySpec,
@@ -229,18 +283,22 @@ fn first_task(
     let cred = Cred::new(p.uid, p.gid, &p.groups);
     let cwd = if p.cwd.is_empty() { "/" } else { &p.cwd };
     let at = fs.root.borrow().clone();
-    let found = vfs::Caller { fs: &fs, cred: &cred }.path(&at, cwd.as_bytes(), true);
+    let found = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() }.path(&at, cwd.as_bytes(), true);
     let dir = found.and_then(|d| if d.inode().attr()?.is_dir() { Ok(d) } else { Err(abi::Errno::ENOTDIR) });
     *fs.cwd.borrow_mut() = dir.map_err(|e| (126, format!("cannot start in {cwd}: {e}")))?;
     let files = FdTable::new();
+    let console = if p.terminal { Some(open_console(k, p.uid)?) } else { None };
     for n in 0..3 {
-        if let Ok(f) = ipc::stdio::HostStream::standard(n) {
+        if let Some(f) = console.clone().or_else(|| HostStream::standard(n).ok()) {
             let _ = files.put(n as i32, f, false, 1024);
         }
     }
     let pid = k.new_pid().map_err(|e| (125, e.to_string()))?;
     let process = Process::new(k, pid, None);
     k.add_process(&process);
+    if let Some(console) = k.console.get() {
+        process.take_terminal(console.tty());
+    }
     let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
     Ok(Task::new(pid, &process, mm, Rc::new(cred), fs, files))
 }

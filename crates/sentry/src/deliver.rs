@@ -51,6 +51,8 @@ impl<P: Platform> Sentry<P> {
                 SIG_IGN => {}
                 SIG_DFL => match default_action(info.signo) {
                     Act::Ignore | Act::Continue => {}
+                    // In an orphaned group only SIGSTOP stops.
+                    Act::Stop if info.signo != c::SIGSTOP && t.process.in_orphaned_group() => {}
                     Act::Stop => {
                         t.process.stop(info.signo);
                         t.passed.set(false);
@@ -71,10 +73,12 @@ impl<P: Platform> Sentry<P> {
                     }
                     result = self.settle_result(t, result, Some(&action));
                     if self.handle_signal(t, info, action).is_err() {
-                        t.process.exit_group(ExitStatus::Signaled(c::SIGSEGV, true));
-                        return self.end(t);
-                    }
-                    if t.traced.get() && self.stop_in_handler(t) {
+                        // No room for the frame: a fault, which a handler on another stack may yet take.
+                        if info.signo == c::SIGSEGV {
+                            table.borrow_mut().set(c::SIGSEGV, SigAction::default());
+                        }
+                        t.force_signal(SigInfo::new(c::SIGSEGV, c::SI_KERNEL));
+                    } else if t.traced.get() && self.stop_in_handler(t) {
                         return;
                     }
                 }
@@ -176,7 +180,7 @@ impl<P: Platform> Sentry<P> {
 
     fn handle_signal(&mut self, t: &Rc<Task>, info: SigInfo, action: SigAction) -> Result {
         let regs = *t.regs.borrow();
-        let mask = t.saved_mask.take().unwrap_or(t.blocked.get());
+        let mask = t.saved_mask.get().unwrap_or(t.blocked.get());
         let stack = t.altstack.get();
         let fp = self.p.fp_size(t.tag.get());
         let d = frame::deliver(&regs, &action, info, mask, &stack, fp)?;
@@ -187,6 +191,7 @@ impl<P: Platform> Sentry<P> {
         if fp > 0 {
             t.op(Op::SaveFp { addr: d.fp_addr, len: fp });
         }
+        t.saved_mask.take();
         if stack.flags & SS_AUTODISARM != 0 && action.has(c::SA_ONSTACK) {
             t.altstack.set(StackT::default());
         }
@@ -196,7 +201,8 @@ impl<P: Platform> Sentry<P> {
         }
         t.blocked.set(blocked.blockable());
         if action.has(c::SA_RESETHAND) {
-            t.process.actions.borrow().borrow_mut().set(info.signo, SigAction::default());
+            let reset = SigAction { handler: SIG_DFL, ..action };
+            t.process.actions.borrow().borrow_mut().set(info.signo, reset);
         }
         t.regs.replace(d.regs);
         t.outcome.set(Outcome::Return);

@@ -1,24 +1,16 @@
 //! What /proc shows, from the task tree.
-mod mem;
+mod fdinfo;
+mod memory;
 mod pid;
 mod system;
+mod sysvipc;
 
 use abi::{Errno, Result};
 use fs::proc::Node;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use task::Kernel;
 use vfs::{FileOps, Follow};
-
-thread_local! {
-    /// The process and thread whose call is being served: what /proc/self means.
-    static CALLER: Cell<(i32, i32)> = const { Cell::new((1, 1)) };
-}
-
-/// Says who looks.
-pub fn set_caller(pid: i32, tid: i32) {
-    CALLER.set((pid, tid));
-}
 
 /// The kernel, once it exists.
 #[derive(Default)]
@@ -49,7 +41,7 @@ fn split(path: &str) -> Option<(i32, &str)> {
 impl fs::proc::Source for Source {
     fn node(&self, path: &str) -> Result<Node> {
         let k = self.kernel()?;
-        let (pid, tid) = CALLER.get();
+        let (pid, tid) = task::caller();
         match path {
             "" => {
                 let mut names = system::top();
@@ -71,28 +63,22 @@ impl fs::proc::Source for Source {
         pid::follow(&k, pid, rest)
     }
 
-    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
-        let (pid, rest) = split(path)?;
-        let tid = match rest.strip_prefix("task/").and_then(|r| r.split_once('/')) {
-            Some((tid, "mem")) => tid.parse().ok()?,
-            None if rest == "mem" => pid,
-            _ => return None,
-        };
-        let k = self.kernel().ok()?;
-        let t = k.task(tid).or_else(|| k.process(tid)?.leader())?;
-        Some(mem::open(&k, CALLER.get().1, &t))
-    }
-
     fn owner(&self, path: &str) -> (u32, u32) {
         let found = split(path).and_then(|(pid, _)| self.kernel().ok()?.process(pid)?.leader());
         found.map_or((0, 0), |t| (t.cred().euid, t.cred().egid))
     }
 
     fn writable(&self, path: &str) -> bool {
-        path == "sys/kernel/hostname"
-            || path.ends_with("/oom_score_adj")
-            || path.ends_with("/comm")
-            || path.ends_with("/mem")
+        memory::is(path) || path == "sys/kernel/hostname" || path.ends_with("/oom_score_adj") || path.ends_with("/comm")
+    }
+
+    fn private(&self, path: &str) -> bool {
+        memory::is(path)
+    }
+
+    fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
+        let (pid, _) = split(path).filter(|_| memory::is(path))?;
+        Some(self.kernel().and_then(|k| memory::open(&k, pid, task::caller().1)))
     }
 
     fn write(&self, path: &str, data: &[u8]) -> Result {
@@ -102,7 +88,10 @@ impl fs::proc::Source for Source {
                 k.hostname.replace(data.trim_ascii_end().to_vec());
                 Ok(())
             }
-            p if p.ends_with("/oom_score_adj") => Ok(()),
+            p if p.ends_with("/oom_score_adj") => {
+                let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
+                pid::set_oom_score_adj(&k, pid, k.task(task::caller().1).as_deref(), data)
+            }
             p if p.ends_with("/comm") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
                 let t = k.process(pid).and_then(|p| p.leader()).ok_or(Errno::ESRCH)?;

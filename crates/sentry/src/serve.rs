@@ -55,6 +55,7 @@ impl<P: Platform> Sentry<P> {
         loop {
             self.housekeeping();
             if let Some(status) = self.k.ended.get() {
+                self.show_rest();
                 self.k.note(&self.p.report());
                 self.flush_log();
                 return status;
@@ -65,7 +66,7 @@ impl<P: Platform> Sentry<P> {
                 continue;
             }
             self.run_timers();
-            if self.run_ready() || self.work_waits() {
+            if self.run_ready() || self.work_waits() || self.carry() {
                 continue;
             }
             let p = &mut self.p;
@@ -106,6 +107,7 @@ impl<P: Platform> Sentry<P> {
         if sched::has_ready() {
             self.run_ready();
         }
+        self.carry();
         if !self.k.killed.borrow().is_empty() || !self.k.overdue.borrow().is_empty() {
             self.kill();
         }
@@ -129,6 +131,9 @@ impl<P: Platform> Sentry<P> {
                 self.run_errand(&t);
             }
         }
+        if self.k.sigio.waits() {
+            self.k.send_sigio();
+        }
         if !self.k.execs.borrow().is_empty() {
             let waiting = self.k.execs.take();
             for t in waiting.into_iter().filter(|t| !t.dead.get()) {
@@ -145,13 +150,38 @@ impl<P: Platform> Sentry<P> {
             self.k.outside_signal.set(true);
             let info = SigInfo::from_user(sig, c::SI_USER, 0, 0);
             let group = self.k.group(self.k.foreground.get());
-            let terminal = matches!(sig, c::SIGINT | c::SIGQUIT | c::SIGTSTP | c::SIGWINCH);
+            let console = self.k.console.get();
+            if let (c::SIGWINCH, Some(console)) = (sig, console) {
+                console.resize();
+                self.k.outside_signal.set(false);
+                continue;
+            }
+            let terminal = console.is_none() && matches!(sig, c::SIGINT | c::SIGQUIT | c::SIGTSTP | c::SIGWINCH);
             if terminal && !group.is_empty() {
                 group.iter().for_each(|p| p.signal(info));
             } else if let Some(p) = self.k.process(1) {
                 p.signal(info);
             }
             self.k.outside_signal.set(false);
+        }
+    }
+
+    /// Carries the console's bytes. True: something moved.
+    fn carry(&self) -> bool {
+        let due = self.k.console.get().filter(|c| c.due());
+        due.inspect(|c| c.carry()).is_some()
+    }
+
+    /// What the program wrote last is still shown, if somebody looks.
+    fn show_rest(&self) {
+        let Some(console) = self.k.console.get() else { return };
+        let patience = host::time::monotonic_ns() + 5_000_000_000;
+        loop {
+            console.carry();
+            if !console.unfinished() || host::time::monotonic_ns() > patience {
+                return;
+            }
+            reactor::turn(Some(20_000_000)).expect("host epoll");
         }
     }
 
@@ -178,7 +208,7 @@ impl<P: Platform> Sentry<P> {
                 continue;
             };
             vfs::next_epoch();
-            crate::proc::set_caller(t.process.pid, t.tid);
+            task::set_caller(&t);
             match sched::resume(t.interrupted(), &self.waker(tag), call.as_mut()) {
                 Poll::Ready(r) => {
                     drop(call);
@@ -318,7 +348,7 @@ impl<P: Platform> Sentry<P> {
 
     /// Makes the call: tried, then, if it must wait, parked.
     pub fn dispatch(&mut self, t: &Rc<Task>, nr: u64, args: [u64; 6]) {
-        crate::proc::set_caller(t.process.pid, t.tid);
+        task::set_caller(t);
         sched::begin(t.interrupted());
         if let Some(r) = table::dispatch_now(t, nr, args) {
             return self.done(t, Some(r));

@@ -3,10 +3,12 @@ use abi::sys::CloneArgs;
 use abi::{Errno, Result, c};
 use guest::UserIn;
 use guest::ops::Op;
+use ipc::sysv::sem::UndoList;
 use kernel::signal::ActionTable;
 use std::cell::RefCell;
 use std::rc::Rc;
 use task::{Outcome, Process, Task};
+use vfs::OpenFile;
 
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CSIGNAL: u64 = 0xff;
@@ -20,7 +22,7 @@ const fn bits(list: &[i32]) -> u64 {
     b
 }
 
-/// What is served; the rest is namespaces, pidfds and ptrace.
+/// What is served; the rest is namespaces and ptrace.
 const KNOWN: u64 = CLONE_CLEAR_SIGHAND
     | bits(&[
         c::CLONE_VM,
@@ -33,12 +35,14 @@ const KNOWN: u64 = CLONE_CLEAR_SIGHAND
         c::CLONE_SYSVSEM,
         c::CLONE_SETTLS,
         c::CLONE_PARENT_SETTID,
+        c::CLONE_PIDFD,
         c::CLONE_CHILD_CLEARTID,
         c::CLONE_CHILD_SETTID,
         c::CLONE_DETACHED,
         c::CLONE_UNTRACED,
         c::CLONE_IO,
     ]);
+const PIDFD: u64 = c::CLONE_PIDFD as u64;
 const NAMESPACES: u64 = bits(&[
     c::CLONE_NEWNS,
     c::CLONE_NEWCGROUP,
@@ -50,9 +54,13 @@ const NAMESPACES: u64 = bits(&[
 ]);
 
 pub fn clone(t: &Rc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<i32> {
+    if flags & PIDFD != 0 && flags & bits(&[c::CLONE_PARENT_SETTID]) != 0 {
+        return Err(Errno::EINVAL);
+    }
     make(
         t,
         CloneArgs {
+            pidfd: parent_tid,
             flags: flags & !CSIGNAL,
             exit_signal: flags & CSIGNAL,
             stack,
@@ -110,19 +118,40 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         || (has(c::CLONE_SIGHAND) && !has(c::CLONE_VM))
         || (has(c::CLONE_SIGHAND) && a.flags & CLONE_CLEAR_SIGHAND != 0)
         || (thread && has(c::CLONE_VFORK) && a.exit_signal != 0)
+        || (a.flags & PIDFD != 0 && (thread || has(c::CLONE_DETACHED)))
     {
         return Err(Errno::EINVAL);
     }
     let k = &t.kernel;
     let pid = k.new_pid()?;
-    let process = if thread { t.process.clone() } else { new_process(t, pid, &a)? };
+    let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork() };
+    // The descriptor's number is taken before anything is made that would have to be unmade.
+    let reserved = OpenFile::new(Rc::new(vfs::PathOnly), c::O_PATH, None);
+    let pidfd = if a.flags & PIDFD != 0 { Some(crate::fd::install(t, reserved, c::O_CLOEXEC)?) } else { None };
+    let give_back = move |t: &Task| {
+        if let (Some(fd), Ok(files)) = (pidfd, t.files()) {
+            drop(files.close(fd));
+        }
+    };
+    let made = if thread { Ok(t.process.clone()) } else { new_process(t, pid, &a) };
+    let process = made.inspect_err(|_| give_back(t))?;
+    if let Some(fd) = pidfd {
+        t.files()?.put(fd, task::pidfd::pidfd(&process, 0), true, crate::fd::limit(t))?;
+        t.op(Op::Write { addr: a.pidfd, bytes: fd.to_ne_bytes().to_vec() });
+    }
     let mm = if has(c::CLONE_VM) { t.mm() } else { t.mm().fork(k.new_mm_id()) };
     let fs = if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() };
-    let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork() };
     let child = Task::new(pid, &process, mm, t.cred(), fs, files);
+    if has(c::CLONE_SYSVSEM) {
+        let list = t.sem_undo.borrow_mut().get_or_insert_with(UndoList::new).clone();
+        child.sem_undo.replace(Some(list));
+    }
     child.comm.replace(t.comm.borrow().clone());
     child.blocked.set(t.blocked.get());
     child.set_seccomp(t.seccomp.borrow().clone());
+    child.persona.set(t.persona.get());
+    child.timer_slack.set((t.timer_slack.get().0, t.timer_slack.get().0));
+    child.policy.set(t.policy.get());
     if !has(c::CLONE_VM) || has(c::CLONE_VFORK) {
         child.altstack.set(t.altstack.get());
     }
@@ -156,6 +185,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     let failed = child.clone();
     t.undo.replace(Some(Box::new(move |t: &Task| {
         t.vforking.set(false);
+        give_back(t);
         if let Some(tr) = t.trace() {
             tr.event.set(None);
         }
@@ -199,6 +229,8 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     p.exit_signal.set(signal);
     p.maker.replace(Rc::downgrade(t));
     p.dumpable.set(t.process.dumpable.get());
+    p.io_priority.set(t.process.io_priority.get());
+    p.oom_score_adj.set(t.process.oom_score_adj.get());
     let actions = t.process.actions.borrow().clone();
     let actions = if a.flags & c::CLONE_SIGHAND as u64 != 0 {
         actions
@@ -215,5 +247,9 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     p.adopt(&parent);
     parent.children.borrow_mut().push(p.clone());
     k.add_process(&p);
+    if a.flags & c::CLONE_VM as u64 != 0 {
+        p.cpu_base.set(t.host_cpu_ns().wrapping_neg());
+    }
+    p.watch_cpu_limit();
     Ok(p)
 }

@@ -4,7 +4,7 @@ use crate::fd::install;
 use crate::signal::with_mask;
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::SigSet;
-use abi::sys::{Timespec, Timeval};
+use abi::sys::{FutexWaitv, Timespec, Timeval};
 use abi::{Errno, Result, c};
 use guest::{UserIn, UserInOut, UserOut};
 use ipc::epoll::EpollInstance;
@@ -135,12 +135,18 @@ async fn select_sets(t: &Rc<Task>, n: i32, sets: [u64; 3], deadline: Option<u64>
     Ok(count)
 }
 
+/// personality(2): the timeout is not to say what is left.
+fn sticky(t: &Task) -> bool {
+    t.persona.get() & crate::misc::STICKY_TIMEOUTS != 0
+}
+
 pub async fn select(t: &Rc<Task>, n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timeval>) -> Result<usize> {
     let mem = t.mem();
     let deadline = if timeout.is_null() { None } else { after(timeout.get(&*mem)?.ns()?) };
     let got = select_sets(t, n, [r.0, w.0, e.0], deadline).await;
     if let Some(d) = deadline
         && got.is_ok()
+        && !sticky(t)
     {
         let left = d.saturating_sub(host::time::monotonic_ns());
         timeout.put(&*mem, &Timeval::from_ns(left))?;
@@ -164,7 +170,9 @@ pub async fn pselect6(
         mask(t, UserIn::new(set), size as usize).await?;
     }
     let got = select_sets(t, n, [r.0, w.0, e.0], deadline).await;
-    if let (Some(d), Ok(_)) = (deadline, &got) {
+    if let (Some(d), Ok(_)) = (deadline, &got)
+        && !sticky(t)
+    {
         timeout.put(&*mem, &Timespec::from_ns(d.saturating_sub(host::time::monotonic_ns())))?;
     }
     unmask(t, got)
@@ -190,6 +198,9 @@ fn epoll_of(t: &Task, fd: Fd) -> Result<Rc<OpenFile>> {
 pub fn epoll_ctl(t: &Rc<Task>, ep: Fd, op: i32, fd: Fd, event: UserIn<EpollEvent>) -> Result {
     let file = t.files()?.get(fd.0)?;
     let e = t.files()?.get(ep.0)?;
+    if (file.flags() | e.flags()) & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
     let event = if op == c::EPOLL_CTL_DEL { EpollEvent::default() } else { event.get(&*t.mem())? };
     if Rc::ptr_eq(&e, &file) {
         return Err(Errno::EINVAL);
@@ -351,4 +362,57 @@ pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, add
         }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// futex_waitv(2): `timeout` is a time on the clock. Words of 32 bits.
+pub async fn futex_waitv(
+    t: &Rc<Task>,
+    words: UserIn<FutexWaitv>,
+    n: usize,
+    flags: Flags,
+    timeout: UserIn<Timespec>,
+    clock: i32,
+) -> Result<usize> {
+    const FUTEX_32: u32 = 2;
+    const PRIVATE: u32 = c::FUTEX_PRIVATE_FLAG as u32;
+    flags.only(0)?;
+    if n == 0 || n > futex::WAITV_MAX || words.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    let (mm, mem) = (t.mm(), t.mem());
+    let deadline = match timeout.get_opt(&*mem)? {
+        None => None,
+        Some(ts) => match clock {
+            c::CLOCK_MONOTONIC => Some(ts.ns()?),
+            c::CLOCK_REALTIME => after(ts.ns()?.saturating_sub(host::time::realtime_ns())),
+            _ => return Err(Errno::EINVAL),
+        },
+    };
+    let list = words.get_array(&*mem, n)?;
+    for w in &list {
+        if w.flags & !PRIVATE != FUTEX_32 || w.reserved != 0 || !w.addr.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let loads: Vec<_> = list
+        .iter()
+        .map(|w| {
+            let (mem, addr) = (&mem, w.addr);
+            move || {
+                let mut b = [0u8; 4];
+                mem.read_now(addr, &mut b)?;
+                Ok(u32::from_ne_bytes(b))
+            }
+        })
+        .collect();
+    let words: Vec<_> = list
+        .iter()
+        .zip(&loads)
+        .map(|(w, load)| futex::Word {
+            key: mm.futex_key(w.addr, w.flags & PRIVATE != 0),
+            expected: w.val as u32,
+            load,
+        })
+        .collect();
+    futex::wait_any(&words, deadline).await
 }

@@ -14,6 +14,7 @@ use kernel::mm::{AddressSpace, MappedFile, USER_END, Vma, anonymous};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use task::{Exec, Mm, Outcome, Task};
+use vfs::busy::Running;
 use vfs::{MAY_EXEC, MAY_READ, OpenFile, Path};
 
 /// Interpreters of interpreters, at most.
@@ -74,6 +75,12 @@ fn strings(mem: &dyn Memory, addr: u64, left: &mut usize) -> Result<Vec<Vec<u8>>
     }
 }
 
+/// Keeps a program file from being written to. ETXTBSY: it is.
+fn running(p: &Path) -> Result<Running> {
+    let a = p.inode().attr()?;
+    Running::begin((a.dev, a.ino))
+}
+
 /// Opens a program file, checking that it may be executed.
 fn open(t: &Task, p: &Path) -> Result<Rc<OpenFile>> {
     let a = p.inode().attr()?;
@@ -111,6 +118,7 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
     }
     let comm = name.rsplit(|b| *b == b'/').next().unwrap_or(&name).to_vec();
     let (mut at, mut file, mut execfn) = (p.clone(), open(t, &p)?, name);
+    let mut busy = running(&p)?;
     for depth in 0.. {
         let mut head = [0u8; 256];
         let n = read_at(&file, 0, &mut head)?;
@@ -123,6 +131,7 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
         execfn = interp;
         at = find(t, &execfn)?;
         file = open(t, &at)?;
+        busy = running(&at)?;
     }
     let main = parse(t, &file)?;
     let interp = match &main.interpreter {
@@ -130,6 +139,7 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
         Some(path) => {
             let p = find(t, path)?;
             let f = open(t, &p)?;
+            running(&p)?;
             let e = parse(t, &f).map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
             Some((e, f))
         }
@@ -138,6 +148,7 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
     let readable = vfs::permission(&at.inode().attr()?, &t.cred(), MAY_READ).is_ok();
     let dumpable = privileges::dumpable(t, &cred, readable);
     let image = build(t, &main, &file, interp.as_ref(), &args, &env, &execfn, &cred, secure)?;
+    image.exec.mm.running.replace(Some(Rc::new(busy)));
     commit(t, image, cred, secure, dumpable, at, comm);
     Ok(())
 }
@@ -151,8 +162,11 @@ struct Image {
     exec: Exec,
 }
 
-/// A random number of pages below `1 << bits`.
-fn random_pages(bits: u32) -> u64 {
+/// A random number of pages below `1 << bits`; none where personality(2) says so.
+fn random_pages(t: &Task, bits: u32) -> u64 {
+    if t.persona.get() & crate::misc::ADDR_NO_RANDOMIZE != 0 {
+        return 0;
+    }
     (host::stub::random_u64() & ((1 << bits) - 1)) * PAGE_SIZE
 }
 
@@ -170,14 +184,12 @@ fn build(
     cred: &Cred,
     secure: bool,
 ) -> Result<Image> {
-    let fixed = t.process.personality.get() & c::ADDR_NO_RANDOMIZE as u32 != 0;
-    let random_pages = |bits| if fixed { 0 } else { random_pages(bits) };
-    let top = USER_END - PAGE_SIZE - random_pages(18);
+    let top = USER_END - PAGE_SIZE - random_pages(t, 18);
     let stack_size = t.process.rlimit(c::RLIMIT_STACK).clamp(128 << 10, 64 << 20) & !(PAGE_SIZE - 1);
     let gap = (stack_size + (1 << 20)).max(128 << 20);
-    let mut space = AddressSpace::new((top - gap - random_pages(12)) & !(PAGE_SIZE - 1));
+    let mut space = AddressSpace::new((top - gap - random_pages(t, 12)) & !(PAGE_SIZE - 1));
     let mut ops = Vec::new();
-    let bias = if main.relocatable { (0x5555_5555_4000 + random_pages(20)) & !(main.align - 1) } else { 0 };
+    let bias = if main.relocatable { (0x5555_5555_4000 + random_pages(t, 20)) & !(main.align - 1) } else { 0 };
     place(t, &mut space, &mut ops, main, file, bias)?;
     let (mut entry, mut at_base) = (main.entry.wrapping_add(bias), 0);
     if let Some((e, f)) = interp {
@@ -188,7 +200,7 @@ fn build(
         entry = e.entry.wrapping_add(at_base);
     }
     let end = main.range().end + bias;
-    space.brk_start = if main.takes_sites() { end } else { end + random_pages(10) };
+    space.brk_start = if main.takes_sites() { end } else { end + random_pages(t, 10) };
     space.brk = space.brk_start;
 
     let k = &t.kernel.config;
@@ -240,7 +252,7 @@ fn build(
 /// Maps one executable's pieces.
 fn place(t: &Task, space: &mut AddressSpace, ops: &mut Vec<Op>, e: &Elf, f: &Rc<OpenFile>, bias: u64) -> Result {
     let fd: Rc<OwnedFd> = backing(f, false)?.ok_or(Errno::ENOEXEC)?;
-    let mapped: Rc<dyn MappedFile> = Mapped::new(t, f);
+    let mapped: Rc<dyn MappedFile> = Mapped::new(t, f, false);
     for Piece { addr, len, prot, offset, zero_from } in e.pieces(bias) {
         if addr < kernel::mm::USER_START || addr + len > USER_END || !space.is_free(addr..addr + len) {
             return Err(Errno::ENOMEM);
@@ -267,6 +279,7 @@ fn commit(t: &Rc<Task>, image: Image, cred: Cred, secure: bool, dumpable: i32, e
     }
     comm.truncate(15);
     t.comm.replace(comm);
+    p.drop_timers();
     if secure || dumpable == 0 {
         p.parent_death_signal.set(0);
     }

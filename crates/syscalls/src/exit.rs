@@ -102,14 +102,20 @@ pub async fn waitid(
     if options & STATES == 0 {
         return Err(Errno::EINVAL);
     }
+    let gone = |e| if e == Errno::ESRCH { Errno::ECHILD } else { e };
     let which = match kind as u32 {
         c::P_ALL => WaitFor::Any,
         c::P_PID if id > 0 => WaitFor::Pid(id),
         c::P_PGID if id >= 0 => WaitFor::Group(if id == 0 { t.process.pgid.get() } else { id }),
-        c::P_PIDFD => return Err(Errno::EBADF),
+        c::P_PIDFD if id >= 0 => WaitFor::Pid(crate::pidfd::process(t, id).map_err(gone)?.pid),
         _ => return Err(Errno::EINVAL),
     };
-    let found = wait_child(t, which, options).await?;
+    // PIDFD_NONBLOCK: a wait that would last is EAGAIN.
+    let impatient = kind as u32 == c::P_PIDFD && options & c::WNOHANG == 0 && t.files()?.get(id)?.nonblocking();
+    let found = wait_child(t, which, if impatient { options | c::WNOHANG } else { options }).await?;
+    if impatient && found.is_none() {
+        return Err(Errno::EAGAIN);
+    }
     let mem = t.mem();
     let Some(w) = found else {
         return if info.is_null() { Ok(()) } else { mem.write(info.addr(), &[0; 128]) };

@@ -6,6 +6,7 @@ use guest::{UserInOut, UserOut};
 use kernel::wait;
 use std::rc::Rc;
 use task::Task;
+use task::sigio;
 use vfs::OpenFile;
 use vfs::locks::{END, Family, Lock, Owner};
 
@@ -81,9 +82,11 @@ fn replace(t: &Task, old: Fd, new: Fd, close_on_exec: bool) -> Result<i32> {
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
+const F_SETOWN_EX: i32 = 15;
+const F_GETOWN_EX: i32 = 16;
 
 /// Flags F_SETFL may change.
-const SETTABLE: i32 = c::O_APPEND | c::O_ASYNC | c::O_DIRECT | c::O_NOATIME | c::O_NONBLOCK;
+const SETTABLE: i32 = c::O_APPEND | c::O_DIRECT | c::O_NOATIME | c::O_NONBLOCK;
 
 pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
     let files = t.files()?;
@@ -98,17 +101,24 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
         }
         c::F_GETFD => Ok(files.close_on_exec(fd.0)? as i64),
         c::F_SETFD => files.set_close_on_exec(fd.0, arg as i32 & c::FD_CLOEXEC != 0).map(|()| 0),
-        // O_LARGEFILE is always on for 64-bit programs.
-        c::F_GETFL => Ok((f.flags() | if path_only { 0 } else { 0x8000 }) as i64),
+        // O_LARGEFILE is always on for what 64-bit programs open by a name.
+        c::F_GETFL => Ok((f.flags() | if path_only || f.path().is_none() { 0 } else { 0x8000 }) as i64),
         _ if path_only => Err(Errno::EBADF),
         c::F_SETFL => {
-            f.set_flags((f.flags() & !SETTABLE) | (arg as i32 & SETTABLE));
+            let wanted = arg as i32;
+            f.set_flags((f.flags() & !SETTABLE) | (wanted & SETTABLE));
+            if (f.flags() ^ wanted) & c::O_ASYNC != 0 {
+                // Files that do not tell keep the flag off, and nobody is told.
+                let _ = t.kernel.sigio.set_async(&f, fd.0, wanted & c::O_ASYNC != 0);
+            }
             Ok(0)
         }
         c::F_GETLK | c::F_SETLK | c::F_SETLKW | c::F_OFD_GETLK | c::F_OFD_SETLK | c::F_OFD_SETLKW => {
             record_lock(t, &f, cmd, UserInOut::new(arg)).await
         }
-        c::F_SETOWN | c::F_GETOWN | F_SETSIG | F_GETSIG => Ok(0),
+        c::F_SETOWN | c::F_GETOWN | F_SETOWN_EX | F_GETOWN_EX => owner(t, &f, cmd, arg),
+        F_SETSIG => t.kernel.sigio.set_signal(&f, arg as i32).map(|()| 0),
+        F_GETSIG => Ok(t.kernel.sigio.signal(&f) as i64),
         c::F_SETPIPE_SZ | c::F_GETPIPE_SZ => {
             let end = f.downcast::<ipc::pipe::PipeEnd>().ok_or(Errno::EBADF)?;
             if cmd == c::F_SETPIPE_SZ {
@@ -116,8 +126,60 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
             }
             Ok(end.pipe().capacity() as i64)
         }
+        c::F_GET_SEALS => f.ops().seals().map(i64::from),
+        c::F_ADD_SEALS => {
+            // Who may not write may not seal; and a file that cannot be sealed says so first.
+            f.ops().seals()?;
+            if !f.writable() {
+                return Err(Errno::EPERM);
+            }
+            let executable = f.path().and_then(|p| p.inode().attr().ok()).is_some_and(|a| a.mode & 0o111 != 0);
+            f.ops().add_seals(arg as i32, executable).map(|()| 0)
+        }
         c::F_GETLEASE => Ok(c::F_UNLCK as i64),
         _ => Err(Errno::EINVAL),
+    }
+}
+
+/// F_SETOWN and its kin: who gets SIGIO.
+fn owner(t: &Rc<Task>, f: &Rc<OpenFile>, cmd: i32, arg: u64) -> Result<i64> {
+    const F_OWNER_TID: i32 = 0;
+    const F_OWNER_PID: i32 = 1;
+    const F_OWNER_PGRP: i32 = 2;
+    use sigio::Owner;
+    let (told, mem) = (&t.kernel.sigio, t.mem());
+    let set = |kind: i32, id: i32| {
+        let k = &t.kernel;
+        let (there, owner) = match kind {
+            F_OWNER_TID => (k.task(id).is_some(), Owner::Thread(id)),
+            F_OWNER_PID => (k.process(id).is_some(), Owner::Process(id)),
+            F_OWNER_PGRP => (!k.group(id).is_empty(), Owner::Group(id)),
+            _ => return Err(Errno::EINVAL),
+        };
+        if id != 0 && !there {
+            return Err(Errno::ESRCH);
+        }
+        told.set_owner(f, if id == 0 { Owner::Nobody } else { owner }, t.cred());
+        Ok(0)
+    };
+    let (kind, id) = match told.owner(f) {
+        Owner::Nobody => (F_OWNER_TID, 0),
+        Owner::Thread(id) => (F_OWNER_TID, id),
+        Owner::Process(id) => (F_OWNER_PID, id),
+        Owner::Group(id) => (F_OWNER_PGRP, id),
+    };
+    match cmd {
+        c::F_SETOWN => match arg as i32 {
+            i32::MIN => Err(Errno::EINVAL),
+            id if id < 0 => set(F_OWNER_PGRP, -id),
+            id => set(F_OWNER_PID, id),
+        },
+        F_SETOWN_EX => {
+            let [kind, id]: [i32; 2] = guest::UserIn::new(arg).get(&*mem)?;
+            set(kind, id)
+        }
+        F_GETOWN_EX => UserOut::new(arg).put(&*mem, &[kind, id]).map(|()| 0),
+        _ => Ok(if kind == F_OWNER_PGRP { -id as i64 } else { id as i64 }),
     }
 }
 
@@ -188,10 +250,15 @@ async fn record_lock(t: &Rc<Task>, f: &Rc<OpenFile>, cmd: i32, arg: UserInOut<Fl
 
 async fn take(t: &Rc<Task>, id: (u64, u64), family: Family, want: Lock, wait: bool) -> Result {
     let locks = &t.kernel.locks;
-    if !wait {
-        return locks.lock(id, family, want);
+    match locks.lock(id, family, want.clone()) {
+        Err(Errno::EAGAIN) if wait => {}
+        r => return r,
     }
+    wait::settle().await;
+    let record = family == Family::Record;
+    let _waiting = record.then(|| locks.wait(id, want.clone()));
     wait::until(&[&locks.released], None, || match locks.lock(id, family, want.clone()) {
+        Err(Errno::EAGAIN) if record && locks.deadlock(id, &want) => Some(Err(Errno::EDEADLK)),
         Err(Errno::EAGAIN) => None,
         r => Some(r),
     })
@@ -234,6 +301,28 @@ pub async fn fdatasync(t: &Rc<Task>, fd: Fd) -> Result {
     sync_file(&f, true).await
 }
 
+const SYNC_FILE_RANGE_WAIT_BEFORE: i32 = 1;
+const SYNC_FILE_RANGE_WRITE: i32 = 2;
+const SYNC_FILE_RANGE_WAIT_AFTER: i32 = 4;
+
+/// sync_file_range(2): where waiting is asked for, all of the file's data is written, not only the range.
+pub async fn sync_file_range(t: &Rc<Task>, fd: Fd, offset: i64, count: i64, flags: Flags) -> Result {
+    let waits = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER;
+    let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    let flags = flags.only(waits | SYNC_FILE_RANGE_WRITE)?;
+    if offset < 0 || count < 0 || offset.checked_add(count).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let attr = f.path().ok_or(Errno::ESPIPE)?.inode().attr()?;
+    if !attr.is_file() && !attr.is_dir() {
+        return Err(Errno::ESPIPE);
+    }
+    if flags & waits == 0 { Ok(()) } else { sync_file(&f, true).await }
+}
+
 pub fn sync(_t: &Rc<Task>) -> Result {
     Ok(())
 }
@@ -251,16 +340,26 @@ pub fn fadvise64(t: &Rc<Task>, fd: Fd, _offset: i64, len: i64, advice: i32) -> R
 }
 
 pub fn readahead(t: &Rc<Task>, fd: Fd, _offset: i64, _count: usize) -> Result {
-    if t.files()?.get(fd.0)?.readable() { Ok(()) } else { Err(Errno::EBADF) }
+    let f = t.files()?.get(fd.0)?;
+    if !f.readable() {
+        return Err(Errno::EBADF);
+    }
+    let regular = f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.is_file()));
+    if regular { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 pub fn ftruncate(t: &Rc<Task>, fd: Fd, len: i64) -> Result {
     let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
     if len < 0 || !f.writable() {
         return Err(Errno::EINVAL);
     }
     crate::io::may_be_long(t, len as u64)?;
-    f.ops().truncate(len as u64)
+    f.ops().truncate(len as u64)?;
+    f.told(c::IN_MODIFY);
+    Ok(())
 }
 
 pub fn fallocate(t: &Rc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> Result {
@@ -278,7 +377,9 @@ pub fn fallocate(t: &Rc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> Resu
         return Err(Errno::ESPIPE);
     }
     crate::io::may_be_long(t, offset as u64 + len as u64)?;
-    f.ops().allocate(mode, offset as u64, len as u64)
+    f.ops().allocate(mode, offset as u64, len as u64)?;
+    f.told(c::IN_MODIFY);
+    Ok(())
 }
 
 /// ioctl(2): the few that belong to every descriptor, and to terminals' job control; the rest is the file's.
@@ -292,12 +393,17 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
     match cmd as u64 {
         c::FIOCLEX => files.set_close_on_exec(fd.0, true).map(|()| 0),
         c::FIONCLEX => files.set_close_on_exec(fd.0, false).map(|()| 0),
+        c::FIOASYNC => {
+            let on: i32 = guest::UserIn::new(arg).get(&*mem)?;
+            t.kernel.sigio.set_async(&f, fd.0, on != 0).map(|()| 0)
+        }
         c::FIONBIO => {
             let on: i32 = guest::UserIn::new(arg).get(&*mem)?;
             let flags = f.flags() & !c::O_NONBLOCK;
             f.set_flags(if on != 0 { flags | c::O_NONBLOCK } else { flags });
             Ok(0)
         }
+        _ if let Some(done) = crate::tty::ioctl(t, &f, cmd, arg) => done,
         c::TIOCGPGRP | c::TIOCSPGRP | c::TIOCGSID | c::TIOCSCTTY | c::TIOCNOTTY => {
             let terminal = f.downcast::<ipc::stdio::HostStream>().is_some_and(|s| s.is_terminal());
             if !terminal {
@@ -373,6 +479,7 @@ pub fn getdents64(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize) -> Result<
         return Err(Errno::EINVAL);
     }
     t.mem().write(buf.0, &out)?;
+    f.told(c::IN_ACCESS);
     f.set_pos(next);
     Ok(out.len())
 }

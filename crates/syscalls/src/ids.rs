@@ -1,9 +1,10 @@
 //! Who a thread is: getpid(2), setsid(2), setpgid(2), credentials(7).
 use abi::{Errno, Result};
 use guest::{UserIn, UserOut};
-use kernel::cred::{CAP_SETGID, CAP_SETUID, Cred};
+use kernel::cred::*;
 use std::rc::Rc;
 use task::{Process, Task};
+use zerocopy::IntoBytes;
 
 pub fn getpid(t: &Rc<Task>) -> Result<i32> {
     Ok(t.process.pid)
@@ -40,6 +41,7 @@ pub fn setsid(t: &Rc<Task>) -> Result<i32> {
     }
     p.sid.set(p.pid);
     p.pgid.set(p.pid);
+    p.tty.take();
     Ok(p.pid)
 }
 
@@ -246,28 +248,39 @@ pub fn setgroups(t: &Rc<Task>, size: i32, list: UserIn<u32>) -> Result {
     Ok(())
 }
 
-/// Header and data of capget(2), version 3: two words of each set.
+/// The versions of capget(2)'s header: one word of each set, and twice two.
+const CAP_VERSION_1: u32 = 0x1998_0330;
+const CAP_VERSION_2: u32 = 0x2007_1026;
 const CAP_VERSION_3: u32 = 0x2008_0522;
 
-fn cap_target(t: &Task, header: UserIn<[u32; 2]>, out: UserOut<u32>) -> Result<Rc<Task>> {
+/// Whom the header means, and how many bytes of data there are.
+fn cap_target(t: &Task, header: UserIn<[u32; 2]>, out: UserOut<u32>) -> Result<(Rc<Task>, usize)> {
     let mem = t.mem();
     let [version, pid] = header.get(&*mem)?;
-    if version != CAP_VERSION_3 {
-        out.put(&*mem, &CAP_VERSION_3)?;
-        return Err(Errno::EINVAL);
-    }
-    match pid as i32 {
-        pid if pid < 0 => Err(Errno::EINVAL),
-        0 => t.kernel.task(t.tid).ok_or(Errno::ESRCH),
-        pid => t.kernel.task(pid).ok_or(Errno::ESRCH),
-    }
+    let len = match version {
+        CAP_VERSION_1 => 12,
+        CAP_VERSION_2 | CAP_VERSION_3 => 24,
+        _ => {
+            out.put(&*mem, &CAP_VERSION_3)?;
+            return Err(Errno::EINVAL);
+        }
+    };
+    let who = match pid as i32 {
+        pid if pid < 0 => return Err(Errno::EINVAL),
+        0 => t.kernel.task(t.tid),
+        pid => t.kernel.task(pid),
+    };
+    Ok((who.ok_or(Errno::ESRCH)?, len))
 }
 
 pub fn capget(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserOut<[u32; 6]>) -> Result {
-    let c = match cap_target(t, header, UserOut::new(header.addr())) {
+    let (c, len) = match cap_target(t, header, UserOut::new(header.addr())) {
         Err(Errno::EINVAL) if data.is_null() => return Ok(()),
-        r => r?.cred(),
+        r => r.map(|(who, len)| (who.cred(), len))?,
     };
+    if data.is_null() {
+        return Ok(());
+    }
     let low = |x: u64| x as u32;
     let high = |x: u64| (x >> 32) as u32;
     let words = [
@@ -278,15 +291,16 @@ pub fn capget(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserOut<[u32; 6]>) -
         high(c.permitted),
         high(c.inheritable),
     ];
-    data.put_opt(&*t.mem(), &words)
+    t.mem().write(data.addr(), &words.as_bytes()[..len])
 }
 
 pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) -> Result {
-    let who = cap_target(t, header, UserOut::new(header.addr()))?;
+    let (who, len) = cap_target(t, header, UserOut::new(header.addr()))?;
     if who.tid != t.tid {
         return Err(Errno::EPERM);
     }
-    let w = data.get(&*t.mem())?;
+    let mut w = [0u32; 6];
+    t.mem().read(data.addr(), &mut w.as_mut_bytes()[..len])?;
     let join = |i: usize| w[i] as u64 | (w[i + 3] as u64) << 32;
     let (effective, permitted, inheritable) = (join(0), join(1), join(2));
     let old = t.cred();
@@ -304,4 +318,45 @@ pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) ->
     c.ambient &= permitted & inheritable;
     t.set_cred(c);
     Ok(())
+}
+
+const KCMP_FILE: i32 = 0;
+const KCMP_VM: i32 = 1;
+const KCMP_FILES: i32 = 2;
+const KCMP_FS: i32 = 3;
+const KCMP_SIGHAND: i32 = 4;
+
+/// kcmp(2): 0 if two threads share a thing, else 1 or 2, an order that tells nothing else.
+pub fn kcmp(t: &Rc<Task>, pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) -> Result<i32> {
+    let find = |pid: i32| t.kernel.task(pid).ok_or(Errno::ESRCH);
+    let (a, b) = (find(pid1)?, find(pid2)?);
+    let cred = t.cred();
+    let may = |who: &Task| {
+        let other = who.cred();
+        let same = [other.ruid, other.euid, other.suid].iter().all(|id| *id == cred.ruid)
+            && [other.rgid, other.egid, other.sgid].iter().all(|id| *id == cred.rgid);
+        same || Rc::ptr_eq(&who.process, &t.process) || cred.has(CAP_SYS_PTRACE)
+    };
+    if !may(&a) || !may(&b) {
+        return Err(Errno::EPERM);
+    }
+    let file = |who: &Task, fd: u64| {
+        let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+        Ok(Rc::as_ptr(&who.files()?.get(fd)?).addr())
+    };
+    let of = |who: &Task, fd: u64| match kind {
+        KCMP_FILE => file(who, fd),
+        KCMP_VM => Ok(Rc::as_ptr(&who.mm()).addr()),
+        KCMP_FILES => Ok(Rc::as_ptr(&who.files()?).addr()),
+        KCMP_FS => Ok(Rc::as_ptr(&who.fs()).addr()),
+        KCMP_SIGHAND => Ok(Rc::as_ptr(&*who.process.actions.borrow()).addr()),
+        _ => Err(Errno::EINVAL),
+    };
+    // Where things lie in the kernel is no business of the guest's.
+    let hidden = |address: usize| (address as u64 ^ t.kernel.boot).wrapping_mul(t.kernel.boot << 1 | 1);
+    Ok(match hidden(of(&a, fd1)?).cmp(&hidden(of(&b, fd2)?)) {
+        std::cmp::Ordering::Equal => 0,
+        std::cmp::Ordering::Less => 1,
+        std::cmp::Ordering::Greater => 2,
+    })
 }

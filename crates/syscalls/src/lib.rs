@@ -3,21 +3,37 @@
 
 pub mod args;
 pub mod clone;
+pub mod cmsg;
 pub mod events;
 pub mod exec;
 pub mod exit;
 pub mod fd;
 pub mod ids;
+pub mod inotify;
 pub mod io;
 pub mod memory;
+pub mod message;
 pub mod misc;
+pub mod numa;
+pub mod pages;
 pub mod path;
+pub mod pidfd;
 pub mod privileges;
 pub mod ptrace;
+pub mod refused;
 pub mod row;
+pub mod sched;
 pub mod seccomp;
 pub mod signal;
+pub mod sockaddr;
 pub mod socket;
+pub mod splice;
 pub mod strace;
+pub mod sysv;
 pub mod table;
 pub mod time;
+pub mod timer;
+mod tty;
+pub mod vm;
+
+use sysv::{msg, sem, shm};

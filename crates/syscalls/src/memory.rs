@@ -1,14 +1,16 @@
-//! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), madvise(2).
-use crate::args::{Addr, Fd, Flags, OutBuf};
+//! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), memfd_create(2).
+use crate::args::{Addr, Fd, Flags, StrArg};
+use crate::fd::install;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::ops::Op;
-use kernel::mm::{AddressSpace, BrkChange, Limits, MappedFile, Remap, Vma, anonymous};
+use ipc::sysv::shm::Segment;
+use kernel::mm::{BrkChange, Limits, MappedFile, Remap, Vma, anonymous};
 use std::any::Any;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use task::Task;
-use vfs::{Backing, OpenFile};
+use vfs::{Backing, New, OpenFile};
 
 /// A file as a mapping knows it.
 pub struct Mapped {
@@ -17,6 +19,10 @@ pub struct Mapped {
     root: Option<vfs::Path>,
     id: (u64, u64),
     write_shared: bool,
+    /// The System V segment that it is an attachment of.
+    segment: Option<Rc<Segment>>,
+    /// A shared mapping that may write keeps its file from being sealed.
+    _writes: Option<Rc<()>>,
 }
 
 thread_local! {
@@ -24,15 +30,28 @@ thread_local! {
 }
 
 impl Mapped {
-    pub fn new(t: &Task, f: &Rc<OpenFile>) -> Rc<Mapped> {
+    /// `write_shared`: it is shared, and the guest may write to it, now or later.
+    pub fn new(t: &Task, f: &Rc<OpenFile>, write_shared: bool) -> Rc<Mapped> {
         let root = Some(t.fs().root.borrow().clone());
         let id = f.path().and_then(|p| p.inode().attr().ok()).map_or((0, 0), |a| (a.dev, a.ino));
-        Rc::new(Mapped { file: Some(f.clone()), root, id, write_shared: f.writable() })
+        let writes = if write_shared { f.ops().write_mapping() } else { None };
+        Rc::new(Mapped { file: Some(f.clone()), root, id, write_shared, segment: None, _writes: writes })
     }
     /// Shared anonymous memory: an object of its own, known by a number.
     fn shared_zeroes() -> Rc<Mapped> {
         let n = ANONYMOUS.replace(ANONYMOUS.get() + 1);
-        Rc::new(Mapped { file: None, root: None, id: (1, n), write_shared: true })
+        Rc::new(Mapped { file: None, root: None, id: (1, n), write_shared: true, segment: None, _writes: None })
+    }
+    /// An attachment of a System V segment.
+    pub fn segment(t: &Task, id: i32, s: &Rc<Segment>, write: bool) -> Rc<Mapped> {
+        let dev = s.file.path().and_then(|p| p.inode().attr().ok()).map_or(0, |a| a.dev);
+        let root = Some(t.fs().root.borrow().clone());
+        let file = Some(s.file.clone());
+        let id = (dev, id as u64);
+        Rc::new(Mapped { file, root, id, write_shared: write, segment: Some(s.clone()), _writes: None })
+    }
+    pub fn shared_segment(&self) -> Option<&Rc<Segment>> {
+        self.segment.as_ref()
     }
     pub fn file(&self) -> Option<&Rc<OpenFile>> {
         self.file.as_ref()
@@ -51,6 +70,11 @@ impl MappedFile for Mapped {
     }
     fn may_write_shared(&self) -> bool {
         self.write_shared
+    }
+    fn left(&self, pid: i32) {
+        if let Some(s) = &self.segment {
+            s.detached(pid);
+        }
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -78,6 +102,19 @@ const PROT: i32 = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
 const HOST_FLAGS: i32 =
     c::MAP_SHARED | c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE | c::MAP_POPULATE | c::MAP_STACK;
 
+/// What MAP_SHARED_VALIDATE accepts; without it unknown flags do nothing.
+const KNOWN_FLAGS: i32 = HOST_FLAGS
+    | c::MAP_SHARED_VALIDATE
+    | c::MAP_FIXED
+    | c::MAP_FIXED_NOREPLACE
+    | c::MAP_GROWSDOWN
+    | c::MAP_LOCKED
+    | c::MAP_NONBLOCK
+    | c::MAP_DENYWRITE
+    | c::MAP_EXECUTABLE
+    | c::MAP_HUGETLB
+    | c::MAP_32BIT;
+
 pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, fd: Fd, offset: u64) -> Result<u64> {
     let flags = flags.bits();
     let kind = flags & 0xf;
@@ -86,8 +123,17 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
         c::MAP_SHARED | c::MAP_SHARED_VALIDATE => true,
         _ => return Err(Errno::EINVAL),
     };
-    if !offset.is_multiple_of(PAGE_SIZE) || len == 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
+    }
+    if flags & c::MAP_ANONYMOUS == 0 {
+        t.files()?.get(fd.0)?;
+    }
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if kind == c::MAP_SHARED_VALIDATE && flags & !KNOWN_FLAGS != 0 {
+        return Err(Errno::EOPNOTSUPP);
     }
     if flags & c::MAP_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
@@ -107,20 +153,43 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
             return Err(Errno::EPERM);
         }
         offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
-        host_fd = backing(&f, shared && f.writable())?;
-        mapped = Some(Mapped::new(t, &f));
+        let sealed = shared && f.ops().seals().is_ok_and(|s| s & (c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE) != 0);
+        if sealed && prot & c::PROT_WRITE != 0 {
+            return Err(Errno::EPERM);
+        }
+        let write_shared = shared && f.writable() && !sealed;
+        host_fd = backing(&f, write_shared)?;
+        mapped = Some(Mapped::new(t, &f, write_shared));
     } else if shared {
         mapped = Some(Mapped::shared_zeroes());
     }
+    let file = mapped.map(|m| (m, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
+    map(t, Mapping { addr: addr.0, len, prot, flags, shared, file }, host_fd).await
+}
+
+/// What is to be mapped, and where. `flags`: mmap(2)'s, without the kind.
+pub(crate) struct Mapping {
+    pub addr: u64,
+    pub len: u64,
+    pub prot: i32,
+    pub flags: i32,
+    pub shared: bool,
+    pub file: Option<(Rc<Mapped>, u64)>,
+}
+
+/// Maps it: in the kernel's list now, in the guest with the answer.
+pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) -> Result<u64> {
+    let Mapping { addr, len, prot, flags, shared, file } = m;
     let mm = t.mm();
     let range = loop {
-        let r = mm.space.borrow().place(addr.0, len, flags, limits(t))?;
+        let r = mm.space.borrow().place(addr, len, flags, limits(t))?;
         if mm.in_flight(t, &r).is_none() {
             break r;
         }
         mm.landed(t, r).await;
     };
-    let file = mapped.map(|m| (m as Rc<dyn MappedFile>, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
+    let offset = file.as_ref().map_or(0, |(_, o)| *o);
+    let file = file.map(|(m, o)| (m as Rc<dyn MappedFile>, o));
     mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, ..anonymous() });
     mm.forget_sites(range.clone());
     let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
@@ -140,10 +209,36 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
 }
 
 /// Waits for other threads' changes of what a call names to land. A bad range is the call's own affair.
-async fn settled(t: &Rc<Task>, addr: u64, len: u64) {
+pub(crate) async fn settled(t: &Rc<Task>, addr: u64, len: u64) {
     if let Some(end) = addr.checked_add(len) {
         t.mm().landed(t, addr..end.max(addr + 1)).await;
     }
+}
+
+/// memfd_create(2). Huge pages are not to be had.
+pub fn memfd_create(t: &Rc<Task>, name: StrArg, flags: Flags) -> Result<i32> {
+    const NAME_MAX: usize = 249;
+    const NOEXEC_SEAL: u32 = 8;
+    const EXEC: u32 = 0x10;
+    const SEAL_EXEC: i32 = 0x20;
+    if flags.0 & c::MFD_HUGETLB != 0 {
+        return Err(Errno::ENOSYS);
+    }
+    let flags = flags.only((c::MFD_CLOEXEC | c::MFD_ALLOW_SEALING | NOEXEC_SEAL | EXEC) as i32)? as u32;
+    if flags & (NOEXEC_SEAL | EXEC) == NOEXEC_SEAL | EXEC {
+        return Err(Errno::EINVAL);
+    }
+    let name =
+        name.get(&*t.mem(), NAME_MAX + 1).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?;
+    let shown = [b"memfd:", &name[..]].concat();
+    let (mode, seals) = match flags {
+        f if f & NOEXEC_SEAL != 0 => (0o666, SEAL_EXEC),
+        f if f & c::MFD_ALLOW_SEALING != 0 => (0o777, 0),
+        _ => (0o777, c::F_SEAL_SEAL),
+    };
+    let cred = t.cred();
+    let f = fs::tmp::memfd(&shown, New { mode, uid: cred.fsuid, gid: cred.fsgid }, seals)?;
+    install(t, f, if flags & c::MFD_CLOEXEC != 0 { c::O_CLOEXEC } else { 0 })
 }
 
 pub async fn munmap(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
@@ -211,93 +306,4 @@ pub async fn brk(t: &Rc<Task>, addr: Addr) -> Result<u64> {
         None => {}
     }
     Ok(end)
-}
-
-pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
-    settled(t, addr.0, len).await;
-    let r = AddressSpace::pages(addr.0, len).map_err(|_| Errno::EINVAL)?;
-    let mm = t.mm();
-    if r.is_empty() {
-        return Ok(());
-    }
-    match advice {
-        c::MADV_DONTFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(true), None),
-        c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None),
-        c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true)),
-        c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false)),
-        c::MADV_NORMAL
-        | c::MADV_RANDOM
-        | c::MADV_SEQUENTIAL
-        | c::MADV_WILLNEED
-        | c::MADV_DONTNEED
-        | c::MADV_FREE
-        | c::MADV_HUGEPAGE
-        | c::MADV_NOHUGEPAGE
-        | c::MADV_DONTDUMP
-        | c::MADV_DODUMP
-        | c::MADV_POPULATE_READ
-        | c::MADV_POPULATE_WRITE => {}
-        // Merging pages between processes would be a side channel; it is advice, and not taken.
-        c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT => return Ok(()),
-        _ => return Err(Errno::EINVAL),
-    }
-    mm.space.borrow().check_mapped(r.clone())?;
-    mm.takes_off(t, r.clone());
-    t.op(Op::Advise { addr: r.start, len: r.end - r.start, advice });
-    Ok(())
-}
-
-/// Memory is never swapped out by us: locking is granted within the limit and changes nothing.
-pub fn mlock(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
-    let start = addr.0 & !(PAGE_SIZE - 1);
-    let r = AddressSpace::pages(start, len.saturating_add(addr.0 - start))?;
-    t.mm().space.borrow().check_mapped(r)
-}
-pub fn munlock(t: &Rc<Task>, addr: Addr, len: u64) -> Result {
-    mlock(t, addr, len)
-}
-pub fn mlock2(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
-    flags.only(1)?;
-    mlock(t, addr, len)
-}
-pub fn mlockall(_t: &Rc<Task>, flags: Flags) -> Result {
-    match flags.only(7)? {
-        0 => Err(Errno::EINVAL),
-        _ => Ok(()),
-    }
-}
-pub fn munlockall(_t: &Rc<Task>) -> Result {
-    Ok(())
-}
-
-pub async fn msync(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
-    let flags = flags.only(c::MS_ASYNC | c::MS_SYNC | c::MS_INVALIDATE)?;
-    if flags & (c::MS_ASYNC | c::MS_SYNC) == c::MS_ASYNC | c::MS_SYNC {
-        return Err(Errno::EINVAL);
-    }
-    let r = AddressSpace::pages(addr.0, len)?;
-    t.mm().space.borrow().check_mapped(r.clone())?;
-    if flags & c::MS_SYNC == 0 {
-        return Ok(());
-    }
-    let shared = |v: &Vma| {
-        let (file, _) = v.file.as_ref().filter(|_| v.shared)?;
-        file.as_any().downcast_ref::<Mapped>().and_then(Mapped::file).cloned()
-    };
-    let files: Vec<Rc<OpenFile>> = t.mm().space.borrow().overlapping(r).filter_map(shared).collect();
-    for f in files {
-        crate::fd::sync_file(&f, true).await?;
-    }
-    Ok(())
-}
-
-/// Every mapped page is said to be resident.
-pub fn mincore(t: &Rc<Task>, addr: Addr, len: u64, vec: OutBuf<1>) -> Result {
-    let r = AddressSpace::pages(addr.0, len)?;
-    t.mm().space.borrow().check_mapped(r.clone())?;
-    let pages = (r.end - r.start) / PAGE_SIZE;
-    if pages > 1 << 24 {
-        return Err(Errno::ENOMEM);
-    }
-    t.mem().write(vec.0, &vec![1u8; pages as usize])
 }

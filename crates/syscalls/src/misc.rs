@@ -1,16 +1,18 @@
-//! The rest: uname(2), sysinfo(2), prctl(2), getrlimit(2), arch_prctl(2), sched_*(2), getrandom(2).
+//! The rest: uname(2), sysinfo(2), prctl(2), getrlimit(2), arch_prctl(2), getrandom(2), personality(2).
 use crate::args::{Flags, InBuf, OutBuf};
 use crate::privileges;
-use abi::sys::{Rlimit, Rusage, Sysinfo, Timespec, Timeval, Utsname};
+use abi::sys::{Rlimit, Rusage, Sysinfo, Timeval, Utsname};
 use abi::{Errno, Result, c};
 use guest::ops::Op;
 use guest::{UserIn, UserOut};
-use kernel::cred::{CAP_LAST, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE, Cred};
+use kernel::cred::*;
 use std::rc::Rc;
-use task::{Process, Task};
+use task::Task;
 
 /// What uname(2) says this kernel is: the Linux whose behaviour it keeps to.
 pub const RELEASE: &str = "6.1.0-rvisor";
+/// The same, for programs that only know version 2 (UNAME26).
+const RELEASE_26: &str = "2.6.61-rvisor";
 pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC rVisor";
 
 pub fn uname(t: &Rc<Task>, out: UserOut<Utsname>) -> Result {
@@ -21,14 +23,15 @@ pub fn uname(t: &Rc<Task>, out: UserOut<Utsname>) -> Result {
         f
     };
     let k = &t.kernel;
+    let persona = t.persona.get();
     out.put(
         &*t.mem(),
         &Utsname {
             sysname: field(b"Linux"),
             nodename: field(&k.hostname.borrow()),
-            release: field(RELEASE.as_bytes()),
+            release: field(if persona & UNAME26 != 0 { RELEASE_26 } else { RELEASE }.as_bytes()),
             version: field(VERSION.as_bytes()),
-            machine: field(b"x86_64"),
+            machine: field(if persona & PER_MASK == PER_LINUX32 { b"i686" } else { b"x86_64" }),
             domainname: field(&k.domainname.borrow()),
         },
     )
@@ -116,9 +119,17 @@ const ARCH_SET_GS: i32 = 0x1001;
 pub(crate) const ARCH_SET_FS: i32 = 0x1002;
 pub(crate) const ARCH_GET_FS: i32 = 0x1003;
 pub(crate) const ARCH_GET_GS: i32 = 0x1004;
+const ARCH_GET_CPUID: i32 = 0x1011;
+const ARCH_SET_CPUID: i32 = 0x1012;
 
 /// The gs base is the stub's own.
-pub fn arch_prctl(t: &Rc<Task>, op: i32, addr: u64) -> Result {
+pub fn arch_prctl(t: &Rc<Task>, op: i32, addr: u64) -> Result<i64> {
+    match op {
+        ARCH_GET_CPUID => return Ok(1),
+        // As on a processor that cannot fault on cpuid.
+        ARCH_SET_CPUID => return Err(Errno::ENODEV),
+        _ => {}
+    }
     match op {
         ARCH_SET_FS if addr >= kernel::mm::USER_END => Err(Errno::EPERM),
         ARCH_SET_FS => {
@@ -131,6 +142,7 @@ pub fn arch_prctl(t: &Rc<Task>, op: i32, addr: u64) -> Result {
         ARCH_SET_GS if addr == 0 => Ok(()),
         _ => Err(Errno::EINVAL),
     }
+    .map(|()| 0)
 }
 
 pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i64> {
@@ -176,19 +188,23 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
         }
         c::PR_GET_CHILD_SUBREAPER => UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0),
         c::PR_SET_KEEPCAPS => privileges::set_keepcaps(t, a),
-        c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & privileges::KEEP_CAPS != 0) as i64),
+        c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & SECBIT_KEEP_CAPS != 0) as i64),
         c::PR_GET_SECCOMP => Ok(t.seccomp.borrow().mode() as i64),
         c::PR_SET_SECCOMP => crate::seccomp::set(t, a, b),
         c::PR_GET_SECUREBITS => Ok(t.cred().securebits as i64),
+        c::PR_SET_SECUREBITS => privileges::set_securebits(t, a),
         c::PR_CAPBSET_READ if a <= CAP_LAST as u64 => Ok((t.cred().bounding >> a & 1) as i64),
         c::PR_CAPBSET_DROP => privileges::drop_bound(t, a),
-        c::PR_SET_SECUREBITS => privileges::set_securebits(t, a),
-        c::PR_CAP_AMBIENT if e != 0 || (d != 0) => Err(Errno::EINVAL),
-        c::PR_CAP_AMBIENT => ambient(t, a as i32, b),
-        c::PR_SET_TIMERSLACK => Ok(0),
-        c::PR_GET_TIMERSLACK => Ok(50_000),
-        c::PR_SET_THP_DISABLE | c::PR_SET_VMA => Ok(0),
-        c::PR_GET_THP_DISABLE => Ok(0),
+        c::PR_CAP_AMBIENT if d == 0 && e == 0 => ambient(t, a as i32, b),
+        c::PR_SET_TIMERSLACK => {
+            let (_, default) = t.timer_slack.get();
+            t.timer_slack.set((if a as i64 > 0 { a } else { default }, default));
+            Ok(0)
+        }
+        c::PR_GET_TIMERSLACK => Ok(t.timer_slack.get().0 as i64),
+        c::PR_SET_THP_DISABLE if b == 0 && d == 0 && e == 0 => Ok(0),
+        c::PR_GET_THP_DISABLE if a == 0 && b == 0 && d == 0 && e == 0 => Ok(0),
+        c::PR_SET_VMA => Ok(0),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -210,7 +226,7 @@ fn ambient(t: &Task, op: i32, cap: u64) -> Result<i64> {
     match op {
         c::PR_CAP_AMBIENT_IS_SET => return Ok((cr.ambient & bit != 0) as i64),
         c::PR_CAP_AMBIENT_RAISE if cr.permitted & cr.inheritable & bit == 0 => return Err(Errno::EPERM),
-        c::PR_CAP_AMBIENT_RAISE if cr.securebits & privileges::NO_CAP_AMBIENT_RAISE != 0 => return Err(Errno::EPERM),
+        c::PR_CAP_AMBIENT_RAISE if cr.securebits & SECBIT_NO_CAP_AMBIENT_RAISE != 0 => return Err(Errno::EPERM),
         c::PR_CAP_AMBIENT_RAISE => cr.ambient |= bit,
         c::PR_CAP_AMBIENT_LOWER => cr.ambient &= !bit,
         _ => return Err(Errno::EINVAL),
@@ -238,6 +254,10 @@ fn change_limit(t: &Task, who: &Task, which: u32, new: Rlimit) -> Result {
         return Err(Errno::EPERM);
     }
     *l = (new.cur, new.max);
+    drop(limits);
+    if which == c::RLIMIT_CPU {
+        who.process.watch_cpu_limit();
+    }
     Ok(())
 }
 
@@ -269,109 +289,6 @@ pub fn sched_yield(_t: &Rc<Task>) -> Result {
     Ok(())
 }
 
-pub fn sched_getaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: OutBuf<1>) -> Result<usize> {
-    if pid != 0 && t.kernel.task(pid).is_none() {
-        return Err(Errno::ESRCH);
-    }
-    if len < 8 || !len.is_multiple_of(8) {
-        return Err(Errno::EINVAL);
-    }
-    let cpus = t.kernel.config.cpus.clamp(1, 64);
-    let bits: u64 = if cpus == 64 { u64::MAX } else { (1 << cpus) - 1 };
-    t.mem().write(mask.0, &bits.to_ne_bytes())?;
-    Ok(8)
-}
-pub fn sched_setaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: InBuf<1>) -> Result {
-    if pid != 0 && t.kernel.task(pid).is_none() {
-        return Err(Errno::ESRCH);
-    }
-    let mut b = [0u8; 8];
-    let n = len.min(8);
-    t.mem().read(mask.0, &mut b[..n])?;
-    let cpus = t.kernel.config.cpus.clamp(1, 63);
-    if u64::from_ne_bytes(b) & ((1 << cpus) - 1) == 0 { Err(Errno::EINVAL) } else { Ok(()) }
-}
-
-pub fn sched_getscheduler(t: &Rc<Task>, pid: i32) -> Result<i32> {
-    known(t, pid).map(|()| 0)
-}
-fn known(t: &Task, pid: i32) -> Result {
-    match pid {
-        p if p < 0 => Err(Errno::EINVAL),
-        0 => Ok(()),
-        p => t.kernel.task(p).map(|_| ()).ok_or(Errno::ESRCH),
-    }
-}
-pub fn sched_setscheduler(t: &Rc<Task>, pid: i32, policy: i32, param: UserIn<i32>) -> Result {
-    known(t, pid)?;
-    let prio = param.get(&*t.mem())?;
-    match policy & !0x4000_0000 {
-        0 | 3 | 5 if prio == 0 => Ok(()),
-        0 | 3 | 5 => Err(Errno::EINVAL),
-        1 | 2 if (1..=99).contains(&prio) => Err(Errno::EPERM),
-        _ => Err(Errno::EINVAL),
-    }
-}
-pub fn sched_getparam(t: &Rc<Task>, pid: i32, out: UserOut<i32>) -> Result {
-    known(t, pid)?;
-    out.put(&*t.mem(), &0)
-}
-pub fn sched_setparam(t: &Rc<Task>, pid: i32, param: UserIn<i32>) -> Result {
-    known(t, pid)?;
-    if param.get(&*t.mem())? == 0 { Ok(()) } else { Err(Errno::EINVAL) }
-}
-pub fn sched_get_priority_max(_t: &Rc<Task>, policy: i32) -> Result<i32> {
-    match policy {
-        1 | 2 => Ok(99),
-        0 | 3 | 5 | 6 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-pub fn sched_get_priority_min(_t: &Rc<Task>, policy: i32) -> Result<i32> {
-    match policy {
-        1 | 2 => Ok(1),
-        0 | 3 | 5 | 6 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
-}
-pub fn sched_rr_get_interval(t: &Rc<Task>, pid: i32, out: UserOut<Timespec>) -> Result {
-    known(t, pid)?;
-    out.put(&*t.mem(), &Timespec::default())
-}
-
-/// The processes that `which` and `who` name.
-fn ranked(t: &Task, which: i32, who: i32) -> Result<Vec<Rc<Process>>> {
-    const PRIO_PROCESS: i32 = 0;
-    const PRIO_PGRP: i32 = 1;
-    const PRIO_USER: i32 = 2;
-    let k = &t.kernel;
-    let uid = if who == 0 { t.cred().ruid } else { who as u32 };
-    let found = match which {
-        PRIO_PROCESS if who == 0 => vec![t.process.clone()],
-        PRIO_PROCESS => k.task(who).map(|t| t.process.clone()).into_iter().collect(),
-        PRIO_PGRP => k.group(if who == 0 { t.process.pgid.get() } else { who }),
-        PRIO_USER => k.processes().into_iter().filter(|p| p.leader().is_some_and(|l| l.cred().ruid == uid)).collect(),
-        _ => return Err(Errno::EINVAL),
-    };
-    if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
-}
-
-/// The call's own result counts from 20 (nice 0) to 40 (nice -20).
-pub fn getpriority(t: &Rc<Task>, which: i32, who: i32) -> Result<i32> {
-    let lowest = ranked(t, which, who)?.iter().map(|p| p.nice.get()).min();
-    Ok(20 - lowest.unwrap_or(0))
-}
-pub fn setpriority(t: &Rc<Task>, which: i32, who: i32, nice: i32) -> Result {
-    let nice = nice.clamp(-20, 19);
-    for p in ranked(t, which, who)? {
-        if nice < p.nice.get() && !t.cred().has(CAP_SYS_NICE) {
-            return Err(Errno::EACCES);
-        }
-        p.nice.set(nice);
-    }
-    Ok(())
-}
-
 pub fn getcpu(t: &Rc<Task>, cpu: UserOut<u32>, node: UserOut<u32>) -> Result {
     let mem = t.mem();
     cpu.put_opt(&*mem, &0)?;
@@ -383,13 +300,25 @@ pub fn membarrier(_t: &Rc<Task>, cmd: i32, _flags: Flags) -> Result<i32> {
     if cmd == MEMBARRIER_CMD_QUERY { Ok(0) } else { Err(Errno::EINVAL) }
 }
 
-/// PER_LINUX, with or without ADDR_NO_RANDOMIZE, which exec heeds.
+/// The low byte, and the flags that do something here.
+const PER_MASK: u32 = 0xff;
+const PER_LINUX32: u32 = 8;
+const UNAME26: u32 = 0x2_0000;
+pub(crate) const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
+pub(crate) const STICKY_TIMEOUTS: u32 = 0x400_0000;
+/// Mappings executable unasked: nothing here would honour it. (A page at 0 Linux refuses at exec, and says nothing.)
+const READ_IMPLIES_EXEC: u32 = 0x40_0000;
+/// No change is asked for.
+const PER_QUERY: u32 = u32::MAX;
+
 pub fn personality(t: &Rc<Task>, persona: u64) -> Result<i64> {
-    let was = t.process.personality.get();
-    match persona as u32 {
-        u32::MAX => {}
-        p if p & !(c::ADDR_NO_RANDOMIZE as u32) == 0 => t.process.personality.set(p),
-        _ => return Err(Errno::EINVAL),
+    let to = persona as u32;
+    let was = t.persona.get();
+    if to != PER_QUERY {
+        if to & READ_IMPLIES_EXEC != 0 {
+            return Err(Errno::EINVAL);
+        }
+        t.persona.set(to);
     }
     Ok(was as i64)
 }

@@ -1,5 +1,5 @@
 //! Names: open(2), stat(2), mkdir(2), rename(2), chmod(2) and their *at forms.
-use crate::args::{Fd, Flags, OutBuf, PathArg, StrArg};
+use crate::args::{Addr, Fd, Flags, OutBuf, PathArg, StrArg};
 use crate::fd::install;
 use abi::fs::{Stat, Statfs, Statx, StatxTime};
 use abi::sys::{Timespec, Timeval};
@@ -8,14 +8,14 @@ use guest::{UserIn, UserOut};
 use kernel::cred::Cred;
 use std::rc::Rc;
 use task::Task;
-use vfs::{Attr, Caller, Opened, Path, StatFs};
+use vfs::{Attr, Caller, Opened, Path, Scope, StatFs};
 
 const CWD: Fd = Fd(c::AT_FDCWD);
 
 /// Runs `f` as this thread, for path calls.
 pub(crate) fn as_caller<T>(t: &Task, f: impl FnOnce(&Caller<'_>) -> Result<T>) -> Result<T> {
     let (fs, cred) = (t.fs(), t.cred());
-    f(&Caller { fs: &fs, cred: &cred })
+    f(&Caller { fs: &fs, cred: &cred, scope: Scope::default() })
 }
 
 /// Where a relative path starts.
@@ -44,12 +44,19 @@ async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) ->
     let name = path.get(&*t.mem())?;
     let from = base(t, dir, &name)?;
     let opened = as_caller(t, |w| w.open(&from, &name, flags, mode))?;
+    finish_open(t, opened, flags).await
+}
+
+async fn finish_open(t: &Rc<Task>, opened: Opened, flags: i32) -> Result<i32> {
     let f = match opened {
+        // /proc/self/fd/3
+        Opened::File(f) if f.downcast::<net::SocketFile>().is_some() => return Err(Errno::ENXIO),
         Opened::File(f) => f,
         Opened::Fifo(p, id) => {
             let end = ipc::pipe::fifo_open(id, flags).await?;
             vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
         }
+        Opened::Terminal(p, rdev) => crate::tty::open(t, p, rdev, flags)?,
     };
     install(t, f, flags)
 }
@@ -60,6 +67,47 @@ pub async fn open(t: &Rc<Task>, path: PathArg, flags: Flags, mode: u32) -> Resul
 
 pub async fn openat(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mode: u32) -> Result<i32> {
     open_at(t, dir, path, flags.bits(), mode).await
+}
+
+/// openat2(2): `how` may be shorter or longer than ours; what we do not know must be zero.
+pub async fn openat2(t: &Rc<Task>, dir: Fd, path: PathArg, how: Addr, size: usize) -> Result<i32> {
+    const OPEN_FLAGS: u64 = 0o37_777_703;
+    const PATH_FLAGS: u64 = (c::O_PATH | c::O_DIRECTORY | c::O_NOFOLLOW | c::O_CLOEXEC) as u64;
+    if size < 24 {
+        return Err(Errno::EINVAL);
+    }
+    if size as u64 > abi::PAGE_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    let mut bytes = vec![0u8; size];
+    t.mem().read(how.0, &mut bytes)?;
+    if bytes[24..].iter().any(|b| *b != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let word = |i: usize| u64::from_ne_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
+    let (flags, mode, resolve) = (word(0), word(1), word(2));
+    let scoped = resolve & (vfs::RESOLVE_BENEATH | vfs::RESOLVE_IN_ROOT);
+    let makes = flags & (c::O_CREAT as u64 | (c::O_TMPFILE & !c::O_DIRECTORY) as u64) != 0;
+    if flags & !OPEN_FLAGS != 0
+        || resolve & !0x3f != 0
+        || scoped == vfs::RESOLVE_BENEATH | vfs::RESOLVE_IN_ROOT
+        || if makes { mode & !0o7777 != 0 } else { mode != 0 }
+        || (flags & c::O_PATH as u64 != 0 && flags & !PATH_FLAGS != 0)
+    {
+        return Err(Errno::EINVAL);
+    }
+    // Nothing is known to be cached for what changes anything.
+    if resolve & vfs::RESOLVE_CACHED != 0 && (makes || flags & c::O_TRUNC as u64 != 0) {
+        return Err(Errno::EAGAIN);
+    }
+    let name = path.get(&*t.mem())?;
+    let beneath = if scoped != 0 && dir != CWD { base(t, dir, b"")? } else { base(t, dir, &name)? };
+    let scope = Scope { resolve, top: (scoped != 0).then(|| beneath.clone()) };
+    let opened = {
+        let (fs, cred) = (t.fs(), t.cred());
+        Caller { fs: &fs, cred: &cred, scope }.open(&beneath, &name, flags as i32, mode as u32)?
+    };
+    finish_open(t, opened, flags as i32).await
 }
 
 pub async fn creat(t: &Rc<Task>, path: PathArg, mode: u32) -> Result<i32> {
@@ -117,16 +165,18 @@ fn anonymous(f: &vfs::OpenFile) -> Result<Attr> {
             btime: h.btime,
         });
     }
+    let now = host::time::realtime_ns() as i64;
+    if let Some(s) = f.downcast::<net::SocketFile>() {
+        /// sockfs.
+        const DEV: u64 = 8;
+        let cred = &s.maker().cred;
+        let (mode, uid, gid) = (c::S_IFSOCK | 0o777, cred.fsuid, cred.fsgid);
+        let attr = Attr { dev: DEV, ino: s.ino(), mode, uid, gid, nlink: 1, blksize: 4096, ..Attr::default() };
+        return Ok(Attr { atime: now, mtime: now, ctime: now, ..attr });
+    }
     /// anon_inodefs and pipefs.
     const DEV: u64 = 12;
-    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() {
-        c::S_IFIFO | 0o600
-    } else if f.downcast::<ipc::pair::PairEnd>().is_some() {
-        c::S_IFSOCK | 0o777
-    } else {
-        0o600
-    };
-    let now = host::time::realtime_ns() as i64;
+    let mode = if f.downcast::<ipc::pipe::PipeEnd>().is_some() { c::S_IFIFO | 0o600 } else { 0o600 };
     let ino = std::ptr::from_ref(f.ops()).cast::<u8>() as u64 >> 4 & 0xff_ffff;
     Ok(Attr { dev: DEV, ino, mode, nlink: 1, blksize: 4096, atime: now, mtime: now, ctime: now, ..Attr::default() })
 }
@@ -224,10 +274,26 @@ pub fn fstatfs(t: &Rc<Task>, fd: Fd, out: UserOut<Statfs>) -> Result {
     let f = t.files()?.get(fd.0)?;
     let s = match f.path() {
         Some(p) => p.mount.statfs(&p.dentry)?,
+        // sockfs
+        None if f.downcast::<net::SocketFile>().is_some() => {
+            StatFs { magic: 0x534f_434b, bsize: 4096, namelen: 255, ..StatFs::default() }
+        }
         // pipefs
         None => StatFs { magic: 0x5049_5045, bsize: 4096, namelen: 255, ..StatFs::default() },
     };
     out.put(&*t.mem(), &statfs_of(&s))
+}
+
+/// No file system here gives handles.
+pub fn name_to_handle_at(t: &Rc<Task>, dir: Fd, path: PathArg, _handle: Addr, _mount: Addr, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_FOLLOW | c::AT_EMPTY_PATH)?;
+    let nofollow = if flags & c::AT_SYMLINK_FOLLOW != 0 { 0 } else { c::AT_SYMLINK_NOFOLLOW };
+    file_at(t, dir, path, nofollow | (flags & c::AT_EMPTY_PATH))?;
+    Err(Errno::EOPNOTSUPP)
+}
+pub fn open_by_handle_at(t: &Rc<Task>, _mount: Fd, _handle: Addr, _flags: Flags) -> Result<i32> {
+    let may = t.cred().has(kernel::cred::CAP_DAC_READ_SEARCH);
+    Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM })
 }
 
 const ACCESS_FLAGS: i32 = c::AT_EACCESS | c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH;
@@ -334,6 +400,9 @@ pub fn readlinkat(t: &Rc<Task>, dir: Fd, path: PathArg, buf: OutBuf<3>, size: i3
         return Err(Errno::EINVAL);
     }
     let p = file_at(t, dir, path, c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    if !p.inode().attr()?.is_link() && path.get(&*t.mem())?.is_empty() {
+        return Err(Errno::ENOENT);
+    }
     let target = match p.inode().readlink() {
         Err(Errno::EINVAL) if !p.inode().attr()?.is_link() => return Err(Errno::EINVAL),
         r => r?,
@@ -351,6 +420,15 @@ pub fn chmod(t: &Rc<Task>, path: PathArg, mode: u32) -> Result {
 }
 pub fn fchmodat(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32) -> Result {
     let p = file_at(t, dir, path, 0)?;
+    as_caller(t, |w| w.chmod(&p, mode))
+}
+/// fchmodat2(2): the only way to say that a link is not to be followed, whose mode cannot be changed.
+pub fn fchmodat2(t: &Rc<Task>, dir: Fd, path: PathArg, mode: u32, flags: Flags) -> Result {
+    let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
+    let p = file_at(t, dir, path, flags)?;
+    if p.inode().attr()?.is_link() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     as_caller(t, |w| w.chmod(&p, mode))
 }
 pub fn fchmod(t: &Rc<Task>, fd: Fd, mode: u32) -> Result {
@@ -472,9 +550,11 @@ pub fn fchdir(t: &Rc<Task>, fd: Fd) -> Result {
 }
 pub fn chroot(t: &Rc<Task>, path: PathArg) -> Result {
     let p = file_at(t, CWD, path, 0)?;
-    if !p.inode().attr()?.is_dir() {
+    let a = p.inode().attr()?;
+    if !a.is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    vfs::permission(&a, &t.cred(), vfs::MAY_EXEC)?;
     if !t.cred().has(kernel::cred::CAP_SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
@@ -514,7 +594,11 @@ mod xattr {
         file_at(t, CWD, path, flags)
     }
     fn open(t: &Task, fd: Fd) -> Result<Path> {
-        t.files()?.get(fd.0)?.path().cloned().ok_or(Errno::EOPNOTSUPP)
+        let f = t.files()?.get(fd.0)?;
+        if f.flags() & c::O_PATH != 0 {
+            return Err(Errno::EBADF);
+        }
+        f.path().cloned().ok_or(Errno::EOPNOTSUPP)
     }
 
     /// The name, checked: user attributes follow the file's permissions, the others need privilege.

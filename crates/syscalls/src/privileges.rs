@@ -1,17 +1,9 @@
 //! What a program may do that another could not: set-user-id, set-group-id and capabilities at execve(2), capabilities(7).
 use abi::{Errno, Result, c};
-use kernel::cred::{CAP_SETPCAP, CAP_SETUID, CAP_SYS_PTRACE, Cred};
+use kernel::cred::*;
 use std::rc::Rc;
 use task::Task;
 use vfs::Path;
-
-pub const NOROOT: u32 = 1 << 0;
-pub const NO_SETUID_FIXUP: u32 = 1 << 2;
-pub const KEEP_CAPS: u32 = 1 << 4;
-const KEEP_CAPS_LOCKED: u32 = 1 << 5;
-pub const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
-const ALL_BITS: u32 = 0x55;
-const ALL_LOCKS: u32 = 0xaa;
 
 /// The attribute that holds a file's capabilities.
 pub const FILE_CAPS: &[u8] = b"security.capability";
@@ -70,7 +62,7 @@ pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
         }
     }
     let suid_root = new.ruid != 0 && new.euid == 0;
-    if new.securebits & NOROOT == 0 && !(caps.is_some() && suid_root) {
+    if new.securebits & SECBIT_NOROOT == 0 && !(caps.is_some() && suid_root) {
         if new.euid == 0 || new.ruid == 0 {
             new.permitted = old.bounding | old.inheritable;
         }
@@ -92,7 +84,7 @@ pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
     }
     new.permitted |= new.ambient;
     new.effective = if effective { new.permitted } else { new.ambient };
-    new.securebits &= !KEEP_CAPS;
+    new.securebits &= !SECBIT_KEEP_CAPS;
     let secure = is_setid || new.ruid != 0 && (effective || new.permitted & !new.ambient != 0);
     Ok((new, secure))
 }
@@ -101,9 +93,9 @@ pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
 pub fn set_securebits(t: &Task, bits: u64) -> Result<i64> {
     let old = t.cred();
     let now = old.securebits;
-    let changes_locked = (now & ALL_LOCKS) >> 1 & (now ^ bits as u32) != 0;
-    let unlocks = (now & ALL_LOCKS) & !(bits as u32) != 0;
-    if changes_locked || unlocks || bits & !((ALL_LOCKS | ALL_BITS) as u64) != 0 || !old.has(CAP_SETPCAP) {
+    let changes_locked = (now & SECURE_LOCKS) >> 1 & (now ^ bits as u32) != 0;
+    let unlocks = (now & SECURE_LOCKS) & !(bits as u32) != 0;
+    if changes_locked || unlocks || bits & !((SECURE_LOCKS | SECURE_BITS) as u64) != 0 || !old.has(CAP_SETPCAP) {
         return Err(Errno::EPERM);
     }
     t.set_cred(Cred { securebits: bits as u32, ..Cred::clone(&old) });
@@ -116,10 +108,10 @@ pub fn set_keepcaps(t: &Task, on: u64) -> Result<i64> {
     if on > 1 {
         return Err(Errno::EINVAL);
     }
-    if old.securebits & KEEP_CAPS_LOCKED != 0 {
+    if old.securebits & SECBIT_KEEP_CAPS << 1 != 0 {
         return Err(Errno::EPERM);
     }
-    let securebits = (old.securebits & !KEEP_CAPS) | if on == 1 { KEEP_CAPS } else { 0 };
+    let securebits = (old.securebits & !SECBIT_KEEP_CAPS) | if on == 1 { SECBIT_KEEP_CAPS } else { 0 };
     t.set_cred(Cred { securebits, ..Cred::clone(&old) });
     Ok(0)
 }
@@ -130,7 +122,7 @@ pub fn drop_bound(t: &Task, cap: u64) -> Result<i64> {
     if !old.has(CAP_SETPCAP) {
         return Err(Errno::EPERM);
     }
-    if cap > kernel::cred::CAP_LAST as u64 {
+    if cap > CAP_LAST as u64 {
         return Err(Errno::EINVAL);
     }
     t.set_cred(Cred { bounding: old.bounding & !(1 << cap), ..Cred::clone(&old) });
@@ -139,12 +131,12 @@ pub fn drop_bound(t: &Task, cap: u64) -> Result<i64> {
 
 /// Capabilities that follow the user ids (capabilities(7), "Effect of user ID changes").
 pub fn after_setuid(old: &Cred, new: &mut Cred) {
-    if old.securebits & NO_SETUID_FIXUP != 0 {
+    if old.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
         return;
     }
     let root = |c: &Cred| [c.ruid, c.euid, c.suid].contains(&0);
     if root(old) && !root(new) {
-        if old.securebits & KEEP_CAPS == 0 {
+        if old.securebits & SECBIT_KEEP_CAPS == 0 {
             new.permitted = 0;
             new.effective = 0;
         }
@@ -157,13 +149,19 @@ pub fn after_setuid(old: &Cred, new: &mut Cred) {
     }
 }
 
-/// Capabilities that concern files: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, LINUX_IMMUTABLE, MKNOD,
-/// MAC_OVERRIDE.
-const FILES: u64 = 0x1f | 1 << 9 | 1 << 27 | 1 << 32;
+/// The capabilities that override permissions of files: they go and come with the file system user id.
+const FILES: u64 = 1 << CAP_CHOWN
+    | 1 << CAP_DAC_OVERRIDE
+    | 1 << CAP_DAC_READ_SEARCH
+    | 1 << CAP_FOWNER
+    | 1 << CAP_FSETID
+    | 1 << CAP_LINUX_IMMUTABLE
+    | 1 << CAP_MKNOD
+    | 1 << CAP_MAC_OVERRIDE;
 
 /// The same for the file system's user id.
 pub fn after_setfsuid(old: &Cred, new: &mut Cred) {
-    if old.securebits & NO_SETUID_FIXUP != 0 {
+    if old.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
         return;
     }
     if old.fsuid == 0 && new.fsuid != 0 {

@@ -1,14 +1,14 @@
-//! Signals: rt_sigaction(2), rt_sigprocmask(2), kill(2), sigaltstack(2), rt_sigreturn(2), pause(2), alarm(2).
-use crate::args::Flags;
+//! Signals: rt_sigaction(2), rt_sigprocmask(2), kill(2), sigaltstack(2), rt_sigreturn(2), pause(2).
+use crate::args::{Fd, Flags};
 use abi::signal::{MINSIGSTKSZ, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, SigAction, SigInfo, SigSet, StackT};
-use abi::sys::{Itimerval, Timespec, Timeval};
+use abi::sys::Timespec;
 use abi::{Errno, Result, c};
 use guest::ops::Op;
 use guest::{UserIn, UserOut};
 use kernel::signal::frame::{self, Frame};
 use kernel::wait::{self, Stop};
 use std::rc::Rc;
-use task::{Process, Task};
+use task::Task;
 
 fn valid(sig: i32) -> Result<i32> {
     if (1..=64).contains(&sig) { Ok(sig) } else { Err(Errno::EINVAL) }
@@ -30,12 +30,15 @@ pub fn rt_sigaction(t: &Rc<Task>, sig: i32, new: UserIn<SigAction>, old: UserOut
     old.put_opt(&*mem, &table.borrow().get(sig))?;
     if let Some(mut a) = new {
         a.mask = SigSet(a.mask).blockable().0;
+        let ignored = table.borrow().ignores(sig);
         table.borrow_mut().set(sig, a);
         if table.borrow().ignores(sig) {
             t.process.pending.borrow_mut().discard(SigSet::of(sig));
             for th in t.process.threads.borrow().iter() {
                 th.pending.borrow_mut().discard(SigSet::of(sig));
             }
+        } else if ignored {
+            t.process.timers_unignored(sig);
         }
     }
     Ok(())
@@ -61,8 +64,7 @@ pub fn rt_sigpending(t: &Rc<Task>, out: UserOut<u64>, size: usize) -> Result {
     if size > 8 {
         return Err(Errno::EINVAL);
     }
-    let set = t.pending.borrow().set().with(t.process.pending.borrow().set());
-    let set = set.0 & t.blocked.get().0;
+    let set = t.pending_set().0 & t.blocked.get().0;
     t.mem().write(out.addr(), &set.to_ne_bytes()[..size])
 }
 
@@ -104,17 +106,30 @@ pub async fn rt_sigtimedwait(
         None => None,
     };
     wait::settle().await;
-    let take = || {
-        let own = t.pending.borrow_mut().take(wanted);
-        own.or_else(|| t.process.pending.borrow_mut().take(wanted))
-    };
-    let si = match wait::until(&[&t.signal_wait], deadline, take).await {
+    let si = match wait::until(&[&t.signal_wait], deadline, || t.take_from(wanted)).await {
         Ok(si) => si,
         Err(Stop::TimedOut) => return Err(Errno::EAGAIN),
         Err(Stop::Interrupted) => return Err(Errno::EINTR),
     };
     info.put_opt(&*mem, &si)?;
     Ok(si.signo)
+}
+
+pub fn signalfd(t: &Rc<Task>, fd: Fd, mask: UserIn<u64>, size: usize) -> Result<i32> {
+    signalfd4(t, fd, mask, size, Flags(0))
+}
+
+/// signalfd4(2): a new descriptor, or with `fd` another mask for one there is.
+pub fn signalfd4(t: &Rc<Task>, fd: Fd, mask: UserIn<u64>, size: usize, flags: Flags) -> Result<i32> {
+    set_size(size)?;
+    let mask = SigSet(mask.get(&*t.mem())?);
+    let flags = flags.only(c::SFD_CLOEXEC | c::SFD_NONBLOCK)?;
+    if fd.0 == -1 {
+        return crate::fd::install(t, task::signalfd::signalfd(&t.kernel, mask, flags), flags);
+    }
+    let f = t.files()?.get(fd.0)?;
+    f.downcast::<task::signalfd::SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);
+    Ok(fd.0)
 }
 
 fn checked(sig: i32) -> Result<i32> {
@@ -233,70 +248,6 @@ fn restore(t: &Task, regs: &abi::regs::Regs) -> Result<abi::regs::Regs> {
         t.altstack.set(StackT { flags: s.flags & (SS_DISABLE | SS_AUTODISARM), pad: 0, ..s });
     }
     Ok(r)
-}
-
-/// ITIMER_REAL's state: what was left and the interval, nanoseconds.
-fn set_alarm(p: &Rc<Process>, value: u64, interval: u64) -> (u64, u64) {
-    let now = host::time::monotonic_ns();
-    let old = p.alarm.take();
-    let was = old.map_or((0, 0), |(id, deadline, interval)| {
-        kernel::timer::cancel(id);
-        (deadline.saturating_sub(now).max(1), interval)
-    });
-    if value > 0 {
-        arm(p, now.saturating_add(value), interval);
-    }
-    was
-}
-
-fn arm(p: &Rc<Process>, deadline: u64, interval: u64) {
-    let weak = p.weak();
-    let id = kernel::timer::at(
-        deadline,
-        Rc::new(move || {
-            if let Some(p) = weak.upgrade() {
-                p.alarm.take();
-                let late = host::time::monotonic_ns().saturating_sub(deadline);
-                if let Some(missed) = late.checked_div(interval) {
-                    arm(&p, deadline + (missed + 1) * interval, interval);
-                }
-                p.signal(SigInfo::new(c::SIGALRM, c::SI_KERNEL));
-            }
-        }),
-    );
-    p.alarm.replace(Some((id, deadline, interval)));
-}
-
-pub fn alarm(t: &Rc<Task>, seconds: u32) -> Result<u32> {
-    let (left, _) = set_alarm(&t.process, seconds as u64 * 1_000_000_000, 0);
-    Ok(left.div_ceil(1_000_000_000) as u32)
-}
-
-/// Only ITIMER_REAL runs; the others count CPU time that the host keeps.
-pub fn setitimer(t: &Rc<Task>, which: i32, new: UserIn<Itimerval>, old: UserOut<Itimerval>) -> Result {
-    if !(0..=2).contains(&which) {
-        return Err(Errno::EINVAL);
-    }
-    let mem = t.mem();
-    let it = new.get_opt(&*mem)?.unwrap_or_default();
-    let (value, interval) = (it.value.ns()?, it.interval.ns()?);
-    if which != 0 {
-        return old.put_opt(&*mem, &Itimerval::default());
-    }
-    let (left, every) = set_alarm(&t.process, value, interval);
-    old.put_opt(&*mem, &Itimerval { value: Timeval::from_ns(left), interval: Timeval::from_ns(every) })
-}
-
-pub fn getitimer(t: &Rc<Task>, which: i32, out: UserOut<Itimerval>) -> Result {
-    if !(0..=2).contains(&which) {
-        return Err(Errno::EINVAL);
-    }
-    let now = host::time::monotonic_ns();
-    let (left, every) = match &*t.process.alarm.borrow() {
-        Some((_, deadline, interval)) if which == 0 => (deadline.saturating_sub(now).max(1), *interval),
-        _ => (0, 0),
-    };
-    out.put(&*t.mem(), &Itimerval { value: Timeval::from_ns(left), interval: Timeval::from_ns(every) })
 }
 
 /// Goes on with a sleep or poll that a stop interrupted; the kernel itself calls it with the old arguments.

@@ -102,6 +102,9 @@ impl Task {
         self.kernel.forget_task(self);
         p.threads.borrow_mut().retain(|t| !Rc::ptr_eq(t, self));
         self.end_vfork();
+        if let Some(list) = self.sem_undo.take() {
+            list.leave(p.pid);
+        }
         if let Some(files) = self.files.borrow_mut().take() {
             self.kernel.close_files(files, &p);
         }
@@ -119,6 +122,7 @@ impl Process {
         let k = &self.kernel;
         self.exiting.set(Some(status));
         self.zombie.set(true);
+        self.ended.wake();
         self.timers_off();
         // Children go to pid 1, or vanish with it.
         let children: Vec<_> = self.children.borrow_mut().drain(..).collect();
@@ -138,12 +142,18 @@ impl Process {
             if let Some(init) = &init {
                 c.adopt(init);
                 init.children.borrow_mut().push(c.clone());
+                c.orphaned_by(self);
                 if c.death_signal() {
                     c.exit_notify();
                 }
             }
         }
-        self.orphaned_groups();
+        if self.sid.get() == self.pid {
+            self.leave_terminal(true);
+        }
+        if let Some(parent) = self.parent() {
+            self.orphaned_by(&parent);
+        }
         self.exit_notify();
     }
 
@@ -174,5 +184,6 @@ impl Process {
             parent.add_child_times(self);
         }
         self.kernel.forget_process(self);
+        self.ended.wake();
     }
 }

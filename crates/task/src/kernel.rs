@@ -49,10 +49,16 @@ pub struct Kernel {
     pub errands: RefCell<Vec<Rc<Task>>>,
     pub mounts: Rc<vfs::MountTable>,
     pub locks: vfs::locks::Locks,
+    pub sysv: ipc::sysv::Sysv,
+    pub sigio: crate::sigio::Sigio,
     /// Lines for the debug log.
     pub log: RefCell<Vec<String>>,
     /// Monotonic nanoseconds at the start.
     pub boot: u64,
+    /// Every terminal, and the one the sandbox was started at.
+    pub terminals: Rc<ipc::tty::Terminals>,
+    pub console: std::cell::OnceCell<ipc::tty::Console>,
+    /// The group in the foreground of a terminal of the host's.
     pub foreground: Cell<i32>,
     /// The signal being sent comes from the operator, whom pid 1 must obey.
     pub outside_signal: Cell<bool>,
@@ -62,7 +68,7 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn new(config: Config, mounts: Rc<vfs::MountTable>) -> Rc<Kernel> {
-        Rc::new(Kernel {
+        let k = Rc::new(Kernel {
             hostname: RefCell::new(config.hostname.clone().into_bytes()),
             domainname: RefCell::new(b"(none)".to_vec()),
             config,
@@ -80,12 +86,18 @@ impl Kernel {
             errands: RefCell::default(),
             mounts,
             locks: Default::default(),
+            sysv: Default::default(),
+            sigio: Default::default(),
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
+            terminals: Default::default(),
+            console: Default::default(),
             foreground: Cell::new(1),
             outside_signal: Cell::new(false),
             unknown: RefCell::default(),
-        })
+        });
+        k.terminals.set_control(crate::jobs::control(&k));
+        k
     }
 
     /// A pid that no process, thread, group or session uses. EAGAIN at the limit on processes.

@@ -3,12 +3,18 @@
 //! A [`Process`] is a thread group, a [`Task`] one thread; [`Kernel`] is the sandbox they live in.
 #![forbid(unsafe_code)]
 
+mod access;
 mod exit;
 mod flight;
+mod jobs;
 mod kernel;
+pub mod pidfd;
 mod process;
+pub mod sigio;
 mod signal;
+pub mod signalfd;
 mod task;
+pub mod timers;
 mod trace;
 mod wait;
 
@@ -16,6 +22,6 @@ pub use exit::ExitStatus;
 pub use kernel::{Config, Kernel};
 pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};
 pub use signal::may_signal;
-pub use task::{Ask, Exec, Outcome, Parked, Task};
-pub use trace::{At, Coming, Errand, How, Stop, Trace, may_access};
+pub use task::{Ask, Exec, Outcome, Parked, Task, caller, set_caller};
+pub use trace::{At, Coming, Errand, How, Stop, Trace};
 pub use wait::{Change, WaitFor, Waited};

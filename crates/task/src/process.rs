@@ -50,6 +50,8 @@ pub struct Mm {
     pub(crate) landing: WaitQueue,
     /// Set by exec: what /proc/PID/exe, cmdline, environ and auxv show.
     pub exe: RefCell<Option<vfs::Path>>,
+    /// Nobody writes to the program's file while it runs.
+    pub running: RefCell<Option<Rc<vfs::busy::Running>>>,
     pub args: Cell<(u64, u64)>,
     pub env: Cell<(u64, u64)>,
     pub auxv: RefCell<Vec<u8>>,
@@ -68,6 +70,7 @@ impl Mm {
             flights: RefCell::default(),
             landing: WaitQueue::new(),
             exe: RefCell::new(None),
+            running: RefCell::new(None),
             args: Cell::new((0, 0)),
             env: Cell::new((0, 0)),
             auxv: RefCell::default(),
@@ -111,6 +114,7 @@ impl Mm {
         m.sites_used.set(self.sites_used.get());
         m.rewritten.replace(self.rewritten.borrow().clone());
         m.exe.replace(self.exe.borrow().clone());
+        m.running.replace(self.running.borrow().clone());
         m.args.set(self.args.get());
         m.env.set(self.env.get());
         m.auxv.replace(self.auxv.borrow().clone());
@@ -131,6 +135,10 @@ pub struct Process {
     pub dead_leader: RefCell<Option<Rc<Task>>>,
     pub pgid: Cell<i32>,
     pub sid: Cell<i32>,
+    /// The controlling terminal.
+    pub tty: RefCell<Option<Rc<ipc::tty::Tty>>>,
+    /// Of a session leader whose terminal is gone: the group that was in its foreground.
+    pub old_foreground: Cell<i32>,
     pub actions: RefCell<Rc<RefCell<ActionTable>>>,
     pub pending: RefCell<Pending>,
     pub rlimits: RefCell<Rlimits>,
@@ -141,14 +149,18 @@ pub struct Process {
     pub dumpable: Cell<i32>,
     /// getpriority(2); kept, not acted on.
     pub nice: Cell<i32>,
+    /// ioprio_set(2); kept, not acted on.
+    pub io_priority: Cell<i32>,
+    /// /proc/PID/oom_score_adj, and how low it may be made without a right to; kept, not acted on.
+    pub oom_score_adj: Cell<(i32, i32)>,
     pub child_subreaper: Cell<bool>,
-    /// personality(2).
-    pub personality: Cell<u32>,
     /// Woken when a child changes state.
     pub child_wait: WaitQueue,
     /// The status of a group that is ending or has ended.
     pub exiting: Cell<Option<ExitStatus>>,
     pub zombie: Cell<bool>,
+    /// Woken when the process has ended, and when it has been waited for.
+    pub ended: WaitQueue,
     /// The signal that stopped the group, while it is stopped.
     pub stopped: Cell<Option<i32>>,
     /// A stop, and a continuation, that wait4 has not reported yet.
@@ -157,8 +169,10 @@ pub struct Process {
     pub has_execed: Cell<bool>,
     /// Monotonic nanoseconds.
     pub started: u64,
-    /// ITIMER_REAL: (timer, deadline, interval).
-    pub alarm: RefCell<Option<(kernel::timer::Id, u64, u64)>>,
+    pub timers: crate::timers::Timers,
+    /// What is added to the host process's CPU time (modulo 2^64): what was used in those before it was executed in this
+    /// one, less what others had used in this one before.
+    pub cpu_base: Cell<u64>,
     /// CPU time of reaped children, nanoseconds.
     pub child_cpu: Cell<u64>,
     /// CPU time when the last thread left, nanoseconds.
@@ -179,6 +193,8 @@ impl Process {
             dead_leader: RefCell::new(None),
             pgid: Cell::new(parent.map_or(pid, |p| p.pgid.get())),
             sid: Cell::new(parent.map_or(pid, |p| p.sid.get())),
+            tty: RefCell::new(parent.and_then(|p| p.tty.borrow().clone())),
+            old_foreground: Cell::default(),
             actions: RefCell::default(),
             pending: RefCell::default(),
             rlimits: RefCell::new(parent.map_or_else(Rlimits::default, |p| p.rlimits.borrow().clone())),
@@ -186,17 +202,20 @@ impl Process {
             parent_death_signal: Cell::new(0),
             dumpable: Cell::new(1),
             nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
+            io_priority: Cell::new(0),
+            oom_score_adj: Cell::new((0, 0)),
             child_subreaper: Cell::new(false),
-            personality: Cell::new(parent.map_or(0, |p| p.personality.get())),
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),
             zombie: Cell::new(false),
+            ended: WaitQueue::new(),
             stopped: Cell::new(None),
             stop_report: Cell::new(None),
             continued: Cell::new(false),
             has_execed: Cell::new(false),
             started: host::time::monotonic_ns(),
-            alarm: RefCell::new(None),
+            timers: Default::default(),
+            cpu_base: Cell::new(0),
             child_cpu: Cell::new(0),
             cpu_at_exit: Cell::new(0),
             this: OnceCell::new(),

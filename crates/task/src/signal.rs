@@ -32,8 +32,13 @@ impl Process {
         // Pid 1 takes only what it handles, and what its own doing brings on: the broken pipe of `rvisor run -- yes | head`.
         let a = self.actions.borrow().borrow().get(sig);
         if self.pid == 1 && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
-            let fatal = matches!(default_action(sig), Act::Terminate | Act::Core | Act::Stop);
-            return fatal && (self.kernel.outside_signal.get() || info.from_kernel());
+            let outside = self.kernel.outside_signal.get();
+            return match default_action(sig) {
+                Act::Terminate | Act::Core => outside || info.from_kernel(),
+                // Nobody could let it go on again but the operator.
+                Act::Stop => outside,
+                _ => false,
+            };
         }
         if self.actions.borrow().borrow().ignores(sig) {
             // A tracer hears of what its tracee ignores.
@@ -57,6 +62,7 @@ impl Process {
         let limit = self.rlimit(c::RLIMIT_SIGPENDING) as usize;
         self.pending.borrow_mut().push(info, limit);
         self.wake_for(info.signo);
+        crate::signalfd::sent(info.signo);
     }
 
     fn wake_for(&self, sig: i32) {
@@ -139,31 +145,16 @@ impl Process {
         self.zombie.get()
     }
 
-    /// Groups that this process's end orphans, with stopped members, get SIGHUP and SIGCONT.
-    pub(crate) fn orphaned_groups(&self) {
-        if self.sid.get() == self.pid {
-            for p in self.kernel.group(self.kernel.foreground.get()) {
-                if p.sid.get() == self.sid.get() && p.pid != self.pid {
-                    p.signal(SigInfo::from_user(c::SIGHUP, c::SI_KERNEL, 0, 0));
-                    p.signal(SigInfo::from_user(c::SIGCONT, c::SI_KERNEL, 0, 0));
-                }
-            }
-        }
-    }
-
-    pub(crate) fn timers_off(&self) {
-        if let Some((id, ..)) = self.alarm.take() {
-            kernel::timer::cancel(id);
-        }
-    }
-
     pub(crate) fn add_child_times(&self, child: &Process) {
         self.child_cpu.set(self.child_cpu.get() + child.cpu_ns() + child.child_cpu.get());
     }
 
     /// CPU time of all threads, nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        self.leader().map_or(self.cpu_at_exit.get(), |t| t.cpu_ns())
+        match self.leader() {
+            Some(t) => t.host_cpu_ns().wrapping_add(self.cpu_base.get()),
+            None => self.cpu_at_exit.get(),
+        }
     }
 }
 
@@ -177,6 +168,7 @@ impl Task {
         let limit = p.rlimit(c::RLIMIT_SIGPENDING) as usize;
         self.pending.borrow_mut().push(info, limit);
         self.signal_wait.wake();
+        crate::signalfd::sent(info.signo);
         if !self.blocked.get().has(info.signo) {
             self.notice();
         }
@@ -203,7 +195,8 @@ impl crate::Kernel {
             0 => self.group(from.process.pgid.get()),
             -1 => self.processes().into_iter().filter(|p| p.pid != 1 && p.pid != from.process.pid).collect(),
             p if p < 0 => self.group(-p),
-            p => self.process(p).into_iter().collect(),
+            // The number of any of its threads means the process.
+            p => self.process(p).or_else(|| self.task(p).map(|t| t.process.clone())).into_iter().collect(),
         };
         if targets.is_empty() {
             return Err(Errno::ESRCH);

@@ -5,6 +5,7 @@ use abi::signal::{SigInfo, SigSet, StackT};
 use abi::{Errno, Result};
 use guest::Memory;
 use guest::ops::{Op, Resume};
+use ipc::sysv::sem::UndoList;
 use kernel::cred::Cred;
 use kernel::seccomp::Seccomp;
 use kernel::signal::Pending;
@@ -13,6 +14,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use vfs::{FdTable, FsContext};
+
+thread_local! {
+    static CALLER: Cell<(i32, i32)> = const { Cell::new((1, 1)) };
+}
+
+/// The process and thread whose call is being served: what /proc/self means, and whose signals a signalfd reads.
+pub fn caller() -> (i32, i32) {
+    CALLER.get()
+}
+
+/// Says whose call is served from now on.
+pub fn set_caller(t: &Task) {
+    CALLER.set((t.process.pid, t.tid));
+}
 
 /// A parked call.
 /// Its result; `None`: the number is in no row.
@@ -65,6 +80,8 @@ pub struct Task {
     mem: RefCell<Option<Rc<dyn Memory>>>,
     cred: RefCell<Rc<Cred>>,
     pub fs: RefCell<Rc<FsContext>>,
+    /// What the thread, and those it shares it with, have to undo on semaphores at their end.
+    pub sem_undo: RefCell<Option<Rc<UndoList>>>,
     pub files: RefCell<Option<Rc<FdTable>>>,
     pub comm: RefCell<Vec<u8>>,
 
@@ -110,6 +127,12 @@ pub struct Task {
     pub fs_base: Cell<u64>,
     pub clear_child_tid: Cell<u64>,
     pub robust_list: Cell<(u64, u64)>,
+    /// personality(2).
+    pub persona: Cell<u32>,
+    /// PR_SET_TIMERSLACK, and what it falls back to, nanoseconds; kept, not acted on.
+    pub timer_slack: Cell<(u64, u64)>,
+    /// sched_setscheduler(2): SCHED_OTHER, SCHED_BATCH or SCHED_IDLE; kept, not acted on.
+    pub policy: Cell<i32>,
     /// The parent that waits for this vfork child to exec or exit.
     pub vfork_parent: RefCell<Option<Rc<Task>>>,
     pub vfork_done: kernel::wait::WaitQueue,
@@ -166,6 +189,7 @@ impl Task {
             mem: RefCell::new(None),
             cred: RefCell::new(cred),
             fs: RefCell::new(fs),
+            sem_undo: RefCell::new(None),
             files: RefCell::new(Some(files)),
             comm: RefCell::default(),
             blocked: Cell::default(),
@@ -195,6 +219,9 @@ impl Task {
             fs_base: Cell::default(),
             clear_child_tid: Cell::default(),
             robust_list: Cell::default(),
+            persona: Cell::default(),
+            timer_slack: Cell::new((50_000, 50_000)),
+            policy: Cell::default(),
             vfork_parent: RefCell::new(None),
             vfork_done: Default::default(),
             vforking: Cell::default(),
@@ -230,6 +257,10 @@ impl Task {
     pub fn set_mem(&self, m: Option<Rc<dyn Memory>>) {
         *self.mem.borrow_mut() = m;
     }
+    /// Guest memory, if there is any yet, and still.
+    pub fn memory(&self) -> Option<Rc<dyn Memory>> {
+        self.mem.borrow().clone()
+    }
     pub fn has_mem(&self) -> bool {
         self.mem.borrow().is_some()
     }
@@ -255,6 +286,7 @@ impl Task {
 
     /// Replaces the address space (exec): the old one loses a user, and its host thread.
     pub fn change_mm(self: &Rc<Task>, new: Rc<Mm>) {
+        self.process.cpu_base.set(self.process.cpu_ns());
         self.release_memory();
         new.users.set(new.users.get() + 1);
         *self.mm.borrow_mut() = new;
@@ -270,6 +302,10 @@ impl Task {
             self.kernel.leave_memory(self, &mm);
         }
         self.set_mem(None);
+        if left == 0 {
+            mm.space.borrow_mut().end(self.process.pid);
+            mm.running.take();
+        }
         self.kernel.release_tag(self.tag.get(), left == 0);
     }
 
@@ -301,13 +337,15 @@ impl Task {
         self.restart.get()
     }
 
-    /// CPU time of the thread in nanoseconds, as far as the kernel can tell: wall time since its start bounds it.
+    /// CPU time of the thread, nanoseconds: that of its process, as the host tells nobody else a single thread's.
     pub fn cpu_ns(&self) -> u64 {
-        host::time::process_cpu_ns(self.host_pid()).unwrap_or(0)
+        self.process.cpu_ns()
     }
 
-    fn host_pid(&self) -> i32 {
-        self.mem.borrow().as_ref().map_or(0, |m| m.host_pid())
+    /// CPU time of the host process it runs in, nanoseconds.
+    pub fn host_cpu_ns(&self) -> u64 {
+        let pid = self.mem.borrow().as_ref().map_or(0, |m| m.host_pid());
+        host::time::process_cpu_ns(pid).unwrap_or(0)
     }
 
     /// Something changed for the thread: a signal, its end. A parked call looks again; a running thread is fetched.
@@ -320,8 +358,12 @@ impl Task {
 
     /// Signals that would be delivered now.
     pub fn deliverable(&self) -> SigSet {
-        let pending = self.pending.borrow().set().with(self.process.pending.borrow().set());
-        pending.without(self.blocked.get())
+        self.pending_set().without(self.blocked.get())
+    }
+
+    /// Signals sent to the thread or its process, and not yet taken.
+    pub fn pending_set(&self) -> SigSet {
+        self.pending.borrow().set().with(self.process.pending.borrow().set())
     }
 
     /// The thread, or its group, is to end.
@@ -354,9 +396,7 @@ impl Task {
 
     /// Takes the next signal to deliver.
     pub fn take_signal(&self) -> Option<SigInfo> {
-        let wanted = SigSet(!self.blocked.get().0);
-        let own = self.pending.borrow_mut().take(wanted);
-        own.or_else(|| self.process.pending.borrow_mut().take(wanted))
+        self.take_from(SigSet(!self.blocked.get().0))
     }
 
     /// The thread goes on with the registers in `regs`.

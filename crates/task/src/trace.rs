@@ -105,18 +105,6 @@ impl Trace {
     }
 }
 
-/// __ptrace_may_access(): may `from`, by its real or its file system ids, look into `to`?
-pub fn may_access(from: &Task, to: &Task, real: bool) -> bool {
-    if Rc::ptr_eq(&from.process, &to.process) {
-        return true;
-    }
-    let (a, b) = (from.cred(), to.cred());
-    let (uid, gid, caps) = if real { (a.ruid, a.rgid, a.permitted) } else { (a.fsuid, a.fsgid, a.effective) };
-    let capable = a.has(CAP_SYS_PTRACE);
-    let same = [b.ruid, b.euid, b.suid].iter().all(|u| *u == uid) && [b.rgid, b.egid, b.sgid].iter().all(|g| *g == gid);
-    capable || same && to.process.dumpable.get() == 1 && b.permitted & !caps == 0
-}
-
 fn covers(tracer: &Cred, tracee: &Cred) -> bool {
     tracee.permitted & !tracer.permitted == 0 || tracer.has(CAP_SYS_PTRACE)
 }
@@ -177,7 +165,7 @@ impl Task {
     /// PTRACE_ATTACH and PTRACE_SEIZE.
     pub fn attach(self: &Rc<Task>, to: &Rc<Task>, seize: bool, options: u32) -> Result {
         let same = Rc::ptr_eq(&self.process, &to.process);
-        if same || !may_access(self, to, true) || to.traced.get() || to.dead.get() {
+        if same || !self.may_access(to, true) || to.traced.get() || to.dead.get() {
             return Err(Errno::EPERM);
         }
         to.trace_by(self, seize, options);

@@ -1,5 +1,8 @@
 //! What system calls do to names: open, create, remove, rename, and attributes.
+use crate::busy::Writing;
+use crate::inotify;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
+use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
@@ -10,12 +13,16 @@ pub enum Opened {
     File(Rc<OpenFile>),
     /// A FIFO: opening it may wait for the other end. The place, and its identity.
     Fifo(Path, (u64, u64)),
+    /// A terminal, by its device number: which one that is depends on who asks.
+    Terminal(Path, u64),
 }
 
 /// One caller's view of the tree.
 pub struct Caller<'a> {
     pub fs: &'a FsContext,
     pub cred: &'a Cred,
+    /// What openat2(2) forbids its walk.
+    pub scope: Scope,
 }
 
 /// Flags a description keeps.
@@ -23,7 +30,9 @@ const KEPT: i32 = !(c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_CLO
 
 impl Caller<'_> {
     fn walk(&self) -> Walk<'_> {
-        Walk::new(self.fs, self.cred)
+        let mut walk = Walk::new(self.fs, self.cred);
+        walk.scope = self.scope.clone();
+        walk
     }
 
     /// The file a path names.
@@ -79,7 +88,7 @@ impl Caller<'_> {
                 if !a.is_link() {
                     return self.open_path(p, flags, false);
                 }
-                if flags & c::O_NOFOLLOW != 0 || depth >= 40 {
+                if flags & c::O_NOFOLLOW != 0 || depth >= 40 || self.scope.refuses(RESOLVE_NO_SYMLINKS) {
                     return Err(Errno::ELOOP);
                 }
                 match p.inode().follow() {
@@ -96,6 +105,7 @@ impl Caller<'_> {
                 let new = self.new_in(&last.parent, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
                 let inode = last.parent.inode().create(&last.name, new, 0)?;
                 let dentry = last.parent.dentry.insert(&last.name, inode);
+                inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
                 self.open_path(Path { mount: last.parent.mount.clone(), dentry }, flags & !c::O_TRUNC, true)
             }
         }
@@ -113,7 +123,7 @@ impl Caller<'_> {
         self.walk().may_change(&dir)?;
         let new = self.new_in(&dir, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
         let inode = dir.inode().tmpfile(new, flags & c::O_EXCL == 0)?;
-        let place = Path { mount: dir.mount.clone(), dentry: dir.dentry.nameless(inode) };
+        let place = Path { mount: dir.mount.clone(), dentry: dir.dentry.nameless(b"#tmpfile", inode) };
         self.open_path(place, flags & !(c::O_TMPFILE | c::O_EXCL), true)
     }
 
@@ -162,13 +172,20 @@ impl Caller<'_> {
             c::S_IFIFO => return Ok(Opened::Fifo(p, (a.dev, a.ino))),
             c::S_IFSOCK => return Err(Errno::ENXIO),
             c::S_IFCHR | c::S_IFBLK if p.mount.no_dev => return Err(Errno::EACCES),
+            c::S_IFCHR if matches!(c::major(a.rdev), 5 | 136) => return Ok(Opened::Terminal(p, a.rdev)),
             _ => {}
         }
+        let writing = if a.is_file() && (write || trunc) { Some(Writing::begin((a.dev, a.ino))?) } else { None };
         if trunc && a.is_file() {
             p.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
         }
         let ops = p.inode().open(flags)?;
-        Ok(Opened::File(OpenFile::new(ops, flags & KEPT, Some(p))))
+        inotify::happened(&p.dentry, c::IN_OPEN);
+        if trunc && a.is_file() {
+            inotify::happened(&p.dentry, c::IN_MODIFY);
+        }
+        let writing = writing.filter(|_| write);
+        Ok(Opened::File(OpenFile::writing(ops, flags & KEPT, Some(p), writing)))
     }
 
     /// Owner and mode of something new in a directory: setgid directories pass their group on.
@@ -220,6 +237,7 @@ impl Caller<'_> {
         let mode = c::S_IFDIR | (mode & 0o1777 & !self.fs.umask.get());
         let inode = last.parent.inode().mkdir(&last.name, self.new_in(&last.parent, mode)?)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, true);
         Ok(())
     }
 
@@ -236,6 +254,7 @@ impl Caller<'_> {
         let mode = kind | (mode & 0o7777 & !self.fs.umask.get());
         let inode = last.parent.inode().create(&last.name, self.new_in(&last.parent, mode)?, rdev)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -247,6 +266,7 @@ impl Caller<'_> {
         let new = self.new_in(&last.parent, c::S_IFLNK | 0o777)?;
         let inode = last.parent.inode().symlink(&last.name, target, new)?;
         last.parent.dentry.insert(&last.name, inode);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -261,6 +281,8 @@ impl Caller<'_> {
         }
         last.parent.inode().link(&last.name, from.inode())?;
         last.parent.dentry.insert(&last.name, from.inode().clone());
+        inotify::itself(&from.dentry, c::IN_ATTRIB);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())
     }
 
@@ -284,6 +306,9 @@ impl Caller<'_> {
         }
         last.parent.inode().unlink(&last.name)?;
         last.parent.dentry.forget(&last.name);
+        inotify::itself(&d, c::IN_ATTRIB);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_DELETE, 0, false);
+        inotify::perhaps_deleted(&d, 1);
         Ok(())
     }
 
@@ -309,14 +334,20 @@ impl Caller<'_> {
         }
         last.parent.inode().rmdir(&last.name)?;
         last.parent.dentry.forget(&last.name);
+        inotify::named(&last.parent.dentry, &last.name, c::IN_DELETE, 0, true);
+        inotify::perhaps_deleted(&d, 1);
         Ok(())
     }
 
     pub fn rename(&self, ob: &Path, old: &[u8], nb: &Path, new: &[u8], flags: u32) -> Result {
         const NOREPLACE: u32 = c::RENAME_NOREPLACE;
         const EXCHANGE: u32 = c::RENAME_EXCHANGE;
-        if flags & !(NOREPLACE | EXCHANGE) != 0 || flags == NOREPLACE | EXCHANGE {
+        const WHITEOUT: u32 = c::RENAME_WHITEOUT;
+        if flags & !(NOREPLACE | EXCHANGE | WHITEOUT) != 0 || (flags & EXCHANGE != 0 && flags != EXCHANGE) {
             return Err(Errno::EINVAL);
+        }
+        if flags & WHITEOUT != 0 && !self.cred.has(CAP_MKNOD) {
+            return Err(Errno::EPERM);
         }
         let (from, to) = (self.last(ob, old)?, self.last(nb, new)?);
         if from.name.is_empty() || to.name.is_empty() {
@@ -378,6 +409,19 @@ impl Caller<'_> {
         } else {
             from.parent.dentry.moved(&from.name, &to.parent.dentry, &to.name);
         }
+        if inotify::watched() {
+            let cookie = inotify::new_cookie();
+            inotify::named(&from.parent.dentry, &from.name, c::IN_MOVED_FROM, cookie, a.is_dir());
+            inotify::named(&to.parent.dentry, &to.name, c::IN_MOVED_TO, cookie, a.is_dir());
+            let over = target.filter(|_| flags & EXCHANGE == 0);
+            if let Some(t) = &over {
+                inotify::itself(t, c::IN_ATTRIB);
+            }
+            inotify::itself(&d, c::IN_MOVE_SELF);
+            if let Some(t) = over {
+                inotify::perhaps_deleted(&t, 1);
+            }
+        }
         Ok(())
     }
 
@@ -401,7 +445,9 @@ impl Caller<'_> {
         if !self.cred.in_group(a.gid) && !self.cred.has(CAP_FSETID) {
             mode &= !c::S_ISGID;
         }
-        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     /// `u32::MAX` leaves an id as it is.
@@ -425,7 +471,9 @@ impl Caller<'_> {
             let keep_gid = a.mode & c::S_IXGRP == 0;
             set.mode = Some(a.mode & 0o7777 & !c::S_ISUID & if keep_gid { !0 } else { !c::S_ISGID });
         }
-        p.inode().set_attr(&set)
+        p.inode().set_attr(&set)?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     /// utimensat(2): `None` leaves a time; `now`: both are the current time, for which write permission is enough.
@@ -441,7 +489,14 @@ impl Caller<'_> {
             }
             permission(&a, self.cred, MAY_WRITE)?;
         }
-        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })
+        p.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
+        let event = match (atime, mtime) {
+            (Some(_), None) => c::IN_ACCESS,
+            (None, Some(_)) => c::IN_MODIFY,
+            _ => c::IN_ATTRIB,
+        };
+        inotify::happened(&p.dentry, event);
+        Ok(())
     }
 
     pub fn truncate(&self, p: &Path, len: u64) -> Result {
@@ -454,7 +509,10 @@ impl Caller<'_> {
         }
         permission(&a, self.cred, MAY_WRITE)?;
         self.writable_mount(p)?;
-        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
+        let _writing = Writing::begin((a.dev, a.ino))?;
+        p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_MODIFY);
+        Ok(())
     }
 
     /// access(2) with this caller's fsuid and fsgid.

@@ -51,6 +51,17 @@ impl FdTable {
         Ok(at as i32)
     }
 
+    /// EMFILE if no number below `limit` is free.
+    pub fn room(&self, limit: u64) -> Result {
+        let v = self.entries.borrow();
+        let limit = limit.min(MAX);
+        if (v.len() as u64) < limit || v.iter().take(limit as usize).any(Option::is_none) {
+            Ok(())
+        } else {
+            Err(Errno::EMFILE)
+        }
+    }
+
     /// Puts a file on a number, closing what was there. EBADF beyond `limit`.
     pub fn put(&self, fd: i32, file: Rc<OpenFile>, close_on_exec: bool, limit: u64) -> Result {
         if fd < 0 || fd as u64 >= limit.min(MAX) {

@@ -83,6 +83,10 @@ pub trait FileOps: Any {
     fn waiters(&self) -> Option<&WaitQueue> {
         None
     }
+    /// Whether O_ASYNC means something here: pipes, sockets and terminals tell of their readiness by a signal.
+    fn sigio(&self) -> bool {
+        false
+    }
     /// Gives the entries from position `from` on, until `emit` returns false. ENOTDIR unless a directory.
     fn readdir(&self, _file: &OpenFile, _from: u64, _emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
         Err(Errno::ENOTDIR)
@@ -108,6 +112,18 @@ pub trait FileOps: Any {
     fn mmap(&self, _writable_shared: bool, _f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {
         Err(Errno::ENODEV)
     }
+    /// Held for as long as a shared mapping lives that may write, by files that can be sealed.
+    fn write_mapping(&self) -> Option<Rc<()>> {
+        None
+    }
+    /// fcntl(2) F_GET_SEALS. EINVAL: a file that is not in memory.
+    fn seals(&self) -> Result<i32> {
+        Err(Errno::EINVAL)
+    }
+    /// fcntl(2) F_ADD_SEALS. `executable`: some execute permission bit is set. EPERM, EBUSY, EINVAL.
+    fn add_seals(&self, _seals: i32, _executable: bool) -> Result {
+        Err(Errno::EINVAL)
+    }
     /// The last description is gone.
     fn release(&self, _file: &OpenFile) {}
     fn as_any(&self) -> &dyn Any;
@@ -121,11 +137,22 @@ pub struct OpenFile {
     flags: Cell<i32>,
     /// Where it was opened, if it has a name.
     path: Option<crate::Path>,
+    /// Keeps a file that may be written to from being executed.
+    _writing: Option<crate::busy::Writing>,
 }
 
 impl OpenFile {
     pub fn new(ops: Rc<dyn FileOps>, flags: i32, path: Option<crate::Path>) -> Rc<OpenFile> {
-        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path })
+        Self::writing(ops, flags, path, None)
+    }
+    /// A file that is executed by nobody as long as it is open.
+    pub fn writing(
+        ops: Rc<dyn FileOps>,
+        flags: i32,
+        path: Option<crate::Path>,
+        writing: Option<crate::busy::Writing>,
+    ) -> Rc<OpenFile> {
+        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path, _writing: writing })
     }
     pub fn ops(&self) -> &dyn FileOps {
         &*self.ops
@@ -158,11 +185,26 @@ impl OpenFile {
     pub fn path(&self) -> Option<&crate::Path> {
         self.path.as_ref()
     }
+    /// Whoever watches the file hears of what was done through this description: IN_ACCESS, IN_MODIFY ...
+    pub fn told(&self, event: u32) {
+        if crate::inotify::watched()
+            && self.flags() & abi::c::O_PATH == 0
+            && let Some(p) = &self.path
+        {
+            crate::inotify::happened(&p.dentry, event);
+        }
+    }
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
         self.ops.clone().release(self);
+        if crate::inotify::watched() {
+            self.told(if self.writable() { abi::c::IN_CLOSE_WRITE } else { abi::c::IN_CLOSE_NOWRITE });
+            if let Some(p) = &self.path {
+                crate::inotify::perhaps_deleted(&p.dentry, 1);
+            }
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The virtual file system: path walk, mounts, dentries, descriptors, and the traits a file system keeps.
 #![forbid(unsafe_code)]
 
+pub mod busy;
 mod calls;
 mod epoch;
 mod fdtable;
 pub mod file;
 mod inode;
+pub mod inotify;
 pub mod locks;
 mod path;
 mod walk;
@@ -16,4 +18,7 @@ pub use fdtable::FdTable;
 pub use file::{Backing, DirEntry, FileOps, OpenFile, PathOnly, Ready};
 pub use inode::{Attr, Follow, Inode, New, SetAttr, StatFs};
 pub use path::{Dentry, Mount, MountOptions, MountTable, Path, name_of};
-pub use walk::{Found, FsContext, Last, MAY_EXEC, MAY_READ, MAY_WRITE, Walk, permission};
+pub use walk::{
+    Found, FsContext, Last, MAY_EXEC, MAY_READ, MAY_WRITE, RESOLVE_BENEATH, RESOLVE_CACHED, RESOLVE_IN_ROOT, Scope,
+    Walk, permission,
+};

@@ -1,7 +1,7 @@
 //! Advisory locks: flock(2), and the record locks of fcntl(2).
 use abi::{Errno, Result};
 use kernel::wait::WaitQueue;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -41,9 +41,27 @@ pub enum Family {
 #[derive(Default)]
 pub struct Locks {
     files: RefCell<HashMap<FileId, File>>,
+    /// Who waits for which record lock, each by a number of its own.
+    waiting: RefCell<Vec<(u64, FileId, Lock)>>,
+    waits: Cell<u64>,
     /// Woken when any lock goes.
     pub released: WaitQueue,
 }
+
+/// A wait for a record lock, as others' search for deadlocks sees it, until it is dropped.
+pub struct Waiting<'a> {
+    locks: &'a Locks,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.locks.waiting.borrow_mut().retain(|(n, ..)| *n != self.number);
+    }
+}
+
+/// How long a chain of waits is followed, as Linux does.
+const CHAIN: usize = 10;
 
 /// The end of a lock that reaches to the end of the file.
 pub const END: u64 = u64::MAX;
@@ -71,13 +89,49 @@ impl Locks {
         list.iter().find(clash).cloned()
     }
 
+    /// Would a wait for this record lock never end, because its holder waits, maybe for others, for its owner?
+    pub fn deadlock(&self, id: FileId, want: &Lock) -> bool {
+        let Owner::Process(_) = want.owner else { return false };
+        let mut next = self.conflict(id, Family::Record, want);
+        for _ in 0..CHAIN {
+            let Some(holder) = next else { return false };
+            if holder.owner == want.owner {
+                return true;
+            }
+            let waits = self.waiting.borrow().iter().find(|(_, _, l)| l.owner == holder.owner).cloned();
+            next = waits.and_then(|(_, id, l)| self.conflict(id, Family::Record, &l));
+        }
+        false
+    }
+
+    /// Notes a wait for a record lock.
+    pub fn wait(&self, id: FileId, want: Lock) -> Waiting<'_> {
+        let number = self.waits.get();
+        self.waits.set(number + 1);
+        self.waiting.borrow_mut().push((number, id, want));
+        Waiting { locks: self, number }
+    }
+
     /// Takes a lock, replacing the owner's own in that range. EAGAIN if another's is in the way.
-    pub fn lock(&self, id: FileId, f: Family, want: Lock) -> Result {
+    /// Locks of one kind that touch become one; the list is by where they start.
+    pub fn lock(&self, id: FileId, f: Family, mut want: Lock) -> Result {
         if self.conflict(id, f, &want).is_some() {
             return Err(Errno::EAGAIN);
         }
         self.cut(id, f, want.owner, &want.range);
-        self.files.borrow_mut().entry(id).or_default().list(f).push(want);
+        let mut files = self.files.borrow_mut();
+        let list = files.entry(id).or_default().list(f);
+        list.retain(|l| {
+            let same = l.owner == want.owner && l.exclusive == want.exclusive;
+            let touches = same && (l.range.end == want.range.start || want.range.end == l.range.start);
+            if touches {
+                want.range = l.range.start.min(want.range.start)..l.range.end.max(want.range.end);
+            }
+            !touches
+        });
+        let at = list.partition_point(|l| l.range.start <= want.range.start);
+        list.insert(at, want);
+        drop(files);
         self.released.wake();
         Ok(())
     }
@@ -153,6 +207,38 @@ mod tests {
         assert!(l.conflict(id, Family::Flock, &lock(2, true, 0..END)).is_none());
         l.release(None, Owner::Process(1));
         assert!(l.conflict(id, Family::Record, &lock(2, true, 0..END)).is_none());
+    }
+
+    #[test]
+    fn the_first_lock_in_the_way_is_told_and_neighbours_become_one() {
+        let l = Locks::default();
+        let id = (1, 2);
+        for range in [20..30, 0..10, 10..20, 40..50] {
+            l.lock(id, Family::Record, lock(1, true, range)).unwrap();
+        }
+        let first = |from: u64| l.conflict(id, Family::Record, &lock(2, true, from..END)).unwrap().range;
+        assert_eq!(first(0), 0..30);
+        assert_eq!(first(30), 40..50);
+        l.lock(id, Family::Record, lock(1, false, 5..10)).unwrap();
+        assert_eq!(first(0), 0..5);
+        assert_eq!(first(5), 5..10);
+        assert_eq!(first(10), 10..30);
+    }
+
+    #[test]
+    fn a_ring_of_waits_is_a_deadlock() {
+        let l = Locks::default();
+        let id = (1, 2);
+        for p in 1..=3 {
+            l.lock(id, Family::Record, lock(p, true, p as u64..p as u64 + 1)).unwrap();
+        }
+        let (wants_2, wants_3, wants_1) = (lock(1, true, 2..3), lock(2, true, 3..4), lock(3, true, 1..2));
+        assert!(!l.deadlock(id, &wants_2));
+        let first = l.wait(id, wants_2);
+        let _second = l.wait(id, wants_3);
+        assert!(l.deadlock(id, &wants_1));
+        drop(first);
+        assert!(!l.deadlock(id, &wants_1));
     }
 
     #[test]

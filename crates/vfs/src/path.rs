@@ -78,9 +78,9 @@ impl Dentry {
         d
     }
 
-    /// A child that no name leads to.
-    pub fn nameless(self: &Rc<Dentry>, inode: Rc<dyn Inode>) -> Rc<Dentry> {
-        let d = Dentry::new(Some(self.clone()), b"#tmpfile", inode);
+    /// A child that no name leads to, though /proc shows one.
+    pub fn nameless(self: &Rc<Dentry>, shown: &[u8], inode: Rc<dyn Inode>) -> Rc<Dentry> {
+        let d = Dentry::new(Some(self.clone()), shown, inode);
         d.removed.set(true);
         d
     }
@@ -125,9 +125,11 @@ fn same(a: &Rc<dyn Inode>, b: &Rc<dyn Inode>) -> bool {
 /// A mounted file system.
 pub struct Mount {
     pub id: i32,
-    /// Where it stands; `None` for the root.
+    /// Where it stands; `None` for the root, and for one that stands nowhere.
     pub on: Option<Path>,
     pub root: Rc<Dentry>,
+    /// In no tree: for files that never have a name.
+    hidden: bool,
     pub read_only: bool,
     pub no_dev: bool,
     pub no_exec: bool,
@@ -138,6 +140,22 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// A file system that stands nowhere.
+    pub fn hidden(root: Rc<dyn Inode>, kind: &str) -> Rc<Mount> {
+        Rc::new(Mount {
+            id: 0,
+            on: None,
+            root: Dentry::root(root),
+            hidden: true,
+            read_only: false,
+            no_dev: true,
+            no_exec: false,
+            no_suid: true,
+            source: kind.to_owned(),
+            kind: kind.to_owned(),
+        })
+    }
+
     pub fn statfs(&self, d: &Dentry) -> Result<StatFs> {
         let mut s = d.inode.statfs()?;
         const ST_VALID: i64 = 0x20;
@@ -197,6 +215,7 @@ impl MountTable {
             id: self.next.get(),
             on,
             root: Dentry::root(root),
+            hidden: false,
             read_only: o.read_only,
             no_dev: o.no_dev,
             no_exec: o.no_exec,
@@ -238,6 +257,9 @@ pub fn name_of(p: &Path, root: &Path) -> Option<Vec<u8>> {
     let mut gone = false;
     while !at.same(root) {
         if Rc::ptr_eq(&at.dentry, &at.mount.root) {
+            if at.mount.hidden {
+                break;
+            }
             at = at.mount.on.clone()?;
             continue;
         }

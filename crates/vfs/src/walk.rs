@@ -73,20 +73,57 @@ pub struct Last {
     pub slash: bool,
 }
 
+pub const RESOLVE_NO_XDEV: u64 = 1;
+pub const RESOLVE_NO_MAGICLINKS: u64 = 2;
+pub const RESOLVE_NO_SYMLINKS: u64 = 4;
+pub const RESOLVE_BENEATH: u64 = 8;
+pub const RESOLVE_IN_ROOT: u64 = 0x10;
+pub const RESOLVE_CACHED: u64 = 0x20;
+
+/// What a walk must keep to: openat2(2).
+#[derive(Clone, Default)]
+pub struct Scope {
+    /// RESOLVE_ flags.
+    pub resolve: u64,
+    /// Where it starts; for RESOLVE_BENEATH and RESOLVE_IN_ROOT.
+    pub top: Option<Path>,
+}
+
+impl Scope {
+    pub fn refuses(&self, flag: u64) -> bool {
+        self.resolve & flag != 0
+    }
+    /// May the walk go to another mount? EXDEV if not.
+    fn cross(&self, from: &Path, to: &Path) -> Result {
+        let stays = !self.refuses(RESOLVE_NO_XDEV) || Rc::ptr_eq(&from.mount, &to.mount);
+        if stays { Ok(()) } else { Err(Errno::EXDEV) }
+    }
+}
+
 /// One walk.
 pub struct Walk<'a> {
     pub fs: &'a FsContext,
     pub cred: &'a Cred,
+    pub(crate) scope: Scope,
     links: u32,
 }
 
 impl<'a> Walk<'a> {
     pub fn new(fs: &'a FsContext, cred: &'a Cred) -> Self {
-        Walk { fs, cred, links: 0 }
+        Walk { fs, cred, scope: Scope::default(), links: 0 }
     }
 
-    fn start(&self, base: &Path, path: &[u8]) -> Path {
-        if path.first() == Some(&b'/') { self.fs.root.borrow().clone() } else { base.clone() }
+    fn start(&self, base: &Path, path: &[u8]) -> Result<Path> {
+        if path.first() != Some(&b'/') {
+            return Ok(base.clone());
+        }
+        if self.scope.refuses(RESOLVE_BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        let root = self.fs.root.borrow().clone();
+        let to = self.scope.top.clone().filter(|_| self.scope.refuses(RESOLVE_IN_ROOT)).unwrap_or(root);
+        self.scope.cross(base, &to)?;
+        Ok(to)
     }
 
     fn search(&self, p: &Path) -> Result {
@@ -100,17 +137,23 @@ impl<'a> Walk<'a> {
         permission(&p.inode().attr()?, self.cred, MAY_EXEC)
     }
 
-    fn up(&self, p: Path) -> Path {
+    fn up(&self, p: Path) -> Result<Path> {
         let root = self.fs.root.borrow().clone();
         let mut at = p;
         loop {
+            if self.scope.top.as_ref().is_some_and(|top| at.same(top)) {
+                return if self.scope.refuses(RESOLVE_BENEATH) { Err(Errno::EXDEV) } else { Ok(at) };
+            }
             if at.same(&root) {
-                return at;
+                return Ok(at);
             }
             if Rc::ptr_eq(&at.dentry, &at.mount.root) {
                 match &at.mount.on {
-                    Some(on) => at = on.clone(),
-                    None => return at,
+                    Some(on) => {
+                        self.scope.cross(&at, on)?;
+                        at = on.clone();
+                    }
+                    None => return Ok(at),
                 }
                 continue;
             }
@@ -118,7 +161,7 @@ impl<'a> Walk<'a> {
             if let Some(d) = parent {
                 at.dentry = d;
             }
-            return self.fs.mounts.enter(at);
+            return Ok(self.fs.mounts.enter(at));
         }
     }
 
@@ -155,6 +198,7 @@ impl<'a> Walk<'a> {
         }
         let dentry = dir.dentry.child(name)?;
         let p = self.fs.mounts.enter(Path { mount: dir.mount.clone(), dentry });
+        self.scope.cross(dir, &p)?;
         if !follow || !p.inode().attr()?.is_link() {
             return Ok(Found::Path(p));
         }
@@ -162,7 +206,21 @@ impl<'a> Walk<'a> {
         if self.links > LINKS_MAX {
             return Err(Errno::ELOOP);
         }
-        match p.inode().follow() {
+        if self.scope.refuses(RESOLVE_NO_SYMLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        let magic = p.inode().follow();
+        if magic.is_some() {
+            if self.scope.refuses(RESOLVE_NO_MAGICLINKS) {
+                return Err(Errno::ELOOP);
+            }
+            // It leads anywhere.
+            if self.scope.top.is_some() {
+                return Err(Errno::EXDEV);
+            }
+        }
+        match magic {
+            Some(Ok(Follow::Path(to))) if self.scope.cross(&p, &to).is_err() => Err(Errno::EXDEV),
             Some(Ok(Follow::Path(to))) => Ok(Found::Path(to)),
             Some(Ok(Follow::File(f))) => Ok(Found::File(f)),
             Some(Err(e)) => Err(e),
@@ -181,7 +239,7 @@ impl<'a> Walk<'a> {
         if path.len() >= 4096 {
             return Err(Errno::ENAMETOOLONG);
         }
-        let mut at = self.start(base, path);
+        let mut at = self.start(base, path)?;
         let slash = path.last() == Some(&b'/');
         let mut parts = path.split(|b| *b == b'/').filter(|p| !p.is_empty()).peekable();
         while let Some(part) = parts.next() {
@@ -190,7 +248,7 @@ impl<'a> Walk<'a> {
                 b"." | b".." => {
                     self.search(&at)?;
                     if part == b".." {
-                        at = self.up(at);
+                        at = self.up(at)?;
                     }
                 }
                 name if last => return Ok(Last { parent: at, name: name.to_vec(), slash }),

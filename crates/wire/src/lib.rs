@@ -25,6 +25,16 @@ pub struct LaunchSpec {
     #[serde(default = "default_hostname")]
     pub hostname: String,
     #[serde(default)]
+    pub network: Network,
+    /// With [`Network::User`]: a pipe to be read. A byte in it means that the network is there; its end that it will not be.
+    #[serde(default)]
+    pub network_fd: Option<i32>,
+    #[serde(default)]
+    pub network_rules: Vec<NetworkRule>,
+    /// Small files laid over those of the root (/etc/resolv.conf), before the volumes.
+    #[serde(default)]
+    pub files: Vec<TextFile>,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
     pub platform: Platform,
@@ -79,6 +89,41 @@ pub struct Volume {
     pub read_only: bool,
 }
 
+/// What network the sandbox is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// One of its own with a loopback interface and nothing else.
+    #[default]
+    None,
+    /// The caller's.
+    Host,
+    /// The one this file names (/run/netns/NAME, /proc/PID/ns/net).
+    Ns(String),
+    /// One of its own, which the caller connects while the launcher waits: see [`Event::Network`].
+    User,
+}
+
+/// Which peers may be reached; the first rule that fits decides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRule {
+    pub allow: bool,
+    /// `10.0.0.0/8`, `fc00::/7`, or one address.
+    pub net: String,
+    /// First and last.
+    pub ports: [u16; 2],
+}
+
+/// A file whose contents are given here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextFile {
+    /// Absolute path inside.
+    pub target: String,
+    pub text: String,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
@@ -127,6 +172,7 @@ pub struct SentrySpec {
     pub hostname: String,
     pub limits: Limits,
     pub platform: Platform,
+    pub network_rules: Vec<NetworkRule>,
     /// In mount order; the first is the root.
     pub mounts: Vec<Mount>,
     /// A directory in memory that nobody else sees.
@@ -182,6 +228,10 @@ pub enum MountKind {
         upper_fd: Option<i32>,
     },
     Tmpfs,
+    /// A file in memory with these contents; left out where there is no place for it.
+    Text {
+        text: String,
+    },
     Proc,
     Dev,
 }
@@ -197,6 +247,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         cgroups: Vec<String>,
     },
+    /// From the launcher: the sandbox's network namespace is there and waits for a byte in `network_fd`.
+    Network {},
     /// The guest's first instruction is about to run. `ns`: since the launcher's first instruction.
     Started { ns: u64 },
     /// The command could not be started: exit status 125, 126 or 127 as `docker run`.

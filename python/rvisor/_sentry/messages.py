@@ -32,6 +32,15 @@ if TYPE_CHECKING:
         millicpus: int | None
         pids: int | None
 
+    class NetworkRule(TypedDict):
+        allow: bool
+        net: str
+        ports: tuple[int, int]
+
+    class TextFile(TypedDict):
+        target: str
+        text: str
+
     class LaunchSpec(TypedDict):
         id: str
         sentry: str
@@ -40,6 +49,10 @@ if TYPE_CHECKING:
         volumes: list[Volume]
         process: Process
         hostname: str
+        network: str | dict[str, str]
+        network_fd: int | None
+        network_rules: list[NetworkRule]
+        files: list[TextFile]
         limits: Limits
         platform: str
         strace_fd: int | None
@@ -50,6 +63,7 @@ if TYPE_CHECKING:
 
 EVENTS = {
     "launched": ("pid", "cgroups"),
+    "network": (),
     "started": ("ns",),
     "failed": ("status", "message"),
     "exited": ("status", "signal"),

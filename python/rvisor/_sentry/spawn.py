@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rvisor._sentry.network import Helper
+
 
 class Outcome:
     """How a sandbox ended: `status` as a shell reports it, and a line for the operator if there is more to say."""
@@ -39,13 +41,24 @@ class Outcome:
 class Running:
     """A sandbox that was started. Get one from `start`, and always call `wait` or `close`."""
 
-    def __init__(self, *, sandbox: str, launcher: int, events: int, alive: int, memory: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        sandbox: str,
+        launcher: int,
+        events: int,
+        alive: int,
+        memory: int | None,
+        network: tuple[Helper, int | None] | None = None,
+    ) -> None:
         self.id = sandbox
         self.pid = 0
         self._launcher = launcher
         self._events = events
         self._alive = alive
         self._memory = memory
+        self._network = network
+        self._unconnected: LaunchError | None = None
         self._buffer = b""
         self._cgroups: list[str] = []
         self._pending: list[int] = []
@@ -171,6 +184,8 @@ class Running:
                 pending, self._pending = self._pending, []
                 for number in pending:
                     self.send_signal(number)
+            case "network":
+                self._connect()
             case "started":
                 self._started_ns = _integer(event["ns"])
             case "failed":
@@ -179,9 +194,29 @@ class Running:
                 killed_by = event.get("signal")
                 self._exited = (_integer(event["status"]), None if killed_by is None else _integer(killed_by))
 
+    def _connect(self) -> None:
+        """The launcher waits: a byte lets it go on, the end of the pipe makes it give up."""
+        if self._network is None:
+            raise ValueError("no network was asked for")
+        helper, go = self._network
+        if go is None:
+            raise ValueError("the network is connected already")
+        try:
+            helper.connect(self.pid)
+            os.write(go, b"1")
+        except LaunchError as error:
+            self._unconnected = error
+        finally:
+            os.close(go)
+            self._network = (helper, None)
+
     def _finish(self, timeout: float | None) -> Outcome:
         self._ended = True
         os.close(self._events)
+        if self._network is not None:
+            self._network[0].close()
+            if self._network[1] is not None:
+                os.close(self._network[1])
         sentry = _reap(self.pid) if self.pid else None
         kills = cgroup.out_of_memory_kills(self._cgroups)
         left = cgroup.remove(self._cgroups)
@@ -200,6 +235,8 @@ class Running:
             outcome.status = 124
             outcome.timed_out = True
             outcome.message = f"timed out after {timeout:g} s: killed"
+        elif self._unconnected is not None:
+            raise self._unconnected
         elif self._nonsense:
             raise SentryDied("the sandbox's kernel sent a message that is none and was killed")
         elif kills and (self._exited is None or self._exited[1] == signal.SIGKILL):
@@ -238,32 +275,44 @@ def start(
     stdin: int | None,
     stdout: int,
     stderr: int,
+    network: Helper | None = None,
 ) -> Running:
-    """Start the launcher with `spec`, whose `events_fd` is filled in here. `stdin` None is /dev/null."""
+    """Start the launcher with `spec`, whose descriptors are filled in here. `stdin` None is /dev/null.
+
+    `network` connects the sandbox when its namespace is there.
+    """
     memory = spec["limits"]["memory"]
     read_end, write_end = os.pipe()
     # The launcher sees this end when we do, however that happens.
     watched, alive = os.pipe()
+    waits, go = os.pipe() if network is not None else (None, None)
     try:
         spec["events_fd"] = write_end
         spec["caller_fd"] = watched
+        spec["network_fd"] = waits
         text = messages.encode(spec)
         spec_fd = os.memfd_create("rvisor-spec")
         try:
             _write_all(spec_fd, text)
             os.lseek(spec_fd, 0, os.SEEK_SET)
-            kept = [fd for fd in (spec_fd, write_end, watched, spec["strace_fd"], spec["log_fd"]) if fd is not None]
+            given = (spec_fd, write_end, watched, waits, spec["strace_fd"], spec["log_fd"])
+            kept = [fd for fd in given if fd is not None]
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
         finally:
             os.close(spec_fd)
     except BaseException:
         os.close(read_end)
         os.close(alive)
+        if go is not None:
+            os.close(go)
         raise
     finally:
         os.close(write_end)
         os.close(watched)
-    return Running(sandbox=spec["id"], launcher=pid, events=read_end, alive=alive, memory=memory)
+        if waits is not None:
+            os.close(waits)
+    connect = (network, go) if network is not None and go is not None else None
+    return Running(sandbox=spec["id"], launcher=pid, events=read_end, alive=alive, memory=memory, network=connect)
 
 
 def run_tool(argv: list[str]) -> tuple[int, bytes, bytes]:

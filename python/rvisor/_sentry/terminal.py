@@ -1,8 +1,8 @@
-"""The host's side of `-t`: a pseudo-terminal between the caller's terminal and the program.
+"""The host's side of `-t`: what carries bytes between the caller's terminal and the sandbox's own.
 
-The caller's terminal is raw while the program runs, so Ctrl-C travels as the byte it is. Lines and echo are done by the
-pty, as the program sets it. No process on the host has it as its controlling terminal, so what its control characters
-mean is sent to the sandbox as a signal, for the group in its foreground.
+The program's terminal is one of its kernel's: lines, echo, and what Ctrl-C means are done there. A raw pty leads to it,
+whose slave the sandbox's kernel holds and whose size it follows. The caller's terminal is raw while the program runs,
+so that every key travels as the bytes it is, and is put back at the end, also when a signal ends us.
 """
 
 from __future__ import annotations
@@ -21,14 +21,32 @@ if TYPE_CHECKING:
 
 _LARGEST_READ = 65536
 
+_FATAL = (
+    signal.SIGABRT,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGXCPU,
+    signal.SIGIO,
+    signal.SIGPWR,
+    signal.SIGSTKFLT,
+)
+"""Signals that would end this process with the caller's terminal still raw, and are not passed on."""
+
 
 class Terminal:
-    """A pty whose `slave` the program gets; `attach` joins it to the caller's descriptors 0 and 1."""
+    """A pty whose `slave` the sandbox's kernel gets; `attach` joins it to the caller's descriptors 0 and 1."""
 
     def __init__(self) -> None:
         self._master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        # Ours alone, so that neither side need ever wait for it.
+        os.set_blocking(self.slave, False)
+        os.set_blocking(self._master, False)
         self._outside = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
         self._saved: list[object] | None = None
+        self._raw = False
+        self._old: dict[int, object] = {}
         self._to_program = b""
         self._ended = False
         self.resize()
@@ -48,13 +66,26 @@ class Terminal:
     def attach(self, running: Running, *, interactive: bool) -> None:
         """Relay between the caller and the program, both ways if `interactive`."""
         os.close(self.slave)
-        os.set_blocking(self._master, False)
         if interactive:
             if os.isatty(0):
                 self._saved = termios.tcgetattr(0)
-                tty.setraw(0)
+                self._old = {number: signal.signal(number, self._fatal) for number in _FATAL}
+                self.raw()
             running.watch(0, select.POLLIN, lambda events: self._read_caller(running))
         running.watch(self._master, select.POLLIN, lambda events: self._serve_master(running, events))
+
+    def raw(self) -> None:
+        """Make the caller's terminal raw, if it is joined."""
+        if self._saved is not None:
+            tty.setraw(0, termios.TCSANOW)
+            self._raw = True
+
+    def cooked(self) -> None:
+        """Put the caller's terminal back as it was, for now."""
+        if self._saved is not None and self._raw:
+            # Not TCSADRAIN: it waits for a reader of the caller's terminal, who may be waiting for us.
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+            self._raw = False
 
     def program_ended(self, running: Running) -> None:
         """What the caller types now is the caller's shell's."""
@@ -63,14 +94,19 @@ class Terminal:
         running.unwatch(0)
 
     def restore(self) -> None:
-        """Put the caller's terminal back as it was."""
-        if self._saved is not None:
-            # Not TCSADRAIN: it waits for a reader of the caller's terminal, who may be waiting for us.
-            termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
-            self._saved = None
+        """Put the caller's terminal back as it was, and close ours."""
+        self.cooked()
+        while self._old:
+            number, old = self._old.popitem()
+            signal.signal(number, old)  # type: ignore[arg-type]
         if self._master >= 0:
             os.close(self._master)
             self._master = -1
+
+    def _fatal(self, number: int, _frame: object) -> None:
+        self.cooked()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _read_caller(self, running: Running) -> int:
         try:
@@ -79,29 +115,11 @@ class Terminal:
             data = b""
         if not data:
             return 0
-        # One piece at a time: nothing more is read from the caller before the program has taken this.
+        # One piece at a time: nothing more is read from the caller before the sandbox has taken this.
         self._to_program = data
-        for number in self._signals(data):
-            running.send_signal(number)
         running.watch(self._master, select.POLLIN | select.POLLOUT, lambda events: self._serve_master(running, events))
         running.unwatch(0)
         return 0
-
-    def _signals(self, data: bytes) -> list[int]:
-        """What the control characters in `data` mean to the program, as it has set its terminal."""
-        settings = termios.tcgetattr(self._master)
-        if not settings[3] & termios.ISIG:
-            return []
-        meant = {
-            settings[6][character]: number
-            for character, number in (
-                (termios.VINTR, signal.SIGINT),
-                (termios.VQUIT, signal.SIGQUIT),
-                (termios.VSUSP, signal.SIGTSTP),
-            )
-            if settings[6][character] != b"\0"
-        }
-        return [meant[byte] for byte in (data[i : i + 1] for i in range(len(data))) if byte in meant]
 
     def _serve_master(self, running: Running, events: int) -> int:
         if events & select.POLLOUT and self._to_program:

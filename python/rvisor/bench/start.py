@@ -117,18 +117,18 @@ def _seconds(output: bytes) -> float:
 
 def _idle_shell(args: list[str]) -> tuple[float, float, float]:
     """Resident MiB of the sentry, of the stubs, and the proportional sum of both."""
-    resident = {"rvisor-sentry": 0.0, "rvisor-stub": 0.0}
+    resident = {"sentry": 0.0, "stub": 0.0}
     shared = 0.0
     with subprocess.Popen(args, stdin=subprocess.PIPE) as shell:
         time.sleep(SETTLED_SECONDS)
         for pid in _descendants(shell.pid):
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            name = Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("rvisor-")
             if name in resident:
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 resident[name] += _kib(rollup, "Rss:") / 1024
                 shared += _kib(rollup, "Pss:") / 1024
         shell.communicate()
-    return resident["rvisor-sentry"], resident["rvisor-stub"], shared
+    return resident["sentry"], resident["stub"], shared
 
 
 def _kib(rollup: str, field: str) -> int:

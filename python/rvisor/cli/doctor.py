@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from rvisor._sentry import find, spawn
 from rvisor.cli.output import as_json, table
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
     checks = binaries()
     if all(check["ok"] for check in checks):
         checks += parse_checks(spawn.run_tool([find.find(find.LAUNCHER), "--doctor"]))
+    checks.append(_network_helper())
     failed = [check for check in checks if not check["ok"] and check.get("required", True)]
     if options.json:
         print(as_json(checks))
@@ -46,6 +48,22 @@ def main(argv: list[str]) -> int:
             print(f"      what to do: {check['fix']}")
     print("\nThis host can run rVisor." if not failed else f"\n{len(failed)} of {len(checks)} checks failed.")
     return 1 if failed else 0
+
+
+def _network_helper() -> dict[str, Any]:
+    from rvisor._sentry import network
+
+    check: dict[str, Any] = {"name": "--network user", "ok": True, "required": False}
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return {
+            **check,
+            "ok": False,
+            "detail": "/dev/net/tun is not for this user",
+            "fix": "modprobe tun; chmod 666 /dev/net/tun",
+        }
+    if found := network.find():
+        return {**check, "detail": f"{found[0]}: {found[1]}"}
+    return {**check, "ok": False, "detail": "neither pasta nor slirp4netns is here", "fix": network.INSTALL}
 
 
 def binaries() -> list[dict[str, Any]]:

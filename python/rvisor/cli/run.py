@@ -1,7 +1,8 @@
 """`rvisor run`: a program in a sandbox.
 
 Signals: the launcher starts in a session of its own, so the terminal's Ctrl-C reaches only this process, which passes
-it on; exactly one arrives inside. With `-t` the terminal is raw, and Ctrl-C is a byte for the sandbox's own terminal.
+it on; exactly one arrives inside. With `-t` the terminal is raw, and Ctrl-C is a byte for the sandbox's own terminal,
+whose foreground group gets the signal; only the window's size is told by one from here.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ Examples:
   rvisor run -u nobody -e LANG=C.UTF-8 -- python3 -c 'import os; print(os.getuid())'
   rvisor run --memory 256m --cpus 0.5 --pids 64 --timeout 10 -- ./untrusted
   rvisor run --strace=calls.txt -- ls
+  rvisor run --network user -p 127.0.0.1:8080:80 -- python3 -m http.server 80
+  rvisor run --network user --net-rule allow:10.0.0.5:443 --net-rule deny:0.0.0.0/0 --net-rule deny:::/0 -- ./client
 
 Exit status: the command's own; 128 + N when signal N killed it; 124 when the time was over; 125 when rVisor itself
 failed; 126 when the command cannot be executed; 127 when it is not there.
@@ -95,7 +98,29 @@ def parser() -> Parser:
     add("--cpus", metavar="N", help="limit of CPU time: 1, 0.5")
     add("--pids", metavar="N", help="limit of processes and threads")
     add("--timeout", metavar="SECONDS", help="kill the sandbox after this time; the exit status is then 124")
-    add("--network", choices=["none"], default="none", help="none: no network but the sandbox's own loopback")
+    add(
+        "--network",
+        metavar="MODE",
+        default="none",
+        help="none (default): the sandbox's own loopback and nothing else; user: outward connections by pasta or "
+        "slirp4netns, without root; ns:PATH: a network namespace made by others; host: the host's own network, and all "
+        "that listens on its loopback interface: only for programs you trust",
+    )
+    add(
+        "-p",
+        "--publish",
+        metavar="[IP:]HOST:GUEST[/udp]",
+        action="append",
+        default=[],
+        help="with --network user: pass a port of the host on to one inside; may be given again",
+    )
+    add(
+        "--net-rule",
+        metavar="allow|deny:NET[:PORTS]",
+        action="append",
+        default=[],
+        help="which peers may be reached, and may connect: the first rule that fits decides; may be given again",
+    )
     add("-i", "--interactive", action="store_true", help="pass on standard input (else it is /dev/null)")
     add("-t", "--tty", action="store_true", help="give the program a terminal")
     add("--kernel", choices=["private"], default="private", help="private: a kernel of its own")
@@ -124,7 +149,7 @@ def main(argv: list[str]) -> int:
         raise UsageError("no command was given", hint="rvisor run -- CMD [ARG…]; `rvisor run --help` explains")
     if options.tty and options.interactive and not os.isatty(0):
         raise UsageError(
-            "-i and -t together need a terminal as standard input",
+            "the input device is not a TTY: -i and -t together need a terminal as standard input",
             hint="leave -t out when the input is a pipe or file",
         )
     from rvisor import _options
@@ -140,6 +165,9 @@ def main(argv: list[str]) -> int:
         memory=options.memory,
         cpus=options.cpus,
         pids=options.pids,
+        network=options.network,
+        publish=options.publish,
+        network_rules=options.net_rule,
         platform=options.platform,
     )
     timeout = None if options.timeout is None else _options.seconds(options.timeout)
@@ -219,7 +247,11 @@ class _Forward:
         # Ctrl-Z without -t: the sandbox's kernel stops with us, and goes on with us.
         if self._running is not None:
             self._running.send_signal(signal.SIGSTOP)
+        if self._terminal is not None:
+            self._terminal.cooked()
         os.kill(os.getpid(), signal.SIGSTOP)
+        if self._terminal is not None:
+            self._terminal.raw()
         if self._running is not None:
             self._running.send_signal(signal.SIGCONT)
 

@@ -145,3 +145,40 @@ CASE(sleeping_order) {
     while (wait(NULL) > 0)
         ;
 }
+static long long t_clock(clockid_t id, int trapping) {
+    struct timespec now;
+    OK(trapping ? syscall(SYS_clock_gettime, id, &now) : clock_gettime(id, &now));
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+CASE(asked_either_way_time_does_not_go_back) {
+    const clockid_t clocks[] = {CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW,
+                                CLOCK_BOOTTIME, CLOCK_TAI};
+    for (unsigned i = 0; i < sizeof clocks / sizeof clocks[0]; i++) {
+        long long last = 0;
+        for (int n = 0; n < 200; n++) {
+            long long now = t_clock(clocks[i], n & 1);
+            if (now < last)
+                t_fail("clock %d went back by %lld ns", clocks[i], last - now);
+            last = now;
+        }
+    }
+}
+CASE(a_threads_cpu_clock_is_not_slept_on) {
+    struct timespec soon = {0, 1000};
+    ERR(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &soon, NULL), EOPNOTSUPP);
+}
+static void t_noted(int number) {
+}
+CASE(what_is_left_of_a_sleep_needs_a_place) {
+    struct sigaction action = {.sa_handler = t_noted};
+    OK(sigaction(SIGALRM, &action, NULL));
+    struct timespec *readable = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct timespec left = {0, 0}, long_time = {60, 0};
+    alarm(1);
+    ERR(syscall(SYS_nanosleep, &long_time, &left), EINTR);
+    CHECK(left.tv_sec >= 50);
+    alarm(1);
+    ERR(syscall(SYS_nanosleep, &long_time, readable), EFAULT);
+    alarm(1);
+    ERR(syscall(SYS_nanosleep, &long_time, NULL), EINTR);
+}

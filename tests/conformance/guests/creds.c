@@ -1,5 +1,6 @@
 /* getuid, setuid, setresuid, setgroups, umask, capabilities: who a process is. */
 #include "t.h"
+#include <sys/fsuid.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <sys/auxv.h>
@@ -339,4 +340,52 @@ CASE(threads_share_through_libc) {
     EQ(syscall(SYS_geteuid), 7);
     OK(setresuid(0, 0, 0));
     EQ(geteuid(), 0);
+}
+CASE(fsuid_takes_rights_over_files_along) {
+    NEED_ROOT();
+    t_write_file("mine", "x");
+    OK(chmod("mine", 0600));
+    setfsuid(1000);
+    ERR(open("mine", O_RDWR), EACCES);
+    pid_t pid = fork();
+    if (pid == 0) {
+        ERR(open("mine", O_RDWR), EACCES);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+    setfsuid(0);
+    OK(open("mine", O_RDWR));
+}
+CASE(capabilities_in_the_first_version) {
+    uint32_t header[2] = {0x19980330, 0}, data[6] = {0, 0, 0, 77, 77, 77};
+    OK(syscall(SYS_capget, header, data));
+    EQ(data[3], 77);
+    OK(syscall(SYS_capset, header, data));
+    header[0] = 0x20071026;
+    OK(syscall(SYS_capget, header, data));
+    CHECK(data[3] != 77);
+}
+#define SECBITS_NOROOT 1
+#define SECBITS_KEEP_LOCKED 0x20
+#define SECBITS_NO_RAISE 0x40
+CASE(secure_bits) {
+    NEED_ROOT();
+    EQ(prctl(PR_GET_SECUREBITS), 0);
+    OK(prctl(PR_SET_SECUREBITS, SECBITS_NO_RAISE | SECBITS_KEEP_LOCKED));
+    EQ(prctl(PR_GET_SECUREBITS), SECBITS_NO_RAISE | SECBITS_KEEP_LOCKED);
+    ERR(prctl(PR_SET_SECUREBITS, 0), EPERM);
+    ERR(prctl(PR_SET_SECUREBITS, 0x1000), EPERM);
+    ERR(prctl(PR_SET_KEEPCAPS, 1), EPERM);
+    ERR(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 0, 0, 0), EPERM);
+    ERR(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 0, 1, 0), EINVAL);
+    ERR(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 1, 0, 0), EINVAL);
+    OK(setresuid(1000, 1000, 1000));
+    ERR(prctl(PR_SET_SECUREBITS, SECBITS_NO_RAISE | SECBITS_KEEP_LOCKED), EPERM);
+}
+CASE(user_ids_may_change_without_the_capabilities) {
+    NEED_ROOT();
+    OK(prctl(PR_SET_SECUREBITS, 1 << 2));
+    OK(setresuid(1000, 1000, 1000));
+    t_write_file("own", "x");
+    OK(setresuid(2000, 2000, 2000));
 }

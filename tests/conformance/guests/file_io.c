@@ -431,3 +431,37 @@ CASE(shared_offset_after_fork) {
     CHILD_OK(pid);
     EQ(lseek(fd, 0, SEEK_CUR), 5);
 }
+CASE(positions_are_looked_at_before_rights) {
+    int ends[2];
+    OK(pipe(ends));
+    struct iovec one = {"x", 1};
+    ERR(pwrite(ends[0], "x", 1, 0), ESPIPE);
+    ERR(pwritev(ends[0], &one, 1, 0), ESPIPE);
+    ERR(pwrite(ends[0], "x", 1, -1), EINVAL);
+}
+CASE(only_files_are_read_ahead) {
+    FD(directory, open(".", O_RDONLY));
+    ERR(readahead(directory, 0, 4096), EINVAL);
+    int ends[2];
+    OK(pipe(ends));
+    ERR(readahead(ends[0], 0, 4096), EINVAL);
+}
+CASE(the_smallest_pipe_is_a_page) {
+    int ends[2];
+    OK(pipe(ends));
+    EQ(fcntl(ends[0], F_SETPIPE_SZ, 0), 4096);
+    EQ(fcntl(ends[1], F_GETPIPE_SZ), 4096);
+}
+CASE(a_range_is_written) {
+    FD(fd, open("f", O_CREAT | O_RDWR, 0644));
+    EQ(write(fd, "text", 4), 4);
+    OK(sync_file_range(fd, 0, 4, SYNC_FILE_RANGE_WRITE));
+    OK(sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+    ERR(sync_file_range(fd, -1, 4, 0), EINVAL);
+    ERR(sync_file_range(fd, 0, -1, 0), EINVAL);
+    ERR(sync_file_range(fd, 0, 4, 8), EINVAL);
+    ERR(sync_file_range(99, 0, 4, 0), EBADF);
+    int ends[2];
+    OK(pipe(ends));
+    ERR(sync_file_range(ends[1], 0, 4, 0), ESPIPE);
+}

@@ -410,3 +410,55 @@ CASE(ofd_locks) {
     close(a);
     OK(fcntl(b, F_OFD_SETLK, &lock));
 }
+CASE(locks_that_touch_are_one_and_the_first_is_told) {
+    FD(fd, open("f", O_CREAT | O_RDWR, 0644));
+    struct flock lock = region(F_WRLCK, 10, 5);
+    OK(fcntl(fd, F_SETLK, &lock));
+    lock = region(F_RDLCK, 1, 5);
+    OK(fcntl(fd, F_SETLK, &lock));
+    lock = region(F_WRLCK, 15, 5);
+    OK(fcntl(fd, F_SETLK, &lock));
+    pid_t pid = fork();
+    if (pid == 0) {
+        lock = region(F_WRLCK, 0, 0);
+        OK(fcntl(fd, F_GETLK, &lock));
+        EQ(lock.l_type, F_RDLCK);
+        EQ(lock.l_start, 1);
+        EQ(lock.l_len, 5);
+        lock = region(F_WRLCK, 6, 0);
+        OK(fcntl(fd, F_GETLK, &lock));
+        EQ(lock.l_type, F_WRLCK);
+        EQ(lock.l_start, 10);
+        EQ(lock.l_len, 10);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+}
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+CASE(modes_of_links_are_not_changed) {
+    t_write_file("f", "x");
+    OK(symlink("f", "l"));
+    OK(syscall(SYS_fchmodat2, AT_FDCWD, "f", 0600, AT_SYMLINK_NOFOLLOW));
+    OK(syscall(SYS_fchmodat2, AT_FDCWD, "l", 0640, 0));
+    struct stat st;
+    OK(stat("f", &st));
+    EQ(st.st_mode & 0777, 0640);
+    ERR(syscall(SYS_fchmodat2, AT_FDCWD, "l", 0600, AT_SYMLINK_NOFOLLOW), EOPNOTSUPP);
+    ERR(syscall(SYS_fchmodat2, AT_FDCWD, "f", 0600, -1), EINVAL);
+    ERR(syscall(SYS_fchmodat2, AT_FDCWD, "missing", 0600, 0), ENOENT);
+    ERR(syscall(SYS_fchmodat2, 99, "f", 0600, 0), EBADF);
+    FD(fd, open("f", O_PATH));
+    OK(syscall(SYS_fchmodat2, fd, "", 0604, AT_EMPTY_PATH));
+    OK(stat("f", &st));
+    EQ(st.st_mode & 0777, 0604);
+}
+CASE(a_descriptor_for_the_name_only_has_no_attributes) {
+    t_write_file("f", "x");
+    FD(fd, open("f", O_PATH));
+    char value[8];
+    ERR(syscall(SYS_fgetxattr, fd, "user.a", value, sizeof value), EBADF);
+    ERR(syscall(SYS_fsetxattr, fd, "user.a", value, sizeof value, 0), EBADF);
+    ERR(syscall(SYS_flistxattr, fd, value, sizeof value), EBADF);
+}

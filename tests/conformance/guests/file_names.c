@@ -355,3 +355,18 @@ CASE(sticky_directory) {
     }
     CHILD_OK(pid);
 }
+CASE(the_empty_name_is_no_link) {
+    char text[8];
+    ERR(readlink("", text, sizeof text), ENOENT);
+    ERR(readlinkat(AT_FDCWD, "", text, sizeof text), ENOENT);
+    OK(symlink("to", "l"));
+    FD(fd, open("l", O_PATH | O_NOFOLLOW));
+    EQ(readlinkat(fd, "", text, sizeof text), 2);
+}
+CASE(chroot_looks_at_the_directory_first) {
+    NEED_ROOT();
+    OK(mkdir("closed", 0700));
+    OK(setresuid(1000, 1000, 1000));
+    ERR(chroot("closed"), EACCES);
+    ERR(chroot("/"), EPERM);
+}

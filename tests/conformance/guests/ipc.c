@@ -431,3 +431,10 @@ CASE(splice_tee) {
     CHECK(memcmp(buffer, "ell", 3) == 0);
     ERR(splice(fd, NULL, fd, NULL, 1, 0), EINVAL);
 }
+CASE(a_descriptor_for_the_name_only_is_not_watched) {
+    FD(ep, epoll_create1(0));
+    FD(fd, open("/", O_PATH));
+    struct epoll_event event = {.events = EPOLLIN};
+    ERR(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event), EBADF);
+    ERR(epoll_ctl(fd, EPOLL_CTL_ADD, ep, &event), EBADF);
+}

@@ -375,3 +375,11 @@ CASE(process_vm_calls) {
     remote.base = BAD_ADDRESS;
     ERR(syscall(SYS_process_vm_readv, me, &local, 1, &remote, 1, 0), EFAULT);
 }
+CASE(what_is_wrong_is_looked_for_in_order) {
+    ERR(mmap(NULL, 0, PROT_READ, MAP_SHARED, 99, 0), EBADF);
+    ERR(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), EINVAL);
+    FD(fd, open("f", O_CREAT | O_RDWR, 0644));
+    OK(ftruncate(fd, 4096));
+    ERR(mmap(NULL, 4096, PROT_READ, MAP_SHARED_VALIDATE | 1 << 10, fd, 0), EOPNOTSUPP);
+    CHECK(mmap(NULL, 4096, PROT_READ, MAP_SHARED_VALIDATE, fd, 0) != MAP_FAILED);
+}

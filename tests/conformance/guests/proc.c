@@ -209,6 +209,26 @@ CASE(comm_may_be_written) {
     EQ(write(fd, "renamed", 7), 7);
     t_read_is("/proc/self/comm", "renamed\n");
 }
-CASE(oom_score) {
+CASE(oom_score_is_kept) {
     CHECK(strlen(slurp("/proc/self/oom_score_adj")) >= 2);
+    FD(fd, open("/proc/self/oom_score_adj", O_RDWR));
+    EQ(write(fd, "500", 3), 3);
+    t_read_is("/proc/self/oom_score_adj", "500\n");
+    int pid = fork();
+    if (pid == 0) {
+        t_read_is("/proc/self/oom_score_adj", "500\n");
+        _exit(0);
+    }
+    EQ(t_wait(pid), 0);
+    ERR(write(fd, "1001", 4), EINVAL);
+    ERR(write(fd, "much", 4), EINVAL);
+    OK(setresuid(1000, 1000, 1000));
+    EQ(write(fd, "600", 3), 3);
+    ERR(write(fd, "-900", 4), EACCES);
+    t_read_is("/proc/self/oom_score_adj", "600\n");
+}
+CASE(settings_of_the_kernel) {
+    t_read_is("/proc/sys/kernel/domainname", "(none)\n");
+    CHECK(strlen(slurp("/proc/sys/kernel/tainted")) >= 2);
+    CHECK(strlen(slurp("/proc/sys/kernel/core_pattern")) >= 1);
 }

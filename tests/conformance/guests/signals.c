@@ -558,3 +558,56 @@ CASE(many_signals_between_two) {
     }
     CHILD_OK(pid);
 }
+static volatile int t_took;
+static void takes(int number) {
+    struct sigaction now;
+    sigaction(number, NULL, &now);
+    t_took = number == SIGSEGV ? number : now.sa_flags;
+}
+CASE(reset_handlers_keep_their_flags) {
+    struct sigaction action = {.sa_handler = takes, .sa_flags = SA_RESETHAND | SA_NODEFER | SA_RESTART};
+    OK(sigaction(SIGUSR1, &action, NULL));
+    OK(raise(SIGUSR1));
+    CHECK(t_took & SA_RESETHAND);
+    CHECK(t_took & SA_RESTART);
+    OK(sigaction(SIGUSR1, NULL, &action));
+    CHECK(action.sa_handler == SIG_DFL);
+}
+CASE(no_room_for_a_frame_is_a_fault) {
+    char *low = mmap(NULL, 1 << 16, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(low != MAP_FAILED);
+    stack_t stack = {.ss_sp = low, .ss_size = 1 << 16};
+    OK(sigaltstack(&stack, NULL));
+    struct sigaction action = {.sa_handler = takes, .sa_flags = SA_ONSTACK};
+    OK(sigaction(SIGUSR1, &action, NULL));
+    action.sa_flags = 0;
+    OK(sigaction(SIGSEGV, &action, NULL));
+    OK(raise(SIGUSR1));
+    EQ(t_took, SIGSEGV);
+    pid_t pid = fork();
+    if (pid == 0) {
+        action.sa_flags = SA_ONSTACK;
+        OK(sigaction(SIGSEGV, &action, NULL));
+        raise(SIGUSR1);
+        _exit(2);
+    }
+    int status = t_wait(pid);
+    CHECK(WIFSIGNALED(status));
+    EQ(WTERMSIG(status), SIGSEGV);
+}
+static void *sends_by_its_number(void *unused) {
+    siginfo_t info = {.si_code = SI_QUEUE};
+    info.si_value.sival_int = 5;
+    OK(syscall(SYS_rt_sigqueueinfo, gettid(), SIGUSR1, &info));
+    OK(kill(gettid(), 0));
+    return NULL;
+}
+CASE(a_threads_number_means_its_process) {
+    struct sigaction action = {.sa_handler = takes};
+    OK(sigaction(SIGUSR1, &action, NULL));
+    t_took = -1;
+    pthread_t thread;
+    EQ(pthread_create(&thread, NULL, sends_by_its_number, NULL), 0);
+    EQ(pthread_join(thread, NULL), 0);
+    CHECK(t_took != -1);
+}

@@ -96,6 +96,9 @@ impl FileOps for PipeEnd {
     fn takes_whole(&self, len: usize) -> bool {
         self.pipe.room_for(len) >= len
     }
+    fn sigio(&self) -> bool {
+        true
+    }
     fn seekable(&self) -> bool {
         false
     }

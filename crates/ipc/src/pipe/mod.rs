@@ -101,15 +101,15 @@ impl Pipe {
         self.ring.borrow().capacity_slots() * PAGE_SIZE as usize
     }
 
-    /// F_SETPIPE_SZ: rounds up to a power of two of pages, and returns what it became.
+    /// F_SETPIPE_SZ: rounds up to a power of two of pages, at least one, and returns what it became.
     ///
-    /// Errors: EINVAL (0 or above 2 GiB), EPERM (more than [`MAX_SIZE`], or all pipes together would have more
+    /// Errors: EINVAL (above 2 GiB), EPERM (more than [`MAX_SIZE`], or all pipes together would have more
     /// than [`SOFT_PAGES`]), EBUSY (holds more than that now).
     pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
-        if bytes == 0 || bytes > 1 << 31 {
+        if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
         }
-        let slots = bytes.div_ceil(PAGE_SIZE as usize).next_power_of_two();
+        let slots = bytes.max(1).div_ceil(PAGE_SIZE as usize).next_power_of_two();
         let mut ring = self.ring.borrow_mut();
         let old = ring.capacity_slots();
         let total = PAGES.get() - old + slots;

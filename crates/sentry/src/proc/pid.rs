@@ -71,6 +71,23 @@ pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
     }
 }
 
+/// Who is ended first when memory is short: -1000 to 1000. Only CAP_SYS_RESOURCE makes it less.
+pub fn set_oom_score_adj(k: &Kernel, pid: i32, caller: Option<&Task>, data: &[u8]) -> Result {
+    let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+    let to: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+    if !(-1000..=1000).contains(&to) {
+        return Err(Errno::EINVAL);
+    }
+    let (p, _) = find(k, pid)?;
+    let may = caller.is_some_and(|t| t.cred().has(kernel::cred::CAP_SYS_RESOURCE));
+    let (_, least) = p.oom_score_adj.get();
+    if to < least && !may {
+        return Err(Errno::EACCES);
+    }
+    p.oom_score_adj.set((to, if may { to } else { least }));
+    Ok(())
+}
+
 fn place(t: &Task, what: &str) -> Result<vfs::Path> {
     match what {
         "exe" => t.mm().exe.borrow().clone().ok_or(Errno::ENOENT),
@@ -100,9 +117,10 @@ fn descriptors(t: &Task, which: &str, more: &str) -> Result<Node> {
         let kind = if which == "fd" { LINK } else { FILE };
         return Ok(Node::Dir(files.numbers(0, u32::MAX).into_iter().map(|n| (n.to_string(), kind)).collect()));
     }
-    let f = more.parse().ok().and_then(|n| files.get(n).ok()).ok_or(Errno::ENOENT)?;
+    let fd = more.parse().map_err(|_| Errno::ENOENT)?;
+    let f = files.get(fd).map_err(|_| Errno::ENOENT)?;
     if which == "fdinfo" {
-        return Ok(Node::File(format!("pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\n", f.pos(), f.flags()).into_bytes()));
+        return Ok(Node::File(super::fdinfo::text(&f, files.close_on_exec(fd)?).into_bytes()));
     }
     let fs = t.fs();
     let name = match f.path() {
@@ -119,9 +137,15 @@ fn anonymous(f: &vfs::OpenFile) -> String {
     if let Some(s) = f.downcast::<ipc::stdio::HostStream>() {
         return if s.is_terminal() { "/dev/console".into() } else { "pipe:[1]".into() };
     }
-    let kinds: [(&str, bool); 3] = [
+    if let Some(s) = f.downcast::<net::SocketFile>() {
+        return format!("socket:[{}]", s.ino());
+    }
+    let kinds: [(&str, bool); 6] = [
         ("[eventfd]", f.downcast::<ipc::eventfd::EventFd>().is_some()),
         ("[timerfd]", f.downcast::<ipc::timerfd::TimerFd>().is_some()),
+        ("[signalfd]", f.downcast::<task::signalfd::SignalFd>().is_some()),
+        ("[pidfd]", f.downcast::<task::pidfd::PidFd>().is_some()),
+        ("inotify", f.downcast::<vfs::inotify::Inotify>().is_some()),
         ("[eventpoll]", f.downcast::<ipc::epoll::EpollInstance>().is_some()),
     ];
     let name = kinds.iter().find(|(_, is)| *is).map_or("[unknown]", |(n, _)| n);
@@ -147,6 +171,13 @@ fn state(p: &Process, t: Option<&Rc<Task>>) -> (char, &'static str) {
     }
 }
 
+/// The controlling terminal as proc_pid_stat(5) numbers it.
+fn tty_nr(p: &Process) -> u64 {
+    let dev = p.tty.borrow().as_ref().map_or(0, |t| t.device());
+    let (major, minor) = (u64::from(c::major(dev)), u64::from(c::minor(dev)));
+    minor & 0xff | major << 8 | (minor & !0xff) << 12
+}
+
 fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec<u8>> {
     let comm = t.map(|t| t.comm.borrow().clone()).unwrap_or_default();
     let comm = String::from_utf8_lossy(&comm).into_owned();
@@ -155,13 +186,15 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
     let ticks = p.cpu_ns() / 10_000_000;
     let s = match name {
         "stat" => format!(
-            "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {ticks} 0 {} 0 20 0 {} 0 {started} {size} {} 18446744073709551615 \
+            "{} ({comm}) {} {} {} {} {} {} 4194304 0 0 0 0 {ticks} 0 {} 0 20 0 {} 0 {started} {size} {} 18446744073709551615 \
              0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
             p.pid,
             state(p, t).0,
             p.ppid(),
             p.pgid.get(),
             p.sid.get(),
+            tty_nr(p),
+            p.tty.borrow().as_ref().map_or(-1, |t| t.foreground.get()),
             p.child_cpu.get() / 10_000_000,
             p.threads().len(),
             size / 4096,
@@ -175,10 +208,12 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         "maps" => t.map_or(String::new(), |t| t.mm().space.borrow().maps()),
         "mounts" | "mountinfo" => mounts(k, name == "mountinfo"),
         "limits" => limits(p),
-        "oom_score_adj" | "oom_score" => "0\n".into(),
+        "oom_score_adj" => format!("{}\n", p.oom_score_adj.get().0),
+        "oom_score" => "0\n".into(),
         "cgroup" => "0::/\n".into(),
-        "mem" => String::new(),
         "loginuid" => "4294967295".into(),
+        // Opened by itself: see `memory`.
+        "mem" => String::new(),
         _ => return Err(Errno::ENOENT),
     };
     Ok(s.into_bytes())

@@ -8,7 +8,7 @@ use task::Kernel;
 
 const FILES: [&str; 10] =
     ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "cmdline", "swaps", "devices"];
-const SYS: [(&str, &str); 14] = [
+const SYS: [(&str, &str); 22] = [
     ("kernel/ostype", "Linux\n"),
     ("kernel/pid_max", "4194304\n"),
     ("kernel/threads-max", "32768\n"),
@@ -17,19 +17,40 @@ const SYS: [(&str, &str); 14] = [
     ("kernel/overflowuid", "65534\n"),
     ("kernel/overflowgid", "65534\n"),
     ("kernel/randomize_va_space", "2\n"),
+    ("kernel/tainted", "0\n"),
+    ("kernel/core_pattern", "core\n"),
     ("kernel/shmmax", "18446744073692774399\n"),
+    ("kernel/shmall", "18446744073692774399\n"),
+    ("kernel/shmmni", "4096\n"),
+    ("kernel/sem", "32000\t1024000000\t500\t32000\n"),
+    ("kernel/msgmax", "8192\n"),
+    ("kernel/msgmnb", "16384\n"),
+    ("kernel/msgmni", "32000\n"),
     ("vm/overcommit_memory", "0\n"),
     ("vm/max_map_count", "65530\n"),
     ("fs/file-max", "1048576\n"),
     ("fs/nr_open", "1048576\n"),
     ("fs/pipe-max-size", "1048576\n"),
 ];
-const MADE: [&str; 5] =
-    ["kernel/hostname", "kernel/osrelease", "kernel/version", "kernel/random/uuid", "kernel/random/boot_id"];
+const MADE: [&str; 6] = [
+    "kernel/hostname",
+    "kernel/domainname",
+    "kernel/osrelease",
+    "kernel/version",
+    "kernel/random/uuid",
+    "kernel/random/boot_id",
+];
 
 pub fn top() -> Vec<(String, u8)> {
     let mut v: Vec<_> = FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect();
-    v.extend([("self".into(), LINK), ("thread-self".into(), LINK), ("mounts".into(), LINK), ("sys".into(), DIR)]);
+    v.extend([
+        ("self".into(), LINK),
+        ("thread-self".into(), LINK),
+        ("mounts".into(), LINK),
+        ("sys".into(), DIR),
+        ("sysvipc".into(), DIR),
+        ("net".into(), DIR),
+    ]);
     v
 }
 
@@ -38,8 +59,17 @@ fn file(s: String) -> Result<Node> {
 }
 
 pub fn node(k: &Kernel, path: &str) -> Result<Node> {
+    if let Some(rest) = path.strip_prefix("sysvipc") {
+        return super::sysvipc::node(k, rest.trim_start_matches('/'));
+    }
     if let Some(rest) = path.strip_prefix("sys") {
         return sys(k, rest.trim_start_matches('/'));
+    }
+    if path == "net" {
+        return Ok(Node::Dir(net::route::PROC_FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect()));
+    }
+    if let Some(name) = path.strip_prefix("net/") {
+        return file(net::inet::proc_file(name)?);
     }
     let up = host::time::monotonic_ns() - k.boot;
     let cpu: u64 = k.processes().iter().map(|p| p.cpu_ns()).sum();
@@ -118,6 +148,7 @@ fn sys(k: &Kernel, path: &str) -> Result<Node> {
     }
     let mut line = match path {
         "kernel/hostname" => k.hostname.borrow().clone(),
+        "kernel/domainname" => k.domainname.borrow().clone(),
         "kernel/osrelease" => RELEASE.as_bytes().to_vec(),
         "kernel/version" => VERSION.as_bytes().to_vec(),
         "kernel/random/uuid" => uuid(host::stub::random_u64(), host::stub::random_u64()).into_bytes(),

@@ -1,0 +1,347 @@
+//! AF_INET and AF_INET6: each socket is a host socket inside the sandbox's network namespace, never waited on.
+mod control;
+mod ifreq;
+mod options;
+
+use crate::policy::{Act, Policy};
+use crate::route::Routes;
+use crate::{Accepted, Address, Caller, Incoming, Outgoing, Socket};
+use abi::{Errno, Result, c};
+use guest::{Memory, Sink, Source};
+use kernel::reactor::{self, Watch};
+use kernel::wait::WaitQueue;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use vfs::Ready;
+
+/// CAP_NET_BIND_SERVICE, capabilities(7).
+const CAP_NET_BIND_SERVICE: u32 = 10;
+/// The first port that needs no capability.
+const FIRST_FREE_PORT: u16 = 1024;
+/// The most that one call moves; the largest datagram fits.
+const MAX_CALL: usize = 1 << 16;
+/// Control information of one message.
+const MAX_CONTROL: usize = 1024;
+/// What is passed on of the flags of a send, and of a receive.
+const SEND_FLAGS: i32 = c::MSG_OOB | c::MSG_DONTROUTE | c::MSG_MORE | c::MSG_CONFIRM | c::MSG_EOR | c::MSG_FASTOPEN;
+const RECEIVE_FLAGS: i32 = c::MSG_PEEK | c::MSG_OOB | c::MSG_TRUNC | c::MSG_ERRQUEUE;
+
+/// What all sockets of the sandbox share.
+pub(crate) struct Stack {
+    pub routes: Rc<Routes>,
+    pub policy: Policy,
+}
+
+thread_local! {
+    static STACK: RefCell<Option<Rc<Stack>>> = const { RefCell::new(None) };
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_CALL]);
+}
+
+/// Says what the sandbox's sockets go by. Until then there are none.
+pub fn configure(routes: Rc<Routes>, policy: Policy) {
+    STACK.set(Some(Rc::new(Stack { routes, policy })));
+}
+
+/// EAFNOSUPPORT where there is no network.
+pub(crate) fn stack() -> Result<Rc<Stack>> {
+    STACK.with_borrow(Option::clone).ok_or(Errno::EAFNOSUPPORT)
+}
+
+/// A file of /proc/net, proc_net(5), by its name. ENOENT for those that are not here.
+pub fn proc_file(name: &str) -> Result<String> {
+    crate::route::proc_file(&stack()?.routes, name)
+}
+
+/// The ioctl(2) commands of netdevice(7). ENOTTY for others.
+pub(crate) fn interface(mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+    let stack = stack().map_err(|_| Errno::ENOTTY)?;
+    ifreq::ioctl(&stack.routes, mem, cmd, arg)
+}
+
+/// A socket of the network.
+pub struct InetSocket {
+    /// Dropped before the descriptor, of which there is no copy.
+    _watch: Watch,
+    shared: Rc<Shared>,
+    fd: OwnedFd,
+    domain: i32,
+    kind: i32,
+    protocol: i32,
+    stack: Rc<Stack>,
+    /// SO_RCVTIMEO and SO_SNDTIMEO, nanoseconds; 0: none.
+    timeouts: [Cell<u64>; 2],
+    /// SO_LINGER's seconds, which the host must not wait. `None`: off.
+    linger: Cell<Option<i32>>,
+}
+
+/// What the reactor tells.
+#[derive(Default)]
+struct Shared {
+    queue: WaitQueue,
+    /// What is known to hold. IN only until something is received; OUT until the host refuses bytes.
+    ready: Cell<u32>,
+}
+
+/// socket(2): TCP, UDP and ICMP echo. Without flags in `kind`.
+pub fn socket(_caller: &Caller, domain: i32, kind: i32, protocol: i32) -> Result<Rc<dyn Socket>> {
+    let stack = stack()?;
+    if !(0..=i32::from(u8::MAX)).contains(&protocol) {
+        return Err(if protocol == c::IPPROTO_MPTCP { Errno::EPROTONOSUPPORT } else { Errno::EINVAL });
+    }
+    let echo = if domain == c::AF_INET { c::IPPROTO_ICMP } else { c::IPPROTO_ICMPV6 };
+    match (kind, protocol) {
+        (c::SOCK_STREAM, 0 | c::IPPROTO_TCP) | (c::SOCK_DGRAM, 0 | c::IPPROTO_UDP) => {}
+        (c::SOCK_DGRAM, p) if p == echo => {}
+        (c::SOCK_STREAM | c::SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
+        // As for a process without CAP_NET_RAW.
+        (c::SOCK_RAW, 1..) => return Err(Errno::EPERM),
+        (c::SOCK_RAW, _) => return Err(Errno::EPROTONOSUPPORT),
+        _ => return Err(Errno::ESOCKTNOSUPPORT),
+    }
+    let fd = host::net::socket(domain, kind, protocol)?;
+    let protocol = match (kind, protocol) {
+        (c::SOCK_STREAM, 0) => c::IPPROTO_TCP,
+        (_, 0) => c::IPPROTO_UDP,
+        (_, p) => p,
+    };
+    Ok(Rc::new(InetSocket::new(stack, fd, domain, kind, protocol)?))
+}
+
+impl InetSocket {
+    fn new(stack: Rc<Stack>, fd: OwnedFd, domain: i32, kind: i32, protocol: i32) -> Result<InetSocket> {
+        let shared = Rc::new(Shared::default());
+        let told = shared.clone();
+        let news = move |events| {
+            told.ready.set(known(events));
+            told.queue.wake();
+        };
+        let watch = reactor::watch_with(fd.as_fd(), host::epoll::EDGE_IN_OUT, Rc::new(news))?;
+        let timeouts = [Cell::new(0), Cell::new(0)];
+        Ok(InetSocket { _watch: watch, shared, fd, domain, kind, protocol, stack, timeouts, linger: Cell::new(None) })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn stream(&self) -> bool {
+        self.kind == c::SOCK_STREAM
+    }
+
+    /// `bits` are no longer known to hold.
+    fn forget(&self, bits: Ready) {
+        self.shared.ready.set(self.shared.ready.get() & !bits.bits());
+    }
+
+    fn send_bytes(&self, bytes: &[u8], out: &Outgoing, to: Option<&SocketAddr>) -> Result<usize> {
+        let flags = out.flags & SEND_FLAGS;
+        if out.control.is_empty() {
+            return host::net::send(self.fd(), bytes, flags, to);
+        }
+        let control = control::encode(&out.control)?;
+        host::net::send_with(self.fd(), bytes, &control, flags, to)
+    }
+
+    /// A stream's bytes, of which nothing more is to be told. The hot path: one host call.
+    fn receive_stream(&self, dst: &mut dyn Sink, flags: i32) -> Result<Incoming> {
+        let want = dst.remaining().min(MAX_CALL);
+        BUFFER.with_borrow_mut(|buf| {
+            let n = host::net::receive(self.fd(), &mut buf[..want], flags)?;
+            // MSG_TRUNC: the host has thrown the bytes away.
+            let len = if flags & c::MSG_TRUNC != 0 { n } else { dst.put(&buf[..n.min(want)])? };
+            Ok(Incoming { len, ..Incoming::default() })
+        })
+    }
+
+    fn receive_message(&self, dst: &mut dyn Sink, flags: i32) -> Result<Incoming> {
+        let want = dst.remaining().min(MAX_CALL);
+        let mut space = [0u8; MAX_CONTROL];
+        BUFFER.with_borrow_mut(|buf| {
+            let m = host::net::receive_with(self.fd(), &mut buf[..want], &mut space, flags)?;
+            let taken = m.len.min(want);
+            if taken > 0 {
+                dst.put(&buf[..taken])?;
+            }
+            let len = if flags & c::MSG_TRUNC != 0 { m.len } else { taken };
+            let control = control::decode(&space[..m.control]);
+            Ok(Incoming { len, from: m.from.map(Address::Inet), control, flags: m.flags })
+        })
+    }
+}
+
+/// EPOLLIN and its kin as [`Ready`], with the two that the watch does not ask for.
+fn known(events: u32) -> u32 {
+    let mut r = Ready::from_bits_truncate(events);
+    r.set(Ready::RDNORM, r.contains(Ready::IN));
+    r.set(Ready::WRNORM, r.contains(Ready::OUT));
+    r.bits()
+}
+
+const INPUT: Ready = Ready::IN.union(Ready::RDNORM).union(Ready::PRI);
+const OUTPUT: Ready = Ready::OUT.union(Ready::WRNORM);
+
+impl Socket for InetSocket {
+    fn domain(&self) -> i32 {
+        self.domain
+    }
+    fn kind(&self) -> i32 {
+        self.kind
+    }
+    fn protocol(&self) -> i32 {
+        self.protocol
+    }
+
+    /// EACCES: the port is for those with CAP_NET_BIND_SERVICE.
+    fn bind(&self, caller: &Caller, to: Address) -> Result {
+        let Address::Inet(a) = to else { return Err(Errno::EAFNOSUPPORT) };
+        if (1..FIRST_FREE_PORT).contains(&a.port()) && !caller.cred.has(CAP_NET_BIND_SERVICE) {
+            return Err(Errno::EACCES);
+        }
+        self.stack.policy.check(Act::Bind, &a)?;
+        host::net::bind(self.fd(), &a)
+    }
+
+    fn listen(&self, _caller: &Caller, backlog: i32) -> Result {
+        self.forget(Ready::all());
+        host::net::listen(self.fd(), backlog)
+    }
+
+    fn connect(&self, _caller: &Caller, to: Address) -> Result {
+        let to = match to {
+            Address::Inet(a) => Some(a),
+            Address::Unspecified => None,
+            _ => return Err(Errno::EAFNOSUPPORT),
+        };
+        if let Some(a) = &to {
+            self.stack.policy.check(Act::Connect, a)?;
+        }
+        self.forget(Ready::all());
+        host::net::connect(self.fd(), to.as_ref())
+    }
+
+    fn accept(&self, _caller: &Caller) -> Result<Accepted> {
+        loop {
+            self.forget(INPUT);
+            let (fd, peer) = host::net::accept(self.fd())?;
+            if self.stack.policy.check(Act::Accept, &peer).is_err() {
+                continue;
+            }
+            let new = InetSocket::new(self.stack.clone(), fd, self.domain, self.kind, self.protocol)?;
+            for (n, own) in new.timeouts.iter().zip(&self.timeouts) {
+                n.set(own.get());
+            }
+            new.linger.set(self.linger.get());
+            return Ok(Accepted { socket: Rc::new(new), peer: Address::Inet(peer) });
+        }
+    }
+
+    fn name(&self) -> Result<Address> {
+        host::net::name(self.fd()).map(Address::Inet)
+    }
+
+    fn peer(&self) -> Result<Address> {
+        host::net::peer(self.fd()).map(Address::Inet)
+    }
+
+    fn send(&self, _caller: &Caller, src: &mut dyn Source, out: &mut Outgoing) -> Result<usize> {
+        let to = match &out.to {
+            None => None,
+            Some(Address::Inet(a)) => Some(*a),
+            Some(_) => return Err(Errno::EAFNOSUPPORT),
+        };
+        if let Some(a) = &to {
+            let act = if self.stream() { Act::Connect } else { Act::Send };
+            self.stack.policy.check(act, a)?;
+        }
+        let want = src.remaining();
+        if want > MAX_CALL && !self.stream() {
+            return Err(Errno::EMSGSIZE);
+        }
+        BUFFER.with_borrow_mut(|buf| {
+            let buf = &mut buf[..want.min(MAX_CALL)];
+            let len = if buf.is_empty() { 0 } else { src.take(buf)? };
+            if len < buf.len() && !self.stream() {
+                return Err(Errno::EFAULT);
+            }
+            let sent = self.send_bytes(&buf[..len], out, to.as_ref());
+            if !matches!(sent, Ok(n) if n == len) {
+                self.forget(OUTPUT);
+            }
+            sent
+        })
+    }
+
+    fn receive(&self, dst: &mut dyn Sink, flags: i32) -> Result<Incoming> {
+        self.forget(INPUT);
+        let flags = flags & RECEIVE_FLAGS;
+        if self.stream() && flags & (c::MSG_ERRQUEUE | c::MSG_OOB) == 0 {
+            self.receive_stream(dst, flags)
+        } else {
+            self.receive_message(dst, flags)
+        }
+    }
+
+    /// A datagram goes whole; of a stream the host may take any part.
+    fn takes_whole(&self, len: usize) -> bool {
+        !self.stream() || len <= 1
+    }
+
+    fn shutdown(&self, how: i32) -> Result {
+        self.forget(Ready::all());
+        let done = host::net::shutdown(self.fd(), how);
+        self.shared.queue.wake();
+        done
+    }
+
+    fn get_option(&self, level: i32, name: i32, optval: &[u8]) -> Result<Vec<u8>> {
+        options::get(self, level, name, optval)
+    }
+
+    fn set_option(&self, caller: &Caller, level: i32, name: i32, value: &[u8]) -> Result {
+        options::set(self, caller, level, name, value)
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        let v = self.get_option(c::SOL_SOCKET, c::SO_ERROR, &[]).ok()?;
+        let e = i32::from_ne_bytes(v.try_into().ok()?);
+        (e != 0).then(|| Errno::from_raw(e))
+    }
+
+    fn timeouts(&self) -> (Option<u64>, Option<u64>) {
+        let of = |n: &Cell<u64>| Some(n.get()).filter(|v| *v != 0);
+        (of(&self.timeouts[0]), of(&self.timeouts[1]))
+    }
+
+    /// The host is asked only where nothing is known to be there to receive: that may have changed unnoticed.
+    fn ready(&self) -> Ready {
+        let r = Ready::from_bits_truncate(self.shared.ready.get());
+        if r.contains(Ready::IN) {
+            return r;
+        }
+        let now = Ready::from_bits_truncate(host::stream::poll_now(self.fd(), Ready::all().bits() as u16).into());
+        self.shared.ready.set(now.bits());
+        now
+    }
+
+    fn waiters(&self) -> &WaitQueue {
+        &self.shared.queue
+    }
+
+    fn ioctl(&self, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+        let number = match u64::from(cmd) {
+            c::FIONREAD => host::term::input_bytes(self.fd())?,
+            c::TIOCOUTQ => host::term::output_bytes(self.fd())?,
+            host::net::SIOCATMARK => host::net::at_mark(self.fd())?.into(),
+            _ => return Err(Errno::ENOTTY),
+        };
+        mem.write(arg, &number.to_ne_bytes())?;
+        Ok(0)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

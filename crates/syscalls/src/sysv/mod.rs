@@ -1,0 +1,4 @@
+//! System V IPC: svipc(7).
+pub mod msg;
+pub mod sem;
+pub mod shm;

@@ -1,0 +1,9 @@
+# title: ImageMagick: a picture
+# needs: convert identify
+# target: 0.8
+run() {
+	local side
+	side=$((SCALE > 50 ? 1200 : 200))
+	timed convert convert -size "${side}x$side" plasma:tomato-steelblue -seed 7 -blur 0x4 -resize 50% -rotate 30 out.png
+	check "$(identify -format '%m %w %h' out.png)"
+}

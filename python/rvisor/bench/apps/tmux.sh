@@ -1,0 +1,13 @@
+# title: tmux: two panes
+# needs: tmux
+run() {
+	local tmux=(tmux -S "$here/socket" -f /dev/null)
+	"${tmux[@]}" new-session -d -x 80 -y 24 'sh -c "echo left pane; stty size; exec cat"'
+	"${tmux[@]}" split-window -h 'sh -c "echo right pane; tty >/dev/null && echo on a terminal; exec cat"'
+	sleep 1
+	"${tmux[@]}" send-keys -t 0 'typed here' Enter
+	sleep 1
+	check "$("${tmux[@]}" capture-pane -p -t 0 | grep -v '^ *$')"
+	check "$("${tmux[@]}" capture-pane -p -t 1 | grep -v '^ *$')"
+	"${tmux[@]}" kill-server
+}

@@ -1,0 +1,182 @@
+/* pidfd_open(2) and what takes its descriptor; futex_waitv(2). */
+#include "t.h"
+#include <poll.h>
+#include <sys/epoll.h>
+
+#define CLONE_PIDFD_ 0x1000
+#define P_PIDFD_ 3
+#define FUTEX2_PRIVATE32 (2 | 128)
+
+static int pidfd_open_(pid_t pid, int flags) { return syscall(SYS_pidfd_open, pid, flags); }
+static int send(int fd, int number) { return syscall(SYS_pidfd_send_signal, fd, number, NULL, 0); }
+static pid_t sleeper(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (;;)
+            pause();
+    }
+    return pid;
+}
+
+CASE(poll_says_when_it_ended) {
+    pid_t pid = sleeper();
+    FD(fd, pidfd_open_(pid, 0));
+    EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    EQ(fcntl(fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR);
+    struct pollfd p = {fd, POLLIN, 0};
+    EQ(poll(&p, 1, 0), 0);
+    FD(ep, epoll_create1(0));
+    struct epoll_event event = {EPOLLIN, {.u64 = 1}};
+    OK(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event));
+    EQ(epoll_wait(ep, &event, 1, 0), 0);
+    OK(send(fd, 0));
+    OK(send(fd, SIGKILL));
+    EQ(epoll_wait(ep, &event, 1, 5000), 1);
+    EQ(poll(&p, 1, 5000), 1);
+    EQ(p.revents, POLLIN);
+    OK(send(fd, SIGTERM));
+    siginfo_t info;
+    OK(waitid(P_PIDFD_, fd, &info, WEXITED | WNOWAIT));
+    EQ(info.si_pid, pid);
+    OK(waitid(P_PIDFD_, fd, &info, WEXITED));
+    EQ(info.si_status, SIGKILL);
+    ERR(send(fd, SIGTERM), ESRCH);
+    ERR(waitid(P_PIDFD_, fd, &info, WEXITED), ECHILD);
+    EQ(poll(&p, 1, 0), 1);
+    CHECK(p.revents & POLLIN);
+    char byte;
+    ERR(read(fd, &byte, 1), EINVAL);
+    ERR(write(fd, &byte, 1), EINVAL);
+}
+CASE(without_blocking) {
+    pid_t pid = sleeper();
+    FD(fd, pidfd_open_(pid, O_NONBLOCK));
+    siginfo_t info = {0};
+    ERR(waitid(P_PIDFD_, fd, &info, WEXITED), EAGAIN);
+    OK(waitid(P_PIDFD_, fd, &info, WEXITED | WNOHANG));
+    EQ(info.si_pid, 0);
+    OK(send(fd, SIGKILL));
+    struct pollfd p = {fd, POLLIN, 0};
+    EQ(poll(&p, 1, 5000), 1);
+    OK(waitid(P_PIDFD_, fd, &info, WEXITED));
+    EQ(info.si_pid, pid);
+}
+CASE(clone_gives_one) {
+    int fd = -1;
+    pid_t pid = syscall(SYS_clone, CLONE_PIDFD_ | SIGCHLD, 0, &fd, 0, 0);
+    if (pid == 0)
+        _exit(fcntl(3, F_GETFD) == -1 ? 7 : 8);
+    CHECK(fd >= 0);
+    EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    siginfo_t info;
+    OK(waitid(P_PIDFD_, fd, &info, WEXITED));
+    EQ(info.si_pid, pid);
+    EQ(info.si_status, 7);
+    ERR(syscall(SYS_clone, CLONE_PIDFD_ | CLONE_PARENT_SETTID | SIGCHLD, 0, &fd, 0, 0), EINVAL);
+    uint64_t args[8] = {CLONE_PIDFD_, (uint64_t)&fd, 0, 0, SIGCHLD};
+    fd = -1;
+    pid = syscall(SYS_clone3, args, sizeof args);
+    if (pid == 0)
+        _exit(9);
+    OK(waitid(P_PIDFD_, fd, &info, WEXITED));
+    EQ(info.si_status, 9);
+}
+CASE(a_descriptor_of_another) {
+    int ends[2], sync_[2];
+    OK(pipe(sync_));
+    pid_t pid = fork();
+    if (pid == 0) {
+        OK(pipe(ends));
+        OK(dup2(ends[1], 100));
+        EQ(write(sync_[1], "r", 1), 1);
+        char got;
+        EQ(read(ends[0], &got, 1), 1);
+        EQ(got, 'x');
+        _exit(0);
+    }
+    char byte;
+    EQ(read(sync_[0], &byte, 1), 1);
+    FD(fd, pidfd_open_(pid, 0));
+    ERR(syscall(SYS_pidfd_getfd, fd, 100, 1), EINVAL);
+    ERR(syscall(SYS_pidfd_getfd, fd, 99, 0), EBADF);
+    ERR(syscall(SYS_pidfd_getfd, sync_[0], 100, 0), EBADF);
+    FD(got, syscall(SYS_pidfd_getfd, fd, 100, 0));
+    EQ(fcntl(got, F_GETFD), FD_CLOEXEC);
+    EQ(write(got, "x", 1), 1);
+    CHILD_OK(pid);
+    ERR(syscall(SYS_pidfd_getfd, fd, 100, 0), ESRCH);
+}
+static void is_queued(int number, siginfo_t *info, void *context) { _exit(info->si_code == SI_QUEUE ? 5 : 6); }
+CASE(signals_and_errors) {
+    FD(self, pidfd_open_(getpid(), 0));
+    ERR(send(self, 65), EINVAL);
+    ERR(syscall(SYS_pidfd_send_signal, self, SIGUSR1, NULL, 99), EINVAL);
+    ERR(syscall(SYS_pidfd_send_signal, 1, SIGUSR1, NULL, 0), EBADF);
+    ERR(syscall(SYS_pidfd_send_signal, 99, SIGUSR1, NULL, 0), EBADF);
+    siginfo_t info = {.si_signo = SIGUSR2, .si_code = SI_QUEUE};
+    ERR(syscall(SYS_pidfd_send_signal, self, SIGUSR1, &info, 0), EINVAL);
+    FD(parent, pidfd_open_(getppid(), 0));
+    info = (siginfo_t){.si_signo = SIGUSR1, .si_code = SI_USER};
+    ERR(syscall(SYS_pidfd_send_signal, parent, SIGUSR1, &info, 0), EPERM);
+    ERR(pidfd_open_(0, 0), EINVAL);
+    ERR(pidfd_open_(getpid(), 1), EINVAL);
+    ERR(pidfd_open_(4000000, 0), ESRCH);
+    ERR(waitid(P_PIDFD_, 1, &info, WEXITED), EBADF);
+    ERR(waitid(P_PIDFD_, self, &info, WEXITED), ECHILD);
+    pid_t child = fork();
+    if (child == 0) {
+        struct sigaction action = {.sa_sigaction = is_queued, .sa_flags = SA_SIGINFO};
+        OK(sigaction(SIGUSR1, &action, NULL));
+        FD(me, pidfd_open_(getpid(), 0));
+        siginfo_t queued = {.si_signo = SIGUSR1, .si_code = SI_QUEUE};
+        OK(syscall(SYS_pidfd_send_signal, me, SIGUSR1, &queued, 0));
+        _exit(1);
+    }
+    EQ(WEXITSTATUS(t_wait(child)), 5);
+}
+CASE(names_in_proc) {
+    FD(fd, pidfd_open_(getpid(), 0));
+    char path[64], text[512] = "", want[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    CHECK(readlink(path, text, sizeof text - 1) > 0);
+    EQ(strcmp(text, "anon_inode:[pidfd]"), 0);
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    FD(info, open(path, O_RDONLY));
+    memset(text, 0, sizeof text);
+    CHECK(read(info, text, sizeof text - 1) > 0);
+    snprintf(want, sizeof want, "\nPid:\t%d\nNSpid:\t%d\n", getpid(), getpid());
+    CHECK(strstr(text, want));
+}
+
+struct waitv {
+    uint64_t val, addr;
+    uint32_t flags, reserved;
+};
+static uint32_t words[3] = {1, 2, 3};
+static void *wakes(void *unused) {
+    t_sleep_ms(50);
+    while (syscall(SYS_futex, &words[1], 1 /* WAKE */ | 128, 1, NULL, NULL, 0) == 0)
+        t_sleep_ms(5);
+    return NULL;
+}
+CASE(waiting_on_several_futexes) {
+    struct waitv list[3];
+    for (int i = 0; i < 3; i++)
+        list[i] = (struct waitv){words[i], (uint64_t)&words[i], FUTEX2_PRIVATE32, 0};
+    pthread_t thread;
+    pthread_create(&thread, NULL, wakes, NULL);
+    EQ(syscall(SYS_futex_waitv, list, 3, 0, NULL, 0), 1);
+    pthread_join(thread, NULL);
+    struct timespec until;
+    OK(clock_gettime(CLOCK_MONOTONIC, &until));
+    ERR(syscall(SYS_futex_waitv, list, 3, 0, &until, CLOCK_MONOTONIC), ETIMEDOUT);
+    ERR(syscall(SYS_futex_waitv, list, 3, 0, &until, CLOCK_BOOTTIME), EINVAL);
+    list[2].val = 9;
+    ERR(syscall(SYS_futex_waitv, list, 3, 0, NULL, 0), EAGAIN);
+    ERR(syscall(SYS_futex_waitv, list, 0, 0, NULL, 0), EINVAL);
+    ERR(syscall(SYS_futex_waitv, list, 129, 0, NULL, 0), EINVAL);
+    ERR(syscall(SYS_futex_waitv, list, 3, 1, NULL, 0), EINVAL);
+    list[1].flags = 128;
+    ERR(syscall(SYS_futex_waitv, list, 3, 0, NULL, 0), EINVAL);
+    ERR(syscall(SYS_futex_waitv, BAD_ADDRESS, 1, 0, NULL, 0), EFAULT);
+}
