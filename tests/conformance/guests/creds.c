@@ -290,7 +290,7 @@ CASE(ambient_capabilities) {
     CHECK(read(p[0], text, sizeof text - 1) > 0);
     EQ(strcmp(text, "1000 1000 1000 2000 2000 1 0 1"), 0);
 }
-CASE(secure_bits) {
+CASE(secure_bits_that_are_locked) {
     NEED_ROOT();
     EQ(prctl(PR_GET_SECUREBITS), 0);
     ERR(prctl(PR_SET_SECUREBITS, 1 << 20), EPERM);
