@@ -15,6 +15,7 @@ need python3 python3
 need busybox busybox-static
 need debootstrap debootstrap
 need strace strace
+need gdb gdb
 need ip iproute2
 need ping iputils-ping
 need pasta passt

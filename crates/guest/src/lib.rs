@@ -30,6 +30,10 @@ pub trait Memory {
     fn read_now(&self, addr: u64, buf: &mut [u8]) -> Result {
         self.read(addr, buf)
     }
+    /// As [`read_now`](Self::read_now), and of the vDSO too, which is not among the guest's own addresses.
+    fn read_vdso(&self, addr: u64, buf: &mut [u8]) -> Result {
+        self.read_now(addr, buf)
+    }
     /// Reads up to `buf.len()` bytes, stopping early at the first unreadable page. EFAULT if none.
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize>;
     /// The calling thread's stack pointer.

@@ -9,6 +9,7 @@ pub mod itimer;
 pub mod mm;
 pub mod reactor;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -133,6 +133,11 @@ impl Pending {
         Some(info)
     }
 
+    /// Everything that is queued, oldest first.
+    pub fn list(&self) -> impl Iterator<Item = &SigInfo> {
+        self.queue.iter()
+    }
+
     /// Forgets every signal with this si_code.
     pub fn discard_code(&mut self, code: i32) {
         self.queue.retain(|i| i.code != code);

@@ -25,8 +25,8 @@ pub enum Ask {
     Context,
     /// A new thread stands ready for its first registers.
     Ready,
-    /// The operations of a [`Resume::Pause`] are done.
-    Done,
+    /// The operations of a [`Resume::Pause`] are done. `fault`: a write to guest memory among them was not.
+    Done { fault: bool },
     /// An operation failed in the host; those after it were not done.
     Failed(abi::Errno),
 }
@@ -74,6 +74,8 @@ pub trait Platform {
     fn regs(&self, tag: u64) -> Option<Regs>;
     /// Bytes of floating point state that [`Op::SaveFp`] can save now.
     fn fp_size(&self, tag: u64) -> u64;
+    /// The floating point state that belongs to the registers shown, as a signal frame holds it.
+    fn fp(&self, tag: u64) -> Option<Vec<u8>>;
     /// The address space as seen from this thread's current call.
     fn memory(&self, tag: u64) -> Option<Rc<dyn Memory>>;
     /// Makes a running thread show its context soon.

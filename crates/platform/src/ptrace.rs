@@ -313,7 +313,7 @@ impl Platform for Ptrace {
                 t.set_result(value(ret));
                 return self.events.push_back(Event::Ask { tag, ask: Ask::Context });
             }
-            Resume::Pause => return self.events.push_back(Event::Ask { tag, ask: Ask::Done }),
+            Resume::Pause => return self.events.push_back(Event::Ask { tag, ask: Ask::Done { fault } }),
             Resume::Exit => return self.exit(&t),
         }
         self.run(&t);
@@ -335,6 +335,10 @@ impl Platform for Ptrace {
 
     fn fp_size(&self, _tag: u64) -> u64 {
         self.xstate.frame_size()
+    }
+
+    fn fp(&self, tag: u64) -> Option<Vec<u8>> {
+        self.xstate.framed(self.thread(tag)?.tid).ok()
     }
 
     fn memory(&self, tag: u64) -> Option<Rc<dyn Memory>> {

@@ -193,7 +193,9 @@ impl Slots {
                 t.used.set(0);
                 let done = t.queue.borrow().is_empty();
                 match (done, t.then.get()) {
-                    (true, Resume::Pause) if t.tag < WARM => Ask::Done,
+                    (true, Resume::Pause) if t.tag < WARM => {
+                        Ask::Done { fault: s.answer.ret.load(Relaxed) == Errno::EFAULT.to_ret() as u64 }
+                    }
                     // The template sleeps on its doorbell until the next fork.
                     (true, Resume::Pause) => return None,
                     _ => {
@@ -588,6 +590,15 @@ impl Platform for Slots {
 
     fn fp_size(&self, tag: u64) -> u64 {
         self.thread(tag).map_or(0, |t| t.slot().fp_size.load(Relaxed).min(65536))
+    }
+
+    fn fp(&self, tag: u64) -> Option<Vec<u8>> {
+        let t = self.thread(tag)?;
+        let mut state = vec![0u8; self.fp_size(tag) as usize];
+        // Where the stub says: it is its own memory, whatever it says.
+        let at = t.slot().fp_addr.load(Relaxed);
+        let n = host::stub::read_memory(t.process.pid.get(), at, &mut state).ok()?;
+        (n == state.len() && n > 0).then_some(state)
     }
 
     fn memory(&self, tag: u64) -> Option<Rc<dyn Memory>> {

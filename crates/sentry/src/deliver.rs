@@ -11,7 +11,7 @@ use task::{Ask as Inside, ExitStatus, Outcome, Task};
 use zerocopy::IntoBytes;
 
 /// Where a call is made again from, given where it returns to.
-fn restart_ip(ip: u64) -> u64 {
+pub fn restart_ip(ip: u64) -> u64 {
     if (SITES_CODE..SITES_TABLE + SITES_SIZE).contains(&ip) { ip & !(SITE_CODE_SIZE - 1) } else { ip - 2 }
 }
 
@@ -27,15 +27,24 @@ impl<P: Platform> Sentry<P> {
         if t.outcome.get() == Outcome::Exec {
             return self.begin_exec(t);
         }
+        if t.traced.get() && self.finish_traced(t, result) {
+            return;
+        }
         if t.outcome.get() == Outcome::Pause {
             t.result.set(result);
             t.outcome.set(Outcome::Return);
             return self.send(t, Resume::Pause);
         }
         let mut result = result;
+        // One that was held back its tracer has heard of.
         let held = t.taken.take();
+        let mut told = held.is_some();
         let mut next = held.or_else(|| t.take_signal());
         while let Some(info) = next {
+            if t.traced.get() && !told && info.signo != c::SIGKILL {
+                return self.stop_for_signal(t, info, result);
+            }
+            told = false;
             let table = t.process.actions.borrow().clone();
             let action = table.borrow().get(info.signo);
             match action.handler {
@@ -44,7 +53,10 @@ impl<P: Platform> Sentry<P> {
                     Act::Ignore | Act::Continue => {}
                     // In an orphaned group only SIGSTOP stops.
                     Act::Stop if info.signo != c::SIGSTOP && t.process.in_orphaned_group() => {}
-                    Act::Stop => t.process.stop(info.signo),
+                    Act::Stop => {
+                        t.process.stop(info.signo);
+                        t.passed.set(false);
+                    }
                     _ if t.process.pid == 1 && !self.fatal_to_init(&info) => {}
                     kind => {
                         self.k.note(&format!("pid {} killed by signal {}", t.process.pid, info.signo));
@@ -66,6 +78,8 @@ impl<P: Platform> Sentry<P> {
                             table.borrow_mut().set(c::SIGSEGV, SigAction::default());
                         }
                         t.force_signal(SigInfo::new(c::SIGSEGV, c::SI_KERNEL));
+                    } else if t.traced.get() && self.stop_in_handler(t) {
+                        return;
                     }
                 }
             }
@@ -74,7 +88,10 @@ impl<P: Platform> Sentry<P> {
         if t.gone() {
             return self.end(t);
         }
-        if t.process.stopped.get().is_some() {
+        if t.stop_due() {
+            if t.traced.get() {
+                return self.stop_with_group(t, result);
+            }
             t.held.set(Some(result));
             self.p.park(t.tag.get());
             return;
@@ -88,6 +105,9 @@ impl<P: Platform> Sentry<P> {
     }
 
     fn go(&mut self, t: &Rc<Task>, result: Option<Result<i64>>) {
+        if t.traced.get() && t.full.get() {
+            return self.go_traced(t, result);
+        }
         if let Some(Err(e)) = result
             && e.is_restart()
         {
@@ -191,7 +211,10 @@ impl<P: Platform> Sentry<P> {
     }
 
     /// The thread ends; with a whole group in an address space of its own, all its threads do.
-    fn end(&mut self, t: &Rc<Task>) {
+    pub fn end(&mut self, t: &Rc<Task>) {
+        if t.traced.get() && self.stop_at_end(t) {
+            return;
+        }
         t.parked.take();
         t.ops.take();
         let p = t.process.clone();

@@ -8,8 +8,10 @@ mod deliver;
 mod kill;
 mod proc;
 mod report;
+mod seccomp;
 mod serve;
 mod sites;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -86,7 +86,7 @@ impl<P: Platform> Sentry<P> {
     fn work_waits(&self) -> bool {
         let k = &self.k;
         let none = k.gone.borrow().is_empty() && k.kicks.borrow().is_empty();
-        !none || !k.killed.borrow().is_empty() || !k.overdue.borrow().is_empty()
+        !none || !k.errands.borrow().is_empty() || !k.killed.borrow().is_empty() || !k.overdue.borrow().is_empty()
     }
 
     fn run_timers(&mut self) {
@@ -124,6 +124,11 @@ impl<P: Platform> Sentry<P> {
         if !self.k.kicks.borrow().is_empty() {
             for tag in self.k.kicks.take() {
                 self.p.kick(tag);
+            }
+        }
+        if !self.k.errands.borrow().is_empty() {
+            for t in self.k.errands.take() {
+                self.run_errand(&t);
             }
         }
         if self.k.sigio.waits() {
@@ -188,7 +193,16 @@ impl<P: Platform> Sentry<P> {
             let Some(t) = self.k.by_tag(tag) else { continue };
             let parked = t.parked.take();
             let Some(mut call) = parked else {
-                if let Some(r) = t.held.take() {
+                if t.coming.get().is_some() || t.filtering.get().is_some() || t.on_errand.get() {
+                    // It has yet to come.
+                } else if let Some((stop, signal)) = t.onward.take() {
+                    self.onward(&t, stop, signal);
+                } else if let Some(tr) = t.trace().filter(|tr| tr.stop.get().is_some()) {
+                    if t.gone() {
+                        tr.stop.set(None);
+                        self.end(&t);
+                    }
+                } else if let Some(r) = t.held.take() {
                     self.finish(&t, r);
                 }
                 continue;
@@ -234,16 +248,23 @@ impl<P: Platform> Sentry<P> {
                 let signo = if fault { signo } else { c::SIGSEGV };
                 self.context(&t);
                 let (ip, sp) = (t.ip.get(), t.regs.borrow().rsp);
-                self.k.note(&format!(
-                    "[{}] fault: signal {signo} code {code} at {addr:#x}, ip {ip:#x}, sp {sp:#x}",
-                    t.tid
-                ));
+                // Of a tracee it is a breakpoint or a step, and there are many.
+                if signo != c::SIGTRAP || !t.traced.get() {
+                    self.k.note(&format!(
+                        "[{}] fault: signal {signo} code {code} at {addr:#x}, ip {ip:#x}, sp {sp:#x}",
+                        t.tid
+                    ));
+                }
                 t.force_signal(SigInfo::fault(signo, code, addr));
                 self.finish(&t, None);
             }
             Ask::Context => {
                 let inside = t.ask.get();
                 self.context(&t);
+                if t.coming.get().is_some() || t.filtering.get().is_some() {
+                    t.ask.set(inside);
+                    return self.prepare(&t);
+                }
                 let result = t.result.take();
                 if result.is_some() {
                     t.ask.set(inside);
@@ -262,16 +283,23 @@ impl<P: Platform> Sentry<P> {
                 if let Some(x) = t.exec.take() {
                     t.ops.replace(x.ops);
                     t.resume_with(x.regs);
+                    if let Some(tr) = t.trace() {
+                        self.traced_exec(&t, &tr);
+                    }
                 }
                 self.finish(&t, None);
             }
-            Ask::Done => self.wait_vfork(&t),
+            Ask::Done { fault } => self.paused(&t, fault),
             Ask::Failed(e) => {
                 let undo = t.undo.take();
                 if let Some(u) = undo {
                     u(&t);
                 }
                 t.ops.borrow_mut().clear();
+                if t.on_errand.get() {
+                    return self.paused(&t, true);
+                }
+                t.coming.set(None);
                 t.outcome.set(Outcome::Return);
                 if t.alive.get() {
                     self.finish(&t, Some(Err(e)));
@@ -292,6 +320,9 @@ impl<P: Platform> Sentry<P> {
         if let Some(r) = self.p.regs(t.tag.get()) {
             t.ip.set(r.rip);
             t.regs.replace(r);
+            if let Some(tr) = t.trace() {
+                crate::trace::unforce(t, &tr);
+            }
         }
         t.fp_size.set(self.p.fp_size(t.tag.get()));
     }
@@ -309,6 +340,9 @@ impl<P: Platform> Sentry<P> {
         }
         t.ask.set(Inside::Call(nr));
         t.args.set(args);
+        if t.watched.get() {
+            return self.watched_call(t, nr, args);
+        }
         self.dispatch(t, nr, args);
     }
 
@@ -372,6 +406,7 @@ impl<P: Platform> Sentry<P> {
     pub fn begin_exec(&mut self, t: &Rc<Task>) {
         let mm = t.exec.borrow().as_ref().map(|x| x.mm.clone());
         let Some(mm) = mm else { return };
+        mm.traced.set(t.traced.get());
         t.change_mm(mm);
         t.end_vfork();
         t.outcome.set(Outcome::Return);
@@ -381,11 +416,17 @@ impl<P: Platform> Sentry<P> {
     }
 
     /// vfork: the parent's result waits for the child's exec or end.
-    fn wait_vfork(&mut self, t: &Rc<Task>) {
+    pub fn wait_vfork(&mut self, t: &Rc<Task>) {
         let me = t.clone();
         let result = t.result.take();
         let call = async move {
             kernel::wait::until_deaf(&[&me.vfork_done], || (!me.vforking.get() || me.gone()).then_some(())).await.ok();
+            if let (Some(tr), Some(Ok(child))) = (me.trace(), result) {
+                me.outcome.set(Outcome::Traced);
+                if tr.has(c::PTRACE_O_TRACEVFORKDONE) {
+                    tr.event.set(Some((c::PTRACE_EVENT_VFORK_DONE, child as u64)));
+                }
+            }
             result
         };
         self.park(t, Box::pin(call));

@@ -4,6 +4,8 @@ use guest::Memory;
 use guest::ops::Op;
 use kernel::mm::{SITES, Vma, anonymous};
 use slots::layout::*;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 use task::Task;
 
@@ -27,7 +29,7 @@ fn is_compare(b: &[u8]) -> bool {
 pub fn consider(t: &Rc<Task>, nr: u64) {
     let ip = t.ip.get();
     let mm = t.mm();
-    if SITES.contains(&ip) {
+    if SITES.contains(&ip) || mm.traced.get() {
         return;
     }
     let traps = *mm.sites.borrow_mut().entry(ip).and_modify(|n| *n += 1).or_insert(1);
@@ -79,6 +81,8 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
         return;
     }
     mm.sites_used.set(n + 1);
+    let at_site = if site == ip - 2 { 5 } else { 0 };
+    mm.rewritten.borrow_mut().insert(site, std::array::from_fn(|i| around[at_site + i]));
     let entry = SITES_TABLE + n as u64 * 8;
     let at = SITES_CODE + n as u64 * SITE_CODE_SIZE;
     t.op(Op::Write { addr: entry, bytes: at.to_le_bytes().to_vec() });
@@ -92,6 +96,54 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
     let mut jump = vec![0xff, 0x24, 0x25];
     jump.extend_from_slice(&(entry as u32).to_le_bytes());
     poke(t, &*mem, site, &jump, prot);
+}
+
+/// Puts back what was at the sites of a process that is now traced: its tracer sees the program as it is, and may put
+/// breakpoints anywhere.
+pub fn restore(t: &Task) -> Vec<Op> {
+    let mm = t.mm();
+    let mut words: BTreeMap<u64, ([u8; 8], i32)> = BTreeMap::new();
+    mm.covered.take();
+    for (site, bytes) in mm.rewritten.take() {
+        for (i, b) in bytes.iter().enumerate() {
+            let at = site + i as u64;
+            let word = at & !7;
+            if let Entry::Vacant(new) = words.entry(word) {
+                let mut now = [0u8; 8];
+                let prot = mm.space.borrow().at(word).map(|v| v.prot);
+                let (Some(prot), Ok(())) = (prot, t.mem().read_now(word, &mut now)) else { break };
+                new.insert((now, prot));
+            }
+            words.entry(word).and_modify(|(w, _)| w[(at - word) as usize] = *b);
+        }
+    }
+    let patch = |(addr, (word, prot))| Op::Patch { addr, word: u64::from_le_bytes(word), prot };
+    words.into_iter().map(patch).collect()
+}
+
+/// Where a thread that is in a site's code would be without the site, and rax there if it differs.
+pub fn own_ip(t: &Task, ip: u64) -> (u64, Option<u64>) {
+    let (base, offset) = (ip & !(SITE_CODE_SIZE - 1), ip & (SITE_CODE_SIZE - 1));
+    let mut code = [0u8; 38];
+    if !(SITES_CODE..SITES_TABLE + SITES_SIZE).contains(&ip) || t.mem().read_now(base, &mut code).is_err() {
+        return (ip, None);
+    }
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| code[at + i]));
+    let moves = code[0] == 0xb8;
+    let back = word(if moves { 7 } else { 30 });
+    if !(kernel::mm::USER_START..kernel::mm::USER_END).contains(&back) {
+        // The guest has written there.
+        return (ip, None);
+    }
+    if moves {
+        // The call has yet to be made: its instruction is the last before the way back.
+        return (back - 2, Some(word(1) & 0xffff_ffff));
+    }
+    match offset {
+        0..COMPARE => (back - 8, None),
+        COMPARE => (back - 6, None),
+        _ => (back, None),
+    }
 }
 
 fn next_site(t: &Task) -> Option<usize> {

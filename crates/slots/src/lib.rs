@@ -210,6 +210,8 @@ pub struct Slot {
     pub fault: Fault,
     /// Bytes of floating point state in a host signal frame.
     pub fp_size: AtomicU64,
+    /// Where it is in the stub.
+    pub fp_addr: AtomicU64,
     /// `abi::regs::Regs`.
     pub regs: [AtomicU64; 23],
     pub action: [Action; ACTIONS],

@@ -165,6 +165,7 @@ fn converse(t: &mut Tls, uc: &mut Ucontext, mut kind: u32) {
                 to.store(*from, Relaxed);
             }
             s.fp_size.store(fp_size(uc), Relaxed);
+            s.fp_addr.store(uc.fp as u64, Relaxed);
         }
         ask_and_wait(t, kind);
         match actions::perform(t, Some(uc)) {

@@ -148,6 +148,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     }
     child.comm.replace(t.comm.borrow().clone());
     child.blocked.set(t.blocked.get());
+    child.set_seccomp(t.seccomp.borrow().clone());
     child.persona.set(t.persona.get());
     child.timer_slack.set((t.timer_slack.get().0, t.timer_slack.get().0));
     child.policy.set(t.policy.get());
@@ -180,10 +181,15 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         t.vforking.set(true);
         t.outcome.set(Outcome::Pause);
     }
+    traced(t, &child, &a);
     let failed = child.clone();
     t.undo.replace(Some(Box::new(move |t: &Task| {
         t.vforking.set(false);
         give_back(t);
+        if let Some(tr) = t.trace() {
+            tr.event.set(None);
+        }
+        failed.untrace(0);
         failed.exiting.set(true);
         failed.process.exit_signal.set(0);
         failed.finish_exit();
@@ -192,6 +198,22 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         }
     })));
     Ok(pid)
+}
+
+/// The tracer of `t` hears of the child, and traces it too, if it asked for that.
+fn traced(t: &Rc<Task>, child: &Rc<Task>, a: &CloneArgs) {
+    let Some(tr) = t.trace().filter(|_| a.flags & c::CLONE_UNTRACED as u64 == 0) else { return };
+    let (option, event) = if a.flags & c::CLONE_VFORK as u64 != 0 {
+        (c::PTRACE_O_TRACEVFORK, c::PTRACE_EVENT_VFORK)
+    } else if a.exit_signal == c::SIGCHLD as u64 {
+        (c::PTRACE_O_TRACEFORK, c::PTRACE_EVENT_FORK)
+    } else {
+        (c::PTRACE_O_TRACECLONE, c::PTRACE_EVENT_CLONE)
+    };
+    if tr.has(option) {
+        t.trace_too(child);
+        tr.event.set(Some((event, child.tid as u64)));
+    }
 }
 
 fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
@@ -205,6 +227,7 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     let p = Process::new(k, pid, Some(&t.process));
     let signal = if to_parent { t.process.exit_signal.get() } else { a.exit_signal as i32 };
     p.exit_signal.set(signal);
+    p.maker.replace(Rc::downgrade(t));
     p.dumpable.set(t.process.dumpable.get());
     p.io_priority.set(t.process.io_priority.get());
     p.oom_score_adj.set(t.process.oom_score_adj.get());

@@ -2,19 +2,20 @@
 use crate::args::{Addr, Fd, Flags, PathArg};
 use crate::memory::{Mapped, backing};
 use crate::path::{as_caller, base};
+use crate::privileges;
 use abi::regs::Regs;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::io::SliceSink;
 use guest::ops::Op;
 use guest::{Memory, read_cstr};
-use kernel::cred::{CAPS_DEFAULT, Cred, SECBIT_KEEP_CAPS, SECBIT_NOROOT};
+use kernel::cred::Cred;
 use kernel::elf::{self, Elf, Piece, Refused, stack};
 use kernel::mm::{AddressSpace, MappedFile, USER_END, Vma, anonymous};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use task::{Exec, Mm, Outcome, Task};
 use vfs::busy::Running;
-use vfs::{MAY_EXEC, OpenFile, Path};
+use vfs::{MAY_EXEC, MAY_READ, OpenFile, Path};
 
 /// Interpreters of interpreters, at most.
 const SCRIPTS_MAX: usize = 5;
@@ -143,43 +144,18 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
             Some((e, f))
         }
     };
-    let cred = new_cred(t, &at)?;
-    let image = build(t, &main, &file, interp.as_ref(), &args, &env, &execfn, &cred)?;
+    let (cred, secure) = privileges::at_exec(t, &at)?;
+    let readable = vfs::permission(&at.inode().attr()?, &t.cred(), MAY_READ).is_ok();
+    let dumpable = privileges::dumpable(t, &cred, readable);
+    let image = build(t, &main, &file, interp.as_ref(), &args, &env, &execfn, &cred, secure)?;
     image.exec.mm.running.replace(Some(Rc::new(busy)));
-    commit(t, image, cred, at, comm);
+    commit(t, image, cred, secure, dumpable, at, comm);
     Ok(())
 }
 
 fn find(t: &Task, path: &[u8]) -> Result<Path> {
     let cwd = t.fs().cwd.borrow().clone();
     as_caller(t, |w| w.path(&cwd, path, true))
-}
-
-/// Credentials after exec: set-user-id, set-group-id, and what becomes of capabilities (capabilities(7)).
-fn new_cred(t: &Task, p: &Path) -> Result<Cred> {
-    let a = p.inode().attr()?;
-    let mut cr = Cred::clone(&t.cred());
-    let honour = !p.mount.no_suid && !cr.no_new_privs;
-    if honour && a.mode & c::S_ISUID != 0 {
-        cr.euid = a.uid;
-    }
-    if honour && a.mode & (c::S_ISGID | c::S_IXGRP) == c::S_ISGID | c::S_IXGRP {
-        cr.egid = a.gid;
-    }
-    cr.securebits &= !SECBIT_KEEP_CAPS;
-    cr.suid = cr.euid;
-    cr.sgid = cr.egid;
-    cr.fsuid = cr.euid;
-    cr.fsgid = cr.egid;
-    if (cr.euid == 0 || cr.ruid == 0) && cr.securebits & SECBIT_NOROOT == 0 {
-        cr.permitted = cr.bounding & CAPS_DEFAULT | cr.inheritable;
-        cr.effective = if cr.euid == 0 { cr.permitted } else { 0 };
-        cr.ambient = 0;
-    } else {
-        cr.permitted = cr.ambient;
-        cr.effective = cr.ambient;
-    }
-    Ok(cr)
 }
 
 struct Image {
@@ -206,6 +182,7 @@ fn build(
     env: &[Vec<u8>],
     execfn: &[u8],
     cred: &Cred,
+    secure: bool,
 ) -> Result<Image> {
     let top = USER_END - PAGE_SIZE - random_pages(t, 18);
     let stack_size = t.process.rlimit(c::RLIMIT_STACK).clamp(128 << 10, 64 << 20) & !(PAGE_SIZE - 1);
@@ -241,7 +218,7 @@ fn build(
         (c::AT_EUID, cred.euid as u64),
         (c::AT_GID, cred.rgid as u64),
         (c::AT_EGID, cred.egid as u64),
-        (c::AT_SECURE, (cred.ruid != cred.euid || cred.rgid != cred.egid) as u64),
+        (c::AT_SECURE, secure as u64),
         (c::AT_HWCAP2, k.hwcap2),
     ];
     if k.vdso != 0 {
@@ -292,7 +269,7 @@ fn place(t: &Task, space: &mut AddressSpace, ops: &mut Vec<Op>, e: &Elf, f: &Rc<
 }
 
 /// The old program is gone.
-fn commit(t: &Rc<Task>, image: Image, cred: Cred, exe: Path, mut comm: Vec<u8>) {
+fn commit(t: &Rc<Task>, image: Image, cred: Cred, secure: bool, dumpable: i32, exe: Path, mut comm: Vec<u8>) {
     let p = &t.process;
     for other in p.threads() {
         if !Rc::ptr_eq(&other, t) {
@@ -303,8 +280,10 @@ fn commit(t: &Rc<Task>, image: Image, cred: Cred, exe: Path, mut comm: Vec<u8>) 
     comm.truncate(15);
     t.comm.replace(comm);
     p.drop_timers();
-    let old = t.cred();
-    p.dumpable.set(if (old.euid, old.egid) == (cred.euid, cred.egid) { 1 } else { 0 });
+    if secure || dumpable == 0 {
+        p.parent_death_signal.set(0);
+    }
+    p.dumpable.set(dumpable);
     t.set_cred(cred);
     let table = p.actions.borrow().borrow().clone();
     let mut table = table;

@@ -6,7 +6,7 @@ use abi::{Errno, Result, c};
 use guest::UserOut;
 use kernel::wait::{self, Stop};
 use std::rc::Rc;
-use task::{ExitStatus, Outcome, Process, Task, WaitFor, Waited};
+use task::{Change, ExitStatus, Outcome, Process, Task, WaitFor, Waited};
 
 pub fn exit(t: &Rc<Task>, code: i32) -> Result {
     t.exit_code.set(ExitStatus::Exited(code as u8));
@@ -28,7 +28,7 @@ fn usage(p: &Process) -> Rusage {
 async fn wait_child(t: &Rc<Task>, which: WaitFor, options: i32) -> Result<Option<Waited>> {
     let p = t.process.clone();
     if let Some(w) = {
-        if !p.has_child(which) {
+        if !p.has_child(which, options) {
             return Err(Errno::ECHILD);
         }
         let looked = p.wait_look(which, options | c::WNOWAIT);
@@ -44,7 +44,7 @@ async fn wait_child(t: &Rc<Task>, which: WaitFor, options: i32) -> Result<Option
     }
     let found = wait::until(&[&p.child_wait], None, || match p.wait_look(which, options) {
         Some(w) => Some(Ok(w)),
-        None if !p.has_child(which) => Some(Err(Errno::ECHILD)),
+        None if !p.has_child(which, options) => Some(Err(Errno::ECHILD)),
         None => None,
     })
     .await;
@@ -63,6 +63,9 @@ fn which(t: &Task, pid: i32) -> WaitFor {
     }
 }
 
+/// Kinds of children. Those of all threads are waited for, whatever __WNOTHREAD says.
+const OTHERS: i32 = c::__WNOTHREAD | c::__WCLONE | c::__WALL;
+
 pub async fn wait4(
     t: &Rc<Task>,
     pid: i32,
@@ -70,22 +73,20 @@ pub async fn wait4(
     options: Flags,
     rusage: UserOut<Rusage>,
 ) -> Result<i32> {
-    const OTHERS: i32 = c::__WNOTHREAD | c::__WCLONE | c::__WALL;
     let options = options.only(c::WNOHANG | c::WUNTRACED | c::WCONTINUED | OTHERS)?;
     if pid == i32::MIN {
         return Err(Errno::ESRCH);
     }
-    let found = wait_child(t, which(t, pid), (options & !OTHERS) | c::WEXITED).await?;
+    let Some(w) = wait_child(t, which(t, pid), options | c::WEXITED).await? else { return Ok(0) };
     let mem = t.mem();
-    let (p, word) = match found {
-        None => return Ok(0),
-        Some(Waited::Exited(p, s)) => (p, s.word()),
-        Some(Waited::Stopped(p, sig)) => (p, sig << 8 | 0x7f),
-        Some(Waited::Continued(p)) => (p, 0xffff),
+    let word = match w.change {
+        Change::Exited(s) => s.word(),
+        Change::Stopped(code) | Change::Trapped(code) => code << 8 | 0x7f,
+        Change::Continued => 0xffff,
     };
     status.put_opt(&*mem, &word)?;
-    rusage.put_opt(&*mem, &usage(&p))?;
-    Ok(p.pid)
+    rusage.put_opt(&*mem, &usage(&w.process))?;
+    Ok(w.pid)
 }
 
 pub async fn waitid(
@@ -96,9 +97,8 @@ pub async fn waitid(
     options: Flags,
     rusage: UserOut<Rusage>,
 ) -> Result {
-    const OTHERS: i32 = c::__WNOTHREAD | c::__WCLONE | c::__WALL;
     const STATES: i32 = c::WEXITED | c::WSTOPPED | c::WCONTINUED;
-    let options = options.only(c::WNOHANG | c::WNOWAIT | STATES | OTHERS)? & !OTHERS;
+    let options = options.only(c::WNOHANG | c::WNOWAIT | STATES | OTHERS)?;
     if options & STATES == 0 {
         return Err(Errno::EINVAL);
     }
@@ -117,25 +117,16 @@ pub async fn waitid(
         return Err(Errno::EAGAIN);
     }
     let mem = t.mem();
-    let uid = |p: &Process| p.leader().map_or(0, |l| l.cred().ruid);
-    let (p, si) = match found {
-        None => {
-            return if info.is_null() { Ok(()) } else { mem.write(info.addr(), &[0; 128]) };
-        }
-        Some(Waited::Exited(p, s)) => {
-            let (code, status) = s.siginfo();
-            let si = SigInfo::child(code, p.pid, uid(&p), status);
-            (p, si)
-        }
-        Some(Waited::Stopped(p, sig)) => {
-            let si = SigInfo::child(c::CLD_STOPPED, p.pid, uid(&p), sig);
-            (p, si)
-        }
-        Some(Waited::Continued(p)) => {
-            let si = SigInfo::child(c::CLD_CONTINUED, p.pid, uid(&p), c::SIGCONT);
-            (p, si)
-        }
+    let Some(w) = found else {
+        return if info.is_null() { Ok(()) } else { mem.write(info.addr(), &[0; 128]) };
     };
-    info.put_opt(&*mem, &si)?;
-    rusage.put_opt(&*mem, &usage(&p))
+    let (code, status) = match w.change {
+        Change::Exited(s) => s.siginfo(),
+        Change::Stopped(sig) => (c::CLD_STOPPED, sig),
+        Change::Trapped(code) => (c::CLD_TRAPPED, code),
+        Change::Continued => (c::CLD_CONTINUED, c::SIGCONT),
+    };
+    let uid = w.process.leader().map_or(0, |l| l.cred().ruid);
+    info.put_opt(&*mem, &SigInfo::child(code, w.pid, uid, status))?;
+    rusage.put_opt(&*mem, &usage(&w.process))
 }

@@ -112,25 +112,8 @@ fn set_uids(t: &Task, ruid: u32, euid: u32, suid: u32) -> Result {
     c.euid = pick(euid, old.euid);
     c.suid = pick(suid, old.suid);
     c.fsuid = c.euid;
-    if old.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
-        t.set_cred(c);
-        return Ok(());
-    }
-    let had = [old.ruid, old.euid, old.suid].contains(&0);
-    let has = [c.ruid, c.euid, c.suid].contains(&0);
-    if had && !has {
-        if c.securebits & SECBIT_KEEP_CAPS == 0 {
-            c.permitted = 0;
-        }
-        c.effective = 0;
-        c.ambient = 0;
-    }
-    if old.euid == 0 && c.euid != 0 {
-        c.effective = 0;
-    } else if old.euid != 0 && c.euid == 0 {
-        c.effective = c.permitted;
-    }
-    t.set_cred(c);
+    crate::privileges::after_setuid(&old, &mut c);
+    crate::privileges::commit(t, c);
     Ok(())
 }
 
@@ -141,7 +124,7 @@ fn set_gids(t: &Task, rgid: u32, egid: u32, sgid: u32) -> Result {
     c.egid = pick(egid, c.egid);
     c.sgid = pick(sgid, c.sgid);
     c.fsgid = c.egid;
-    t.set_cred(c);
+    crate::privileges::commit(t, c);
     Ok(())
 }
 
@@ -211,30 +194,14 @@ pub fn setresgid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
     set_gids(t, r, e, s)
 }
 
-/// The capabilities that override permissions of files: they go and come with the file system user id.
-const FILE_CAPS: u64 = 1 << CAP_CHOWN
-    | 1 << CAP_DAC_OVERRIDE
-    | 1 << CAP_DAC_READ_SEARCH
-    | 1 << CAP_FOWNER
-    | 1 << CAP_FSETID
-    | 1 << CAP_LINUX_IMMUTABLE
-    | 1 << CAP_MKNOD
-    | 1 << CAP_MAC_OVERRIDE;
-
 /// setfsuid(2): the old id, whether or not the change was allowed.
 pub fn setfsuid(t: &Rc<Task>, uid: u32) -> Result<u32> {
     let old = t.cred();
     if uid != SAME && (old.has(CAP_SETUID) || [old.ruid, old.euid, old.suid, old.fsuid].contains(&uid)) {
         let mut c = Cred::clone(&old);
         c.fsuid = uid;
-        if c.securebits & SECBIT_NO_SETUID_FIXUP == 0 {
-            if old.fsuid == 0 && uid != 0 {
-                c.effective &= !FILE_CAPS;
-            } else if old.fsuid != 0 && uid == 0 {
-                c.effective |= c.permitted & FILE_CAPS;
-            }
-        }
-        t.set_cred(c);
+        crate::privileges::after_setfsuid(&old, &mut c);
+        crate::privileges::commit(t, c);
     }
     Ok(old.fsuid)
 }
@@ -244,7 +211,7 @@ pub fn setfsgid(t: &Rc<Task>, gid: u32) -> Result<u32> {
     if gid != SAME && (old.has(CAP_SETGID) || [old.rgid, old.egid, old.sgid, old.fsgid].contains(&gid)) {
         let mut c = Cred::clone(&old);
         c.fsgid = gid;
-        t.set_cred(c);
+        crate::privileges::commit(t, c);
     }
     Ok(old.fsgid)
 }
@@ -340,7 +307,7 @@ pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) ->
     if permitted & !old.permitted != 0
         || effective & !permitted != 0
         || inheritable & !(old.inheritable | old.bounding) != 0
-        || inheritable & !(old.inheritable | old.permitted) != 0
+        || (inheritable & !(old.inheritable | old.permitted) != 0 && !old.has(kernel::cred::CAP_SETPCAP))
     {
         return Err(Errno::EPERM);
     }

@@ -1,12 +1,13 @@
 //! The rest: uname(2), sysinfo(2), prctl(2), getrlimit(2), arch_prctl(2), getrandom(2), personality(2).
 use crate::args::{Flags, InBuf, OutBuf};
+use crate::privileges;
 use abi::sys::{Rlimit, Rusage, Sysinfo, Timeval, Utsname};
 use abi::{Errno, Result, c};
 use guest::ops::Op;
 use guest::{UserIn, UserOut};
 use kernel::cred::*;
 use std::rc::Rc;
-use task::{Outcome, Task};
+use task::Task;
 
 /// What uname(2) says this kernel is: the Linux whose behaviour it keeps to.
 pub const RELEASE: &str = "6.1.0-rvisor";
@@ -115,9 +116,9 @@ pub fn get_robust_list(t: &Rc<Task>, pid: i32, head: UserOut<u64>, len: UserOut<
 }
 
 const ARCH_SET_GS: i32 = 0x1001;
-const ARCH_SET_FS: i32 = 0x1002;
-const ARCH_GET_FS: i32 = 0x1003;
-const ARCH_GET_GS: i32 = 0x1004;
+pub(crate) const ARCH_SET_FS: i32 = 0x1002;
+pub(crate) const ARCH_GET_FS: i32 = 0x1003;
+pub(crate) const ARCH_GET_GS: i32 = 0x1004;
 const ARCH_GET_CPUID: i32 = 0x1011;
 const ARCH_SET_CPUID: i32 = 0x1012;
 
@@ -186,42 +187,14 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
             Ok(0)
         }
         c::PR_GET_CHILD_SUBREAPER => UserOut::new(a).put(&*mem, &(p.child_subreaper.get() as i32)).map(|()| 0),
-        c::PR_SET_KEEPCAPS if a <= 1 => {
-            if t.cred().securebits & SECBIT_KEEP_CAPS << 1 != 0 {
-                return Err(Errno::EPERM);
-            }
-            let mut cr = Cred::clone(&t.cred());
-            cr.securebits = (cr.securebits & !SECBIT_KEEP_CAPS) | if a == 1 { SECBIT_KEEP_CAPS } else { 0 };
-            t.set_cred(cr);
-            Ok(0)
-        }
+        c::PR_SET_KEEPCAPS => privileges::set_keepcaps(t, a),
         c::PR_GET_KEEPCAPS => Ok((t.cred().securebits & SECBIT_KEEP_CAPS != 0) as i64),
-        c::PR_GET_SECCOMP => Ok(0),
+        c::PR_GET_SECCOMP => Ok(t.seccomp.borrow().mode() as i64),
+        c::PR_SET_SECCOMP => crate::seccomp::set(t, a, b),
         c::PR_GET_SECUREBITS => Ok(t.cred().securebits as i64),
-        c::PR_SET_SECUREBITS => {
-            let old = t.cred();
-            let to = u32::try_from(a).map_err(|_| Errno::EPERM)?;
-            let locked = old.securebits & SECURE_LOCKS;
-            if (locked >> 1) & (old.securebits ^ to) != 0
-                || locked & !to != 0
-                || to & !(SECURE_BITS | SECURE_LOCKS) != 0
-                || !old.has(CAP_SETPCAP)
-            {
-                return Err(Errno::EPERM);
-            }
-            t.set_cred(Cred { securebits: to, ..Cred::clone(&old) });
-            Ok(0)
-        }
+        c::PR_SET_SECUREBITS => privileges::set_securebits(t, a),
         c::PR_CAPBSET_READ if a <= CAP_LAST as u64 => Ok((t.cred().bounding >> a & 1) as i64),
-        c::PR_CAPBSET_DROP if a <= CAP_LAST as u64 => {
-            let mut cr = Cred::clone(&t.cred());
-            if !cr.has(CAP_SETPCAP) {
-                return Err(Errno::EPERM);
-            }
-            cr.bounding &= !(1 << a);
-            t.set_cred(cr);
-            Ok(0)
-        }
+        c::PR_CAPBSET_DROP => privileges::drop_bound(t, a),
         c::PR_CAP_AMBIENT if d == 0 && e == 0 => ambient(t, a as i32, b),
         c::PR_SET_TIMERSLACK => {
             let (_, default) = t.timer_slack.get();
@@ -238,7 +211,10 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
 
 fn ambient(t: &Task, op: i32, cap: u64) -> Result<i64> {
     let mut cr = Cred::clone(&t.cred());
-    if op == c::PR_CAP_AMBIENT_CLEAR_ALL && cap == 0 {
+    if op == c::PR_CAP_AMBIENT_CLEAR_ALL {
+        if cap != 0 {
+            return Err(Errno::EINVAL);
+        }
         cr.ambient = 0;
         t.set_cred(cr);
         return Ok(0);
@@ -348,7 +324,6 @@ pub fn personality(t: &Rc<Task>, persona: u64) -> Result<i64> {
 }
 
 /// Calls that are known, and that programs handle the refusal of.
-pub fn nosys(t: &Rc<Task>) -> Result {
-    t.outcome.set(Outcome::Return);
+pub fn nosys(_t: &Rc<Task>) -> Result {
     Err(Errno::ENOSYS)
 }

@@ -621,6 +621,10 @@ mod xattr {
             if !cred.has(kernel::cred::CAP_SYS_ADMIN) {
                 return Err(if write { Errno::EPERM } else { Errno::ENODATA });
             }
+        } else if n == crate::privileges::FILE_CAPS {
+            if write && (!a.is_file() || !cred.has(kernel::cred::CAP_SETFCAP)) {
+                return Err(Errno::EPERM);
+            }
         } else if write || !(n.starts_with(b"security.") || n.starts_with(b"system.")) {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -652,6 +656,9 @@ mod xattr {
         let n = name(t, &p, n, true)?;
         let mut value = vec![0u8; size];
         t.mem().read(buf, &mut value)?;
+        if n == crate::privileges::FILE_CAPS && !crate::privileges::is_file_caps(&value) {
+            return Err(Errno::EINVAL);
+        }
         p.inode().xattr_set(&n, &value, flags)
     }
     pub fn remove(t: &Task, p: Result<Path>, n: StrArg) -> Result {

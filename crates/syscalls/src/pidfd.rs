@@ -3,7 +3,6 @@ use crate::args::{Fd, Flags};
 use abi::signal::SigInfo;
 use abi::{Errno, Result, c};
 use guest::UserIn;
-use kernel::cred::CAP_SYS_PTRACE;
 use std::rc::Rc;
 use task::pidfd::PidFd;
 use task::{Process, Task};
@@ -53,12 +52,7 @@ pub fn pidfd_send_signal(t: &Rc<Task>, fd: Fd, sig: i32, info: UserIn<SigInfo>, 
 pub fn pidfd_getfd(t: &Rc<Task>, pidfd: Fd, target: Fd, flags: Flags) -> Result<i32> {
     flags.only(0)?;
     let of = process(t, pidfd.0)?.leader().ok_or(Errno::ESRCH)?;
-    let (me, it) = (t.cred(), of.cred());
-    let same_user = [it.ruid, it.euid, it.suid].iter().all(|u| *u == me.ruid)
-        && [it.rgid, it.egid, it.sgid].iter().all(|g| *g == me.rgid);
-    let dumpable = of.process.dumpable.get() == 1;
-    let allowed = Rc::ptr_eq(&of.process, &t.process) || (same_user && dumpable) || me.has(CAP_SYS_PTRACE);
-    if !allowed {
+    if !t.may_access(&of, true) {
         return Err(Errno::EPERM);
     }
     let f = of.files().map_err(|_| Errno::ESRCH)?.get(target.0)?;

@@ -110,6 +110,7 @@ crate::syscall_table! {
     98 getrusage(who: i32, out: UserOut<Rusage>) => misc::getrusage, partial, "CPU time only";
     99 sysinfo(out: UserOut<Sysinfo>) => misc::sysinfo, full;
     100 times(out: UserOut<Tms>) => time::times, full;
+    101 ptrace(op: u64, pid: i32, addr: u64, data: u64) => @wait ptrace::ptrace, partial, "no debug registers, no PTRACE_SYSEMU";
     102 getuid() => ids::getuid, full;
     104 getgid() => ids::getgid, full;
     105 setuid(uid: u32) => ids::setuid, full;
@@ -283,6 +284,7 @@ crate::syscall_table! {
     314 sched_setattr(pid: i32, attr: UserIn<SchedAttr>, flags: u32) => sched::sched_setattr, partial, "no real-time policies; kept, without effect";
     315 sched_getattr(pid: i32, out: UserOut<SchedAttr>, size: u32, flags: u32) => sched::sched_getattr, partial, "as sched_setattr";
     316 renameat2(od: Fd, old: PathArg, nd: Fd, new: PathArg, flags: u32) => path::renameat2, full;
+    317 seccomp(op: u32, flags: Flags, args: Addr) => seccomp::seccomp, partial, "no user notification";
     318 getrandom(buf: OutBuf<1>, len: usize, flags: Flags) => misc::getrandom, full;
     319 memfd_create(name: StrArg, flags: Flags) => memory::memfd_create, partial, "no huge pages";
     320 kexec_file_load() => refused::not_permitted, refused, "EPERM, as in a container without privileges";

@@ -69,7 +69,7 @@ fn process_vm(t: &Rc<Task>, pid: i32, bufs: [(UserIn<Iovec>, usize); 2], flags: 
         return Ok(0);
     }
     let who = t.kernel.task(pid).or_else(|| t.kernel.process(pid)?.leader()).ok_or(Errno::ESRCH)?;
-    if !t.may_access(&who) {
+    if !t.may_access(&who, true) {
         return Err(Errno::EPERM);
     }
     // One that has just been made, or is between two programs, shows nothing yet.

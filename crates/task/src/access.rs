@@ -4,9 +4,10 @@ use kernel::cred::CAP_SYS_PTRACE;
 use std::rc::Rc;
 
 impl Task {
-    /// May this thread read and write the memory of `who` (PTRACE_MODE_ATTACH_REALCREDS)? Its own process always; another
-    /// with the same ids, dumpable, and with no capability that this one lacks.
-    pub fn may_access(&self, who: &Task) -> bool {
+    /// May this thread read and write the memory of `who` (PTRACE_MODE_ATTACH), judged by its `real` ids or by those of
+    /// the file system? Its own process always; another with the same ids, dumpable, and with no capability that this one
+    /// lacks.
+    pub fn may_access(&self, who: &Task, real: bool) -> bool {
         if Rc::ptr_eq(&self.process, &who.process) {
             return true;
         }
@@ -14,8 +15,9 @@ impl Task {
         if me.has(CAP_SYS_PTRACE) {
             return true;
         }
-        let same = [other.euid, other.suid, other.ruid].iter().all(|u| *u == me.ruid)
-            && [other.egid, other.sgid, other.rgid].iter().all(|g| *g == me.rgid);
-        same && who.process.dumpable.get() == 1 && other.permitted & !me.permitted == 0
+        let (uid, gid, caps) = if real { (me.ruid, me.rgid, me.permitted) } else { (me.fsuid, me.fsgid, me.effective) };
+        let same = [other.euid, other.suid, other.ruid].iter().all(|u| *u == uid)
+            && [other.egid, other.sgid, other.rgid].iter().all(|g| *g == gid);
+        same && who.process.dumpable.get() == 1 && other.permitted & !caps == 0
     }
 }

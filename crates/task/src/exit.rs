@@ -108,8 +108,10 @@ impl Task {
         if let Some(files) = self.files.borrow_mut().take() {
             self.kernel.close_files(files, &p);
         }
+        self.release_tracees();
+        let status = p.exiting.get().unwrap_or(self.exit_code.get());
+        self.tracee_died(status);
         if p.threads.borrow().is_empty() {
-            let status = p.exiting.get().unwrap_or(self.exit_code.get());
             p.become_zombie(status);
         }
     }
@@ -156,9 +158,14 @@ impl Process {
     }
 
     /// Tells the parent; a parent that ignores SIGCHLD leaves no zombie.
-    fn exit_notify(self: &Rc<Process>) {
+    pub(crate) fn exit_notify(self: &Rc<Process>) {
         if !self.zombie.get() {
             return;
+        }
+        if let Some(by) = self.heir_tracer() {
+            let (code, value) = self.exiting.get().unwrap_or(ExitStatus::Exited(0)).siginfo();
+            by.process.signal(abi::signal::SigInfo::child(code, self.pid, 0, value));
+            return by.process.child_wait.wake();
         }
         let Some(parent) = self.parent() else { return };
         if self.notify_parent_of_exit(&parent) {
@@ -169,6 +176,9 @@ impl Process {
 
     /// Takes the zombie out of the tree.
     pub fn reap(self: &Rc<Process>) {
+        if let Some(t) = self.dead_leader.take() {
+            t.forget_tracer();
+        }
         if let Some(parent) = self.parent() {
             parent.children.borrow_mut().retain(|c| !Rc::ptr_eq(c, self));
             parent.add_child_times(self);

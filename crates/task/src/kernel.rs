@@ -45,6 +45,8 @@ pub struct Kernel {
     pub overdue: RefCell<Vec<Rc<Process>>>,
     /// Threads whose exec waits for a fresh stub.
     pub execs: RefCell<Vec<Rc<Task>>>,
+    /// Tracees that have something to do for their tracers.
+    pub errands: RefCell<Vec<Rc<Task>>>,
     pub mounts: Rc<vfs::MountTable>,
     pub locks: vfs::locks::Locks,
     pub sysv: ipc::sysv::Sysv,
@@ -81,6 +83,7 @@ impl Kernel {
             killed: RefCell::default(),
             overdue: RefCell::default(),
             execs: RefCell::default(),
+            errands: RefCell::default(),
             mounts,
             locks: Default::default(),
             sysv: Default::default(),
@@ -147,6 +150,11 @@ impl Kernel {
     /// The tags of all threads in an address space.
     pub fn tags_in(&self, mm: &Rc<Mm>) -> Vec<u64> {
         self.tasks.borrow().values().filter(|t| Rc::ptr_eq(&t.mm(), mm)).map(|t| t.tag.get()).collect()
+    }
+
+    /// Is a thread in this address space traced?
+    pub fn traced_in(&self, mm: &Rc<Mm>) -> bool {
+        self.tasks.borrow().values().any(|t| t.traced.get() && Rc::ptr_eq(&t.mm(), mm))
     }
 
     pub fn add_process(&self, p: &Rc<Process>) {

@@ -15,6 +15,7 @@ mod signal;
 pub mod signalfd;
 mod task;
 pub mod timers;
+mod trace;
 mod wait;
 
 pub use exit::ExitStatus;
@@ -22,4 +23,5 @@ pub use kernel::{Config, Kernel};
 pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};
 pub use signal::may_signal;
 pub use task::{Ask, Exec, Outcome, Parked, Task, caller, set_caller};
-pub use wait::{WaitFor, Waited};
+pub use trace::{At, Coming, Errand, How, Stop, Trace};
+pub use wait::{Change, WaitFor, Waited};

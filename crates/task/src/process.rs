@@ -4,7 +4,7 @@ use kernel::mm::AddressSpace;
 use kernel::signal::{ActionTable, Pending};
 use kernel::wait::WaitQueue;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 
 /// No limit, getrlimit(2).
@@ -44,6 +44,10 @@ pub struct Mm {
     /// Instructions after a call that a rewritten site covers, and where each is copied: what a signal interrupted may yet
     /// return there.
     pub covered: RefCell<HashMap<u64, u64>>,
+    /// The bytes that were at each site that was rewritten.
+    pub rewritten: RefCell<BTreeMap<u64, [u8; 7]>>,
+    /// Somebody traces a thread of it: its sites stay as they are in the file.
+    pub traced: Cell<bool>,
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
     pub(crate) landing: WaitQueue,
@@ -65,6 +69,8 @@ impl Mm {
             sites: RefCell::default(),
             sites_used: Cell::new(0),
             covered: RefCell::default(),
+            rewritten: RefCell::default(),
+            traced: Cell::new(false),
             flights: RefCell::default(),
             landing: WaitQueue::new(),
             exe: RefCell::new(None),
@@ -102,6 +108,7 @@ impl Mm {
         if !sites.is_empty() {
             sites.retain(|s, _| !r.contains(s));
             self.covered.borrow_mut().retain(|ip, _| !r.contains(ip));
+            self.rewritten.borrow_mut().retain(|s, _| !r.contains(s));
         }
     }
 
@@ -111,6 +118,7 @@ impl Mm {
         *m.sites.borrow_mut() = self.sites.borrow().clone();
         m.sites_used.set(self.sites_used.get());
         *m.covered.borrow_mut() = self.covered.borrow().clone();
+        m.rewritten.replace(self.rewritten.borrow().clone());
         m.exe.replace(self.exe.borrow().clone());
         m.running.replace(self.running.borrow().clone());
         m.args.set(self.args.get());
@@ -127,6 +135,10 @@ pub struct Process {
     parent: RefCell<Weak<Process>>,
     pub children: RefCell<Vec<Rc<Process>>>,
     pub threads: RefCell<Vec<Rc<Task>>>,
+    /// The thread that made it.
+    pub maker: RefCell<Weak<Task>>,
+    /// The first thread, if it ended traced and its tracer has not waited for the process.
+    pub dead_leader: RefCell<Option<Rc<Task>>>,
     pub pgid: Cell<i32>,
     pub sid: Cell<i32>,
     /// The controlling terminal.
@@ -183,6 +195,8 @@ impl Process {
             parent: RefCell::new(parent.map_or_else(Weak::new, Rc::downgrade)),
             children: RefCell::default(),
             threads: RefCell::default(),
+            maker: RefCell::default(),
+            dead_leader: RefCell::new(None),
             pgid: Cell::new(parent.map_or(pid, |p| p.pgid.get())),
             sid: Cell::new(parent.map_or(pid, |p| p.sid.get())),
             tty: RefCell::new(parent.and_then(|p| p.tty.borrow().clone())),

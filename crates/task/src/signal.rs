@@ -41,7 +41,8 @@ impl Process {
             };
         }
         if self.actions.borrow().borrow().ignores(sig) {
-            return self.threads.borrow().iter().any(|t| t.blocked.get().has(sig));
+            // A tracer hears of what its tracee ignores.
+            return self.threads.borrow().iter().any(|t| t.traced.get() || t.blocked.get().has(sig));
         }
         true
     }
@@ -85,6 +86,7 @@ impl Process {
         self.stop_report.set(Some(sig));
         self.continued.set(false);
         for t in self.threads() {
+            t.passed.set(false);
             t.notice();
         }
         self.tell_parent(c::CLD_STOPPED, sig);
@@ -97,7 +99,11 @@ impl Process {
         self.stop_report.set(None);
         self.continued.set(true);
         for t in self.threads() {
-            t.notice();
+            t.passed.set(false);
+            match t.trace() {
+                Some(tr) if tr.seized => t.set_trap(&tr),
+                _ => t.notice(),
+            }
         }
         if let Some(me) = self.weak().upgrade() {
             me.tell_parent(c::CLD_CONTINUED, c::SIGCONT);

@@ -7,6 +7,7 @@ use guest::Memory;
 use guest::ops::{Op, Resume};
 use ipc::sysv::sem::UndoList;
 use kernel::cred::Cred;
+use kernel::seccomp::Seccomp;
 use kernel::signal::Pending;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -50,6 +51,8 @@ pub enum Outcome {
     /// The result goes to the guest.
     #[default]
     Return,
+    /// As Return, by the slow way: the thread is traced.
+    Traced,
     /// The registers in `regs` are loaded.
     Regs,
     /// The program in `exec` takes over.
@@ -138,6 +141,29 @@ pub struct Task {
     pub dead: Cell<bool>,
     /// The thread alone ends: exit(2).
     pub exiting: Cell<bool>,
+    /// A tracer wants it to stop (PTRACE_INTERRUPT).
+    pub trap: Cell<bool>,
+    /// Its calls are looked at before they are made: it is traced, or has a filter.
+    pub watched: Cell<bool>,
+    pub traced: Cell<bool>,
+    pub seccomp: RefCell<Seccomp>,
+    pub(crate) trace: RefCell<Option<Rc<crate::Trace>>>,
+    /// Whom it traces, the dead too until they are waited for.
+    pub tracees: RefCell<Vec<Rc<Task>>>,
+    pub coming: Cell<Option<crate::Coming>>,
+    /// A call whose filter must see where it comes from: its context is asked for. True: asked before.
+    pub filtering: Cell<Option<bool>>,
+    /// What it is to do for its tracer while it stands, and that it does.
+    pub errand: RefCell<Option<crate::Errand>>,
+    pub on_errand: Cell<bool>,
+    /// Woken when that is done, or it is gone.
+    pub served: kernel::wait::WaitQueue,
+    /// The stop it goes on from, and with which signal.
+    pub onward: Cell<Option<(crate::Stop, i32)>>,
+    /// It was stopped with its group, and its tracer let it go on.
+    pub passed: Cell<bool>,
+    /// How a tracee ended that its tracer has not waited for.
+    pub died: Cell<Option<ExitStatus>>,
     pub exit_code: Cell<ExitStatus>,
     pub started: u64,
     /// The guest thread has run its first instruction.
@@ -201,6 +227,20 @@ impl Task {
             vforking: Cell::default(),
             dead: Cell::default(),
             exiting: Cell::default(),
+            trap: Cell::default(),
+            watched: Cell::default(),
+            traced: Cell::default(),
+            seccomp: RefCell::default(),
+            trace: RefCell::new(None),
+            tracees: RefCell::default(),
+            coming: Cell::new(None),
+            filtering: Cell::new(None),
+            errand: RefCell::new(None),
+            on_errand: Cell::default(),
+            served: Default::default(),
+            onward: Cell::new(None),
+            passed: Cell::default(),
+            died: Cell::default(),
             exit_code: Cell::new(ExitStatus::Exited(0)),
             started: host::time::monotonic_ns(),
             alive: Cell::default(),
@@ -333,10 +373,25 @@ impl Task {
 
     /// Must a wait end?
     pub fn interrupted(&self) -> bool {
-        self.exiting.get()
+        self.exiting.get() | self.trap.get()
             || self.process.exiting.get().is_some()
-            || self.process.stopped.get().is_some()
+            || self.stop_due()
             || !self.deliverable().is_empty()
+    }
+
+    /// Is it to stand still with its group?
+    pub fn stop_due(&self) -> bool {
+        self.process.stopped.get().is_some() && !self.passed.get()
+    }
+
+    /// Its calls are to be looked at from now on, or no longer.
+    pub fn watch(&self) {
+        self.watched.set(self.traced.get() || self.seccomp.borrow().mode() != 0);
+    }
+
+    pub fn set_seccomp(&self, s: Seccomp) {
+        self.seccomp.replace(s);
+        self.watch();
     }
 
     /// Takes the next signal to deliver.

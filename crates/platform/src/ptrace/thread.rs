@@ -140,6 +140,10 @@ impl Memory for Thread {
         all(host::stub::write_memory(self.tid, addr, bytes)?, bytes.len())
     }
 
+    fn read_vdso(&self, addr: u64, buf: &mut [u8]) -> Result {
+        all(host::stub::read_memory(self.tid, addr, buf)?, buf.len())
+    }
+
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize> {
         guest_range(addr, buf.len().min(1))?;
         let room = (layout::GUEST_END - addr).min(buf.len() as u64) as usize;

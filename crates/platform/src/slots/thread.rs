@@ -218,6 +218,13 @@ impl Memory for Thread {
         }
     }
 
+    fn read_vdso(&self, addr: u64, buf: &mut [u8]) -> Result {
+        match host::stub::read_memory(self.process.pid.get(), addr, buf)? {
+            n if n == buf.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
     fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize> {
         if let Some((at, n)) = self.ahead(addr, buf.len()) {
             self.process.region.get(self.index, at, &mut buf[..n]);

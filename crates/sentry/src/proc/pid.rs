@@ -164,7 +164,8 @@ fn state(p: &Process, t: Option<&Rc<Task>>) -> (char, &'static str) {
     match t {
         _ if p.zombie.get() => ('Z', "zombie"),
         None => ('Z', "zombie"),
-        _ if p.stopped.get().is_some() => ('T', "stopped"),
+        Some(t) if t.trace().is_some_and(|tr| tr.stop.get().is_some()) => ('t', "tracing stop"),
+        Some(t) if t.stop_due() => ('T', "stopped"),
         Some(t) if t.parked.borrow().is_some() => ('S', "sleeping"),
         Some(_) => ('R', "running"),
     }
@@ -221,10 +222,12 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
 fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
     let (letter, word) = state(p, t);
     let mut s = format!(
-        "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t0\n",
+        "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{}\n",
         t.map_or(0, |t| t.fs().umask.get()),
         p.ppid(),
-        pid = p.pid,
+        t.and_then(|t| t.trace()).and_then(|tr| tr.tracer()).map_or(0, |by| by.process.pid),
+        tgid = p.pid,
+        pid = t.map_or(p.pid, |t| t.tid),
     );
     if let Some(t) = t {
         let cr = t.cred();
@@ -243,7 +246,7 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
             s,
             "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{}\nVmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n\
              SigQ:\t0/32768\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\nCapInh:\t{}\nCapPrm:\t{}\nCapEff:\t{}\n\
-             CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t0\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
+             CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
              nonvoluntary_ctxt_switches:\t0\n",
             cr.ruid,
             cr.euid,
@@ -268,6 +271,8 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
             set(cr.bounding),
             set(cr.ambient),
             cr.no_new_privs as u8,
+            t.seccomp.borrow().mode(),
+            t.seccomp.borrow().filter().map_or(0, |f| f.count),
             t.kernel.config.cpus.max(1) - 1,
         );
     }
