@@ -131,7 +131,7 @@ impl<P: Platform> Sentry<P> {
     /// The operations of a pause are done.
     pub fn paused(&mut self, t: &Rc<Task>, fault: bool) {
         if t.on_errand.replace(false) {
-            t.served.wake();
+            t.process.served.wake();
             if t.onward.get().is_some() || t.gone() {
                 kernel::sched::make_ready(t.tag.get());
             }
@@ -149,7 +149,7 @@ impl<P: Platform> Sentry<P> {
     /// Does what a tracer wants done.
     pub fn run_errand(&mut self, t: &Rc<Task>) {
         let errand = t.errand.take();
-        let Some(tr) = t.trace().filter(|tr| tr.stop.get().is_some()) else { return t.served.wake() };
+        let Some(tr) = t.trace().filter(|tr| tr.stop.get().is_some()) else { return t.process.served.wake() };
         match errand {
             Some(Errand::Poke(words)) => {
                 let ops = words.into_iter().map(|(addr, word, prot)| Op::Patch { addr, word, prot });
@@ -159,7 +159,7 @@ impl<P: Platform> Sentry<P> {
             }
             Some(Errand::Fp) => {
                 tr.fp.replace(Some(self.p.fp(t.tag.get()).unwrap_or_default()));
-                t.served.wake();
+                t.process.served.wake();
             }
             None => {}
         }

@@ -199,7 +199,7 @@ impl Stopped<'_> {
             let waits = self.who.errand.borrow().is_some() || self.who.on_errand.get();
             (!waits || self.who.dead.get()).then_some(())
         };
-        wait::until_deaf(&[&self.who.served], done).await.ok();
+        wait::until_deaf(&[&self.who.process.served], done).await.ok();
         if self.who.dead.get() { Err(Errno::ESRCH) } else { Ok(()) }
     }
 

@@ -160,6 +160,8 @@ pub struct Process {
     /// /proc/PID/oom_score_adj, and how low it may be made without a right to; kept, not acted on.
     pub oom_score_adj: Cell<(i32, i32)>,
     pub child_subreaper: Cell<bool>,
+    /// Woken when a thread has done an errand of its tracer's, or is gone.
+    pub served: WaitQueue,
     /// Woken when a child changes state.
     pub child_wait: WaitQueue,
     /// The status of a group that is ending or has ended.
@@ -211,6 +213,7 @@ impl Process {
             io_priority: Cell::new(0),
             oom_score_adj: Cell::new((0, 0)),
             child_subreaper: Cell::new(false),
+            served: WaitQueue::new(),
             child_wait: WaitQueue::new(),
             exiting: Cell::new(None),
             zombie: Cell::new(false),

@@ -156,8 +156,6 @@ pub struct Task {
     /// What it is to do for its tracer while it stands, and that it does.
     pub errand: RefCell<Option<crate::Errand>>,
     pub on_errand: Cell<bool>,
-    /// Woken when that is done, or it is gone.
-    pub served: kernel::wait::WaitQueue,
     /// The stop it goes on from, and with which signal.
     pub onward: Cell<Option<(crate::Stop, i32)>>,
     /// It was stopped with its group, and its tracer let it go on.
@@ -237,7 +235,6 @@ impl Task {
             filtering: Cell::new(None),
             errand: RefCell::new(None),
             on_errand: Cell::default(),
-            served: Default::default(),
             onward: Cell::new(None),
             passed: Cell::default(),
             died: Cell::default(),

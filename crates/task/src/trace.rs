@@ -276,7 +276,7 @@ impl Task {
         let Some(tr) = self.trace() else { return };
         tr.stop.set(None);
         self.coming.set(None);
-        self.served.wake();
+        self.process.served.wake();
         self.died.set(Some(status));
         if self.tid == self.process.pid {
             self.process.dead_leader.replace(Some(self.clone()));

@@ -130,7 +130,7 @@ impl FileOps for MemoryFile {
     }
 
     fn waiters(&self) -> Option<&WaitQueue> {
-        Some(&self.who.served)
+        Some(&self.who.process.served)
     }
 
     fn ready(&self) -> Ready {
