@@ -209,13 +209,14 @@ impl Ptrace {
     /// Sleeps until a thread stops or something else is ready.
     fn sleep(&mut self, deadline: Option<u64>) {
         self.counters.sleeps += 1;
-        self.timer.set(deadline);
         if self.poller.as_ref().is_some_and(|p| p.holds()) {
             self.look_inside();
             if self.others_ready {
                 return;
             }
         }
+        // Not before that look, which takes what the timer says.
+        self.timer.set(deadline);
         let Some(p) = &self.poller else { return self.look_inside() };
         p.release();
         let heard = if p.begin_sleep() { host::ptrace::wait(None, true) } else { Err(Errno::EINTR) };

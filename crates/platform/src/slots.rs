@@ -293,7 +293,6 @@ impl Slots {
         self.counters.sleeps += 1;
         self.crowd.sleeps();
         self.set_sync(true);
-        self.timer.set(deadline);
         if self.poller.as_ref().is_some_and(|p| p.holds()) {
             // What woke it last was taken. It is sent back to sleep only when nothing more has come: sockets of guests that
             // talk to each other never wake it.
@@ -302,6 +301,8 @@ impl Slots {
                 return;
             }
         }
+        // Not before that look, which takes what the timer says.
+        self.timer.set(deadline);
         let Some(p) = &self.poller else { return self.look_around() };
         p.release();
         let bell = if p.begin_sleep() { host::notify::receive(self.listener.as_fd()) } else { Err(Errno::EINTR) };
