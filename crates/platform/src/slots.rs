@@ -297,7 +297,8 @@ impl Slots {
             // What woke it last was taken. It is sent back to sleep only when nothing more has come: sockets of guests that
             // talk to each other never wake it.
             self.look_around();
-            if self.others_ready || !self.events.is_empty() {
+            // A bell may have made a slot hot, which then asks without ringing.
+            if self.others_ready || !self.events.is_empty() || !self.hot.is_empty() {
                 return;
             }
         }
