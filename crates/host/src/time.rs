@@ -21,11 +21,6 @@ pub fn boottime_ns() -> u64 {
     ns(ClockId::Boottime)
 }
 
-/// CPU time the calling thread has used, nanoseconds.
-pub fn thread_cpu_ns() -> u64 {
-    ns(ClockId::ThreadCPUTime)
-}
-
 /// CLOCK_TAI in nanoseconds.
 pub fn tai_ns() -> u64 {
     of(libc::CLOCK_TAI).unwrap_or_else(|_| realtime_ns())

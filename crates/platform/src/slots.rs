@@ -1,5 +1,4 @@
 //! The `slots` platform: shared memory, patched call sites, a doorbell. `docs/design/slot-protocol.md`.
-mod crowd;
 mod filters;
 mod process;
 mod start;
@@ -87,7 +86,6 @@ pub struct Slots {
     others_ready: bool,
     /// A slot became hot since the last wait.
     heated: bool,
-    crowd: crowd::Crowd,
     /// Whether wake-ups stay on the waker's CPU.
     sync: bool,
     /// Time spent looking, nanoseconds; doorbells; calls.
@@ -102,8 +100,6 @@ pub struct Counters {
     pub hot_calls: u64,
     pub sleeps: u64,
     pub heats: u64,
-    /// Times that spinning was given up because others wanted the CPU.
-    pub crowds: u64,
 }
 
 impl Slots {
@@ -125,7 +121,7 @@ impl Slots {
 
     /// Spinning pays only while a CPU is to spare.
     fn may_spin(&self) -> bool {
-        self.cpus > 1 && self.running < self.cpus && self.crowd.over(host::time::monotonic_ns)
+        self.cpus > 1 && self.running < self.cpus
     }
 
     /// Right while callers are sparse: both sides share a CPU and no wake-up crosses. Wrong while spinning,
@@ -253,12 +249,6 @@ impl Slots {
 
     /// Looks at the descriptors.
     fn look_around(&mut self) {
-        if !self.hot.is_empty() && self.crowd.met(host::time::monotonic_ns(), host::time::thread_cpu_ns) {
-            self.counters.crowds += 1;
-            while let Some(t) = self.hot.first().cloned() {
-                self.cool(&t);
-            }
-        }
         let mut ready = [(0, 0); 2];
         let n = self.epoll.wait(&mut ready, Some(0)).expect("host epoll");
         for (token, what) in &ready[..n] {
@@ -291,7 +281,6 @@ impl Slots {
     /// Sleeps until a bell rings or something else is ready.
     fn sleep(&mut self, deadline: Option<u64>) {
         self.counters.sleeps += 1;
-        self.crowd.sleeps();
         self.set_sync(true);
         if self.poller.as_ref().is_some_and(|p| p.holds()) {
             // What woke it last was taken. It is sent back to sleep only when nothing more has come: sockets of guests that
@@ -667,12 +656,11 @@ impl Platform for Slots {
     fn report(&self) -> String {
         let c = self.counters;
         format!(
-            "hot calls {}, bells {}, sleeps {}, slots heated {}, crowds met {}, spun in vain {} us",
+            "hot calls {}, bells {}, sleeps {}, slots heated {}, spun in vain {} us",
             c.hot_calls,
             c.bells,
             c.sleeps,
             c.heats,
-            c.crowds,
             c.spun_ns / 1000
         )
     }

@@ -66,7 +66,6 @@ impl Slots {
             others_added: false,
             others_ready: false,
             heated: false,
-            crowd: super::crowd::Crowd::new(),
             sync: true,
             counters: Counters::default(),
         };
