@@ -291,8 +291,8 @@ impl Slots {
                 return;
             }
         }
-        // Not before that look, which takes what the timer says.
-        self.timer.set(deadline);
+        // Not before that look: it takes what the timer says, and may learn of a death.
+        self.timer.set(self.or_told(deadline));
         let Some(p) = &self.poller else { return self.look_around() };
         p.release();
         let bell = if p.begin_sleep() { host::notify::receive(self.listener.as_fd()) } else { Err(Errno::EINTR) };
@@ -385,6 +385,12 @@ impl Slots {
         }
     }
 
+    /// The deadline, or when the next death is told of if that is earlier.
+    fn or_told(&self, deadline: Option<u64>) -> Option<u64> {
+        let told = self.mourned.front().map(|(due, _)| *due);
+        deadline.into_iter().chain(told).min()
+    }
+
     /// Tells of deaths that were not our doing, once it is clear that the template lives.
     fn tell_deaths(&mut self) {
         while let Some((due, _)) = self.mourned.front()
@@ -472,8 +478,7 @@ impl Platform for Slots {
         if !self.events.is_empty() || self.others_ready {
             return;
         }
-        let told = self.mourned.front().map(|(due, _)| *due);
-        let deadline = deadline.into_iter().chain(told).min();
+        let deadline = self.or_told(deadline);
         if !self.hot.is_empty() && self.may_spin() {
             if self.spin(LOOKS) {
                 return;
