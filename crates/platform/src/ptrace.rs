@@ -180,10 +180,9 @@ impl Ptrace {
         let _ = host::ptrace::go_to_call(t.tid);
     }
 
-    /// Ends a stopped thread.
+    /// Ends a stopped thread that was forgotten: its tag may be another's by now.
     fn exit(&mut self, t: &Thread) {
         self.send_away(t);
-        self.forget(t.tag);
         t.state.set(State::Leaving);
     }
 
@@ -315,7 +314,10 @@ impl Platform for Ptrace {
                 return self.events.push_back(Event::Ask { tag, ask: Ask::Context });
             }
             Resume::Pause => return self.events.push_back(Event::Ask { tag, ask: Ask::Done { fault } }),
-            Resume::Exit => return self.exit(&t),
+            Resume::Exit => {
+                self.forget(tag);
+                return self.exit(&t);
+            }
         }
         self.run(&t);
     }

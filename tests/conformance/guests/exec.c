@@ -291,15 +291,17 @@ static void *sleeps(void *argument) {
 }
 CASE(exec_from_a_thread_ends_the_others) {
     find_self();
-    pid_t pid = fork();
-    if (pid == 0) {
-        pthread_t threads[4];
-        for (int i = 0; i < 3; i++)
-            pthread_create(&threads[i], NULL, sleeps, NULL);
-        pthread_create(&threads[3], NULL, executes, NULL);
-        pause();
+    for (int round = 0; round < 10; round++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            pthread_t threads[4];
+            for (int i = 0; i < 3; i++)
+                pthread_create(&threads[i], NULL, sleeps, NULL);
+            pthread_create(&threads[3], NULL, executes, NULL);
+            pause();
+        }
+        EQ(WEXITSTATUS(t_wait(pid)), 44);
     }
-    EQ(WEXITSTATUS(t_wait(pid)), 44);
 }
 CASE(setuid_program) {
     NEED_ROOT();
