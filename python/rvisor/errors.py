@@ -42,5 +42,17 @@ class SentryDied(RvisorError):
     """The sandbox's kernel ended before its program did: a fault of rVisor's. Please report it with a debug log."""
 
 
+class ControlError(RvisorError):
+    """A running sandbox refused what it was asked. `errno` is the name of the error: ENOENT, ESRCH, EINVAL …"""
+
+    def __init__(self, message: str, *, errno: str, status: int) -> None:
+        super().__init__(message, status=status)
+        self.errno = errno
+
+
+class SandboxGone(RvisorError):
+    """The sandbox has ended, and everything in it."""
+
+
 class GuestFailed(RvisorError):
     """The command ended with a status other than 0, and the caller had asked for `check=True`."""

@@ -13,14 +13,16 @@ import os
 import select
 
 from rvisor import _options
-from rvisor._sentry import find, spawn
+from rvisor._sentry import find, messages, spawn
 from rvisor.errors import GuestFailed, LaunchError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from socket import socket
     from types import TracebackType
 
+    from rvisor._sentry.control import Control
     from rvisor._sentry.messages import LaunchSpec, NetworkRule, Volume
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -194,8 +196,15 @@ class Sandbox:
         strace_fd: int | None = None,
         log_fd: int | None = None,
         sandbox_id: str | None = None,
+        control_fd: int | None = None,
+        control: bool = False,
+        hold: bool = False,
     ) -> spawn.Running:
-        """Start a program on the given descriptors and return at once; the caller waits. Most callers want `run`."""
+        """Start a program on the given descriptors and return at once; the caller waits. Most callers want `run`.
+
+        `control` makes the sandbox one that can be spoken to, by the `control` of what is returned; `control_fd` is the
+        socket for it instead. With `hold` the program is loaded, and begins with `control.start()`.
+        """
         if isinstance(args, str) or not args:
             raise UsageError("no command was given", hint="rvisor run -- CMD [ARG…]")
         from rvisor._sentry import network
@@ -213,15 +222,15 @@ class Sandbox:
             "stub": find.find(find.STUB),
             "root": {"path": self._root, "overlay": self._overlay},
             "volumes": self._volumes,
-            "process": {
-                "args": list(args),
-                "env": [f"{name}={value}" for name, value in env.items()],
-                "cwd": self._cwd,
-                "uid": user.uid,
-                "gid": user.gid,
-                "groups": user.groups,
-                "terminal": terminal,
-            },
+            "process": messages.process(
+                args,
+                env=env,
+                cwd=self._cwd,
+                uid=user.uid,
+                gid=user.gid,
+                groups=user.groups,
+                terminal=terminal,
+            ),
             "hostname": self._hostname,
             "network": self._network,
             "network_fd": None,
@@ -233,9 +242,18 @@ class Sandbox:
             "log_fd": log_fd,
             "events_fd": -1,
             "caller_fd": None,
+            "control_fd": control_fd,
+            "hold": hold,
         }
+        ours: Control | None = None
+        theirs: socket | None = None
         try:
-            return spawn.start(
+            if control:
+                from rvisor._sentry.control import Control
+
+                ours, theirs = Control.pair()
+                spec["control_fd"] = theirs.fileno()
+            running = spawn.start(
                 spec,
                 launcher=find.find(find.LAUNCHER),
                 stdin=stdin,
@@ -245,6 +263,11 @@ class Sandbox:
             )
         except OSError as error:
             raise LaunchError(f"the sandbox could not be started: {error.strerror}") from error
+        finally:
+            if theirs is not None:
+                theirs.close()
+        running.control = ours
+        return running
 
 
 def new_id() -> str:

@@ -1,6 +1,7 @@
 //! Every host call we make, behind safe types. `SAFETY.md` gives the invariants.
 
 pub mod caps;
+pub mod control;
 pub mod epoll;
 pub mod file;
 pub mod fs;

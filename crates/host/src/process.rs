@@ -171,6 +171,13 @@ pub fn prepare_for_filter() {
     crate::time::realtime_ns();
 }
 
+/// Bytes of this process's heap in use.
+pub fn heap_bytes() -> u64 {
+    // SAFETY: only reads the allocator's counters.
+    let heap = unsafe { libc::mallinfo2() };
+    (heap.uordblks + heap.hblkhd) as u64
+}
+
 /// Ends the process without looking back: no destructors, nothing flushed.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: does not return; everything we hold, the host takes back.

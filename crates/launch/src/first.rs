@@ -222,6 +222,8 @@ fn become_sentry(
         strace_fd: spec.strace_fd,
         log_fd: spec.log_fd,
         events_fd: spec.events_fd,
+        control_fd: spec.control_fd,
+        hold: spec.hold,
         millicpus: millicpus(spec.limits.millicpus),
         started_ns: job.started_ns,
     };
@@ -229,7 +231,7 @@ fn become_sentry(
 
     // Exactly what is named below goes on: the three standard descriptors and these.
     host::process::close_on_exec_from(3).context("close_range")?;
-    let inherited = [Some(spec.events_fd), spec.strace_fd, spec.log_fd].into_iter().flatten();
+    let inherited = [Some(spec.events_fd), spec.strace_fd, spec.log_fd, spec.control_fd].into_iter().flatten();
     let trees = mounts.trees.iter().map(AsRawFd::as_raw_fd);
     for fd in inherited.chain(trees).chain([text.as_raw_fd(), init.as_raw_fd(), memory.as_raw_fd()]) {
         host::process::keep_on_exec(fd).context(&format!("keeping descriptor {fd}"))?;

@@ -68,6 +68,7 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     require((spec.network == Network::User) == spec.network_fd.is_some(), || {
         "network_fd: belongs to the network \"user\", and to no other".into()
     })?;
+    require(!spec.hold || spec.control_fd.is_some(), || "hold: needs a control_fd, over which it is ended".into())?;
     let p = &spec.process;
     require(!p.args.is_empty(), || "process: there is no command".into())?;
     absolute("working directory", &p.cwd)?;
@@ -86,6 +87,7 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         ("log_fd", spec.log_fd),
         ("caller_fd", spec.caller_fd),
         ("network_fd", spec.network_fd),
+        ("control_fd", spec.control_fd),
     ] {
         require(fd.is_none_or(host::process::is_open), || {
             format!("{what}: the launcher did not inherit this descriptor")
@@ -139,6 +141,8 @@ mod tests {
         refused(|v| v["limits"] = serde_json::json!({"millicpus": 9}), "millicpus");
         refused(|v| v["limits"] = serde_json::json!({"memory": 4096}), "memory");
         refused(|v| v["events_fd"] = 999.into(), "events_fd");
+        refused(|v| v["hold"] = true.into(), "control_fd");
+        refused(|v| v["control_fd"] = 999.into(), "control_fd");
         refused(|v| v["surprise"] = 1.into(), "unknown field");
         let volume = serde_json::json!([{"source": "/a", "target": "/b/../c"}]);
         refused(|v| v["volumes"] = volume, "..");

@@ -1,15 +1,14 @@
 //! From the launcher's specification to a running first process.
+use crate::control::Control;
 use crate::report::Lines;
 use crate::serve::Sentry;
-use ipc::stdio::HostStream;
-use ipc::tty::Console;
+use crate::start;
 use kernel::cred::Cred;
-use kernel::mm::AddressSpace;
 use platform::{Platform, Ptrace, Slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use task::{Config, ExitStatus, Kernel, Mm, Process, Task};
-use vfs::{FdTable, FsContext, Inode, MountOptions, MountTable};
+use task::{Config, ExitStatus, Kernel};
+use vfs::{FsContext, Inode, MountOptions, MountTable};
 use wire::{Event, IdMap, MountKind, SentrySpec};
 
 fn take(fd: i32) -> OwnedFd {
@@ -191,7 +190,6 @@ fn run_on<P: Platform>(
     fs::tmp::set_store(take(spec.memory_fd));
     let source = Rc::new(crate::proc::Source::default());
     let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;
-    let root = table.root().ok_or_else(|| fail("there is no root".into()))?;
     let config = Config {
         hostname: spec.hostname.clone(),
         memory: spec.limits.memory,
@@ -203,20 +201,15 @@ fn run_on<P: Platform>(
         hwcap: features.hwcap,
         hwcap2: features.hwcap2,
     };
-    let k = Kernel::new(config, table.clone());
+    let k = Kernel::new(config, table);
     source.set(&k);
     mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
-    let t = first_task(&k, &spec, table, root)?;
-    let process = &spec.process;
-    let args: Vec<Vec<u8>> = process.args.iter().map(|s| s.clone().into_bytes()).collect();
-    let env = process.env.iter().map(|s| s.clone().into_bytes()).collect();
-    if let Err(e) = syscalls::exec::first(&t, args, env) {
-        let status = if e == abi::Errno::ENOENT { 127 } else { 126 };
-        let name = process.args.first().map_or("", String::as_str);
-        return Err((status, format!("cannot run {name}: {}", describe(e, &k))));
-    }
+    let t = start::process(&k, &spec.process, start::standard_streams()).map_err(|e| (e.status, e.message))?;
     let mut s = Sentry::new(p, k.clone(), signals, strace, log, spec.started_ns);
-    let status = s.run(&t, events);
+    if let Some(fd) = spec.control_fd {
+        s.control = Some(Control::new(take(fd)).map_err(|e| fail(format!("the control socket: {e}")))?);
+    }
+    let status = s.run(&t, spec.hold, events);
     let (code, signal) = match status {
         ExitStatus::Exited(c) => (c as i32, None),
         ExitStatus::Signaled(sig, _) => (128 + sig, Some(sig)),
@@ -245,60 +238,4 @@ fn confine(platform: wire::Platform) -> Result<(), String> {
     };
     let program = bpf::compile(&bpf::sentry_policy(platform)).map_err(|e| format!("the sentry's filter: {e:?}"))?;
     host::seccomp::install(&program).map_err(|e| format!("the sentry's filter is refused by the host: {e}"))
-}
-
-fn describe(e: abi::Errno, k: &Kernel) -> String {
-    use abi::Errno;
-    let why = match e {
-        Errno::ENOENT => "no such file or directory".to_owned(),
-        Errno::EACCES => "permission denied".to_owned(),
-        Errno::ENOEXEC => "not an executable this machine can run".to_owned(),
-        Errno::E2BIG => "the argument list is too long".to_owned(),
-        other => other.to_string(),
-    };
-    match k.log.borrow().last() {
-        Some(l) => format!("{why} ({l})"),
-        None => why,
-    }
-}
-
-/// The terminal of the container, carried to and from the terminal of the host's that is our standard input.
-fn open_console(k: &Kernel, uid: u32) -> Result<Rc<vfs::OpenFile>, (u8, String)> {
-    let fail = |e| (125, format!("cannot make the terminal: {e}"));
-    let host = HostStream::standard(0).map_err(fail)?;
-    let console = Console::new(&k.terminals, host, uid).map_err(fail)?;
-    let slave = k.terminals.open_console(&console).map_err(fail)?;
-    k.console.set(console).ok();
-    Ok(slave)
-}
-
-fn first_task(
-    k: &Rc<Kernel>,
-    spec: &SentrySpec,
-    table: Rc<MountTable>,
-    root: vfs::Path,
-) -> Result<Rc<Task>, (u8, String)> {
-    let fs = FsContext::new(table, root);
-    let p = &spec.process;
-    let cred = Cred::new(p.uid, p.gid, &p.groups);
-    let cwd = if p.cwd.is_empty() { "/" } else { &p.cwd };
-    let at = fs.root.borrow().clone();
-    let found = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() }.path(&at, cwd.as_bytes(), true);
-    let dir = found.and_then(|d| if d.inode().attr()?.is_dir() { Ok(d) } else { Err(abi::Errno::ENOTDIR) });
-    *fs.cwd.borrow_mut() = dir.map_err(|e| (126, format!("cannot start in {cwd}: {e}")))?;
-    let files = FdTable::new();
-    let console = if p.terminal { Some(open_console(k, p.uid)?) } else { None };
-    for n in 0..3 {
-        if let Some(f) = console.clone().or_else(|| HostStream::standard(n).ok()) {
-            let _ = files.put(n as i32, f, false, 1024);
-        }
-    }
-    let pid = k.new_pid().map_err(|e| (125, e.to_string()))?;
-    let process = Process::new(k, pid, None);
-    k.add_process(&process);
-    if let Some(console) = k.console.get() {
-        process.take_terminal(console.tty());
-    }
-    let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
-    Ok(Task::new(pid, &process, mm, Rc::new(cred), fs, files))
 }

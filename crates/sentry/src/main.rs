@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod control;
 mod deliver;
 mod kill;
 mod proc;
@@ -11,6 +12,7 @@ mod report;
 mod seccomp;
 mod serve;
 mod sites;
+mod start;
 mod trace;
 
 use std::process::ExitCode;

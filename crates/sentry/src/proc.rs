@@ -18,6 +18,8 @@ pub struct Source {
     kernel: RefCell<Weak<Kernel>>,
 }
 
+pub use pid::info;
+
 pub(crate) const DIR: u8 = 4;
 pub(crate) const FILE: u8 = 8;
 pub(crate) const LINK: u8 = 10;

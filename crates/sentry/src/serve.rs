@@ -1,8 +1,10 @@
 //! The kernel thread's loop: asks in, answers out, and what is due in between.
+use crate::control::Control;
 use crate::report::Lines;
 use abi::signal::SigInfo;
 use abi::{Errno, Result, c};
 use guest::ops::{Op, Resume};
+use ipc::tty::Console;
 use kernel::wait::WaitQueue;
 use kernel::{reactor, sched, timer};
 use platform::{Ask, Event, Platform};
@@ -18,8 +20,12 @@ pub struct Sentry<P: Platform> {
     log: Lines,
     launched_ns: u64,
     started: bool,
-    /// Calls served since timers were last looked at.
-    since: u32,
+    pub control: Option<Control>,
+    /// The first process, until it may begin.
+    pub held: Option<Rc<Task>>,
+    /// Calls and faults served, and how many of them when timers were last looked at.
+    pub served: u64,
+    looked: u64,
     wakers: Vec<Waker>,
     signals: host::signals::Signals,
     signal_queue: Rc<WaitQueue>,
@@ -41,32 +47,42 @@ impl<P: Platform> Sentry<P> {
             log,
             launched_ns,
             started: false,
-            since: 0,
+            control: None,
+            held: None,
+            served: 0,
+            looked: 0,
             wakers: Vec::new(),
             signals,
             signal_queue: Rc::new(WaitQueue::new()),
         }
     }
 
-    /// Runs until the first process has ended.
-    pub fn run(&mut self, first: &Rc<Task>, events: &Lines) -> ExitStatus {
+    /// Runs until the first process has ended. `hold`: it begins when the control socket says so.
+    pub fn run(&mut self, first: &Rc<Task>, hold: bool, events: &Lines) -> ExitStatus {
         let _watch = reactor::watch(self.signals.fd(), self.signal_queue.clone()).expect("host epoll");
-        self.begin_exec(first);
+        if hold {
+            first.ask.set(Inside::Other);
+            self.held = Some(first.clone());
+            events.event(&wire::Event::Held {});
+        } else {
+            self.begin_exec(first);
+        }
         loop {
             self.housekeeping();
             if let Some(status) = self.k.ended.get() {
                 self.show_rest();
+                self.tell_last(status);
                 self.k.note(&self.p.report());
                 self.flush_log();
                 return status;
             }
             if let Some(e) = self.p.poll() {
-                self.since += 1;
+                self.served += 1;
                 self.handle(e, events);
                 continue;
             }
             self.run_timers();
-            if self.run_ready() || self.work_waits() || self.carry() {
+            if self.run_ready() || self.work_waits() || self.carry() || self.serve_control() {
                 continue;
             }
             let p = &mut self.p;
@@ -90,7 +106,7 @@ impl<P: Platform> Sentry<P> {
     }
 
     fn run_timers(&mut self) {
-        self.since = 0;
+        self.looked = self.served;
         if let Some(d) = timer::next_deadline() {
             let now = host::time::monotonic_ns();
             if d <= now {
@@ -100,7 +116,7 @@ impl<P: Platform> Sentry<P> {
     }
 
     fn housekeeping(&mut self) {
-        if self.since >= 64 {
+        if self.served - self.looked >= 64 {
             self.run_timers();
             self.look_outside();
         }
@@ -108,6 +124,7 @@ impl<P: Platform> Sentry<P> {
             self.run_ready();
         }
         self.carry();
+        self.serve_control();
         if !self.k.killed.borrow().is_empty() || !self.k.overdue.borrow().is_empty() {
             self.kill();
         }
@@ -150,8 +167,8 @@ impl<P: Platform> Sentry<P> {
             self.k.outside_signal.set(true);
             let info = SigInfo::from_user(sig, c::SI_USER, 0, 0);
             let group = self.k.group(self.k.foreground.get());
-            let console = self.k.console.get();
-            if let (c::SIGWINCH, Some(console)) = (sig, console) {
+            let console = self.k.console(1);
+            if let (c::SIGWINCH, Some(console)) = (sig, &console) {
                 console.resize();
                 self.k.outside_signal.set(false);
                 continue;
@@ -166,19 +183,34 @@ impl<P: Platform> Sentry<P> {
         }
     }
 
-    /// Carries the console's bytes. True: something moved.
+    /// Carries the consoles' bytes. True: something moved.
     fn carry(&self) -> bool {
-        let due = self.k.console.get().filter(|c| c.due());
-        due.inspect(|c| c.carry()).is_some()
+        let due: Vec<_> = self.k.consoles.borrow().iter().map(|(_, c)| c).filter(|c| c.due()).cloned().collect();
+        due.iter().for_each(|c| c.carry());
+        if !due.is_empty() {
+            self.close_consoles();
+        }
+        !due.is_empty()
+    }
+
+    /// Hangs up the consoles whose processes have ended and whose output has been shown.
+    pub fn close_consoles(&self) {
+        let over = |pid: i32, c: &Console| pid != 1 && self.k.process(pid).is_none() && !c.unfinished();
+        // Closing the masters reaches back into the kernel.
+        let closed: Vec<_> = self.k.consoles.borrow_mut().extract_if(.., |(pid, c)| over(*pid, c)).collect();
+        drop(closed);
     }
 
     /// What the program wrote last is still shown, if somebody looks.
     fn show_rest(&self) {
-        let Some(console) = self.k.console.get() else { return };
+        let consoles = self.k.consoles.borrow().clone();
+        if consoles.is_empty() {
+            return;
+        }
         let patience = host::time::monotonic_ns() + 5_000_000_000;
         loop {
-            console.carry();
-            if !console.unfinished() || host::time::monotonic_ns() > patience {
+            consoles.iter().for_each(|(_, c)| c.carry());
+            if !consoles.iter().any(|(_, c)| c.unfinished()) || host::time::monotonic_ns() > patience {
                 return;
             }
             reactor::turn(Some(20_000_000)).expect("host epoll");

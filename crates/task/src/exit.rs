@@ -167,7 +167,11 @@ impl Process {
             by.process.signal(abi::signal::SigInfo::child(code, self.pid, 0, value));
             return by.process.child_wait.wake();
         }
-        let Some(parent) = self.parent() else { return };
+        let Some(parent) = self.parent() else {
+            let status = self.exiting.get().unwrap_or(ExitStatus::Exited(0));
+            self.kernel.ended_outside.borrow_mut().push((self.pid, status));
+            return self.reap();
+        };
         if self.notify_parent_of_exit(&parent) {
             self.reap();
         }

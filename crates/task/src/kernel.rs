@@ -55,9 +55,12 @@ pub struct Kernel {
     pub log: RefCell<Vec<String>>,
     /// Monotonic nanoseconds at the start.
     pub boot: u64,
-    /// Every terminal, and the one the sandbox was started at.
+    /// Every terminal.
     pub terminals: Rc<ipc::tty::Terminals>,
-    pub console: std::cell::OnceCell<ipc::tty::Console>,
+    /// Joined to terminals of the host's, with the process that was started at each.
+    pub consoles: RefCell<Vec<(i32, Rc<ipc::tty::Console>)>>,
+    /// Processes that were started from outside, and have ended since these were last told.
+    pub ended_outside: RefCell<Vec<(i32, ExitStatus)>>,
     /// The group in the foreground of a terminal of the host's.
     pub foreground: Cell<i32>,
     /// The signal being sent comes from the operator, whom pid 1 must obey.
@@ -91,7 +94,8 @@ impl Kernel {
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
             terminals: Default::default(),
-            console: Default::default(),
+            consoles: Default::default(),
+            ended_outside: Default::default(),
             foreground: Cell::new(1),
             outside_signal: Cell::new(false),
             unknown: RefCell::default(),
@@ -209,6 +213,11 @@ impl Kernel {
                 self.locks.release(id, Owner::Description(Rc::as_ptr(&f) as usize));
             }
         }
+    }
+
+    /// The terminal that a process started from outside was started at.
+    pub fn console(&self, pid: i32) -> Option<Rc<ipc::tty::Console>> {
+        self.consoles.borrow().iter().find(|(of, _)| *of == pid).map(|(_, c)| c.clone())
     }
 
     /// A line for the debug log.

@@ -4,6 +4,8 @@
 //! [`SentrySpec`] in which no host path is left. The sentry reports [`Event`]s, one JSON object a line.
 #![forbid(unsafe_code)]
 
+pub mod control;
+
 use serde::{Deserialize, Serialize};
 
 /// What the operator asks for. Read by `rvisor-launch` from the file named by its only argument
@@ -50,6 +52,12 @@ pub struct LaunchSpec {
     /// waits for that, removes them. Without it, or without cgroups, the launcher is gone at once.
     #[serde(default)]
     pub caller_fd: Option<i32>,
+    /// The sandbox's control socket, see [`control`]: AF_UNIX, SOCK_SEQPACKET, listening or connected.
+    #[serde(default)]
+    pub control_fd: Option<i32>,
+    /// The program is loaded, and begins when [`control::Call::Start`] says so.
+    #[serde(default)]
+    pub hold: bool,
 }
 
 fn default_hostname() -> String {
@@ -139,6 +147,38 @@ pub struct Process {
     /// The three standard descriptors are one terminal.
     #[serde(default)]
     pub terminal: bool,
+    /// Absent: root has Docker's default set, others have none.
+    #[serde(default)]
+    pub capabilities: Option<Capabilities>,
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+    #[serde(default)]
+    pub no_new_privs: bool,
+    /// Absent: 022.
+    #[serde(default)]
+    pub umask: Option<u32>,
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
+}
+
+/// The five sets of capabilities(7) before the program is executed, each a mask of `1 << CAP_…`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capabilities {
+    pub bounding: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub permitted: u64,
+    pub ambient: u64,
+}
+
+/// A limit of setrlimit(2) by its RLIMIT_ number; 2^64 - 1 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    pub which: u32,
+    pub soft: u64,
+    pub hard: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -188,6 +228,10 @@ pub struct SentrySpec {
     #[serde(default)]
     pub log_fd: Option<i32>,
     pub events_fd: i32,
+    #[serde(default)]
+    pub control_fd: Option<i32>,
+    #[serde(default)]
+    pub hold: bool,
     /// CPUs the sandbox may use: affinity and quota, in thousandths.
     pub millicpus: u64,
     /// Monotonic nanoseconds at the launcher's first instruction.
@@ -249,6 +293,8 @@ pub enum Event {
     },
     /// From the launcher: the sandbox's network namespace is there and waits for a byte in `network_fd`.
     Network {},
+    /// With `hold`: the program is loaded, and waits for [`control::Call::Start`].
+    Held {},
     /// The guest's first instruction is about to run. `ns`: since the launcher's first instruction.
     Started { ns: u64 },
     /// The command could not be started: exit status 125, 126 or 127 as `docker run`.

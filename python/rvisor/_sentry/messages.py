@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import TypedDict
 
     class Root(TypedDict):
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
         target: str
         read_only: bool
 
+    class Capabilities(TypedDict):
+        bounding: int
+        effective: int
+        inheritable: int
+        permitted: int
+        ambient: int
+
+    class Rlimit(TypedDict):
+        which: int
+        soft: int
+        hard: int
+
     class Process(TypedDict):
         args: list[str]
         env: list[str]
@@ -26,6 +39,11 @@ if TYPE_CHECKING:
         gid: int
         groups: list[int]
         terminal: bool
+        capabilities: Capabilities | None
+        rlimits: list[Rlimit]
+        no_new_privs: bool
+        umask: int | None
+        oom_score_adj: int | None
 
     class Limits(TypedDict):
         memory: int | None
@@ -59,11 +77,18 @@ if TYPE_CHECKING:
         log_fd: int | None
         events_fd: int
         caller_fd: int | None
+        control_fd: int | None
+        hold: bool
+
+    class Request(TypedDict):
+        id: int
+        call: dict[str, object]
 
 
 EVENTS = {
     "launched": ("pid", "cgroups"),
     "network": (),
+    "held": (),
     "started": ("ns",),
     "failed": ("status", "message"),
     "exited": ("status", "signal"),
@@ -71,7 +96,34 @@ EVENTS = {
 """Each event's name and fields."""
 
 
-def encode(spec: LaunchSpec) -> bytes:
+def process(
+    args: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str = "/",
+    uid: int = 0,
+    gid: int = 0,
+    groups: Sequence[int] = (),
+    terminal: bool = False,
+) -> Process:
+    """A process to be started, with nothing special about it."""
+    return {
+        "args": list(args),
+        "env": [f"{name}={value}" for name, value in env.items()],
+        "cwd": cwd,
+        "uid": uid,
+        "gid": gid,
+        "groups": list(groups),
+        "terminal": terminal,
+        "capabilities": None,
+        "rlimits": [],
+        "no_new_privs": False,
+        "umask": None,
+        "oom_score_adj": None,
+    }
+
+
+def encode(spec: LaunchSpec | Request) -> bytes:
     """The specification as JSON; raises UsageError for text that is not valid UTF-8."""
     from json import dumps
 

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rvisor._sentry.control import Control
     from rvisor._sentry.network import Helper
 
 
@@ -53,6 +54,12 @@ class Running:
     ) -> None:
         self.id = sandbox
         self.pid = 0
+        self.held = False
+        """The program is loaded and waits for the control socket's `start`."""
+        self.started = False
+        """The program's first instruction has been reached."""
+        self.control: Control | None = None
+        """The control socket, if it is this process's alone; closed at the sandbox's end."""
         self._launcher = launcher
         self._events = events
         self._alive = alive
@@ -131,6 +138,12 @@ class Running:
                 break
         return self._finish(timeout)
 
+    def wait_until_loaded(self) -> None:
+        """Wait until the program is loaded, or has ended; whether it was found, `wait` tells."""
+        self.watch(self._events, select.POLLIN, self._read_events)
+        while self._events in self._watched and not (self.held or self.started or self._failed):
+            self._serve(None)
+
     def _serve(self, seconds: float | None) -> bool:
         """Wait for at most `seconds`, serve what is ready; false if nothing was."""
         poller = select.poll()
@@ -186,7 +199,10 @@ class Running:
                     self.send_signal(number)
             case "network":
                 self._connect()
+            case "held":
+                self.held = True
             case "started":
+                self.started = True
                 self._started_ns = _integer(event["ns"])
             case "failed":
                 self._failed = (_integer(event["status"]), str(event["message"]))
@@ -213,6 +229,8 @@ class Running:
     def _finish(self, timeout: float | None) -> Outcome:
         self._ended = True
         os.close(self._events)
+        if self.control is not None:
+            self.control.close()
         if self._network is not None:
             self._network[0].close()
             if self._network[1] is not None:
@@ -295,7 +313,7 @@ def start(
         try:
             _write_all(spec_fd, text)
             os.lseek(spec_fd, 0, os.SEEK_SET)
-            given = (spec_fd, write_end, watched, waits, spec["strace_fd"], spec["log_fd"])
+            given = (spec_fd, write_end, watched, waits, spec["strace_fd"], spec["log_fd"], spec["control_fd"])
             kept = [fd for fd in given if fd is not None]
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
         finally:

@@ -171,6 +171,31 @@ fn state(p: &Process, t: Option<&Rc<Task>>) -> (char, &'static str) {
     }
 }
 
+/// Bytes of a process's arguments that [`info`] tells.
+const ARGS: u64 = 1000;
+
+/// The process as the control socket shows it.
+pub fn info(p: &Process) -> wire::control::ProcessInfo {
+    let t = p.leader();
+    let t = t.as_ref();
+    let lossy = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let (from, to) = t.map_or((0, 0), |t| t.mm().args.get());
+    let args = t.map_or(Vec::new(), |t| memory(t, (from, to.min(from + ARGS))));
+    let since = host::time::monotonic_ns() - p.started;
+    wire::control::ProcessInfo {
+        pid: p.pid,
+        ppid: p.ppid(),
+        uid: t.map_or(0, |t| t.cred().ruid),
+        state: state(p, t).0,
+        threads: p.threads().len() as u32,
+        name: t.map_or(String::new(), |t| lossy(&t.comm.borrow())),
+        args: args.split_inclusive(|b| *b == 0).map(|a| lossy(a.strip_suffix(&[0]).unwrap_or(a))).collect(),
+        started_ns: host::time::realtime_ns() - since,
+        cpu_ns: p.cpu_ns(),
+        memory: t.map_or(0, |t| t.mm().space.borrow().total()),
+    }
+}
+
 /// The controlling terminal as proc_pid_stat(5) numbers it.
 fn tty_nr(p: &Process) -> u64 {
     let dev = p.tty.borrow().as_ref().map_or(0, |t| t.device());

@@ -1,0 +1,158 @@
+//! What is said over the control socket of a running sandbox: one JSON object a message, [`Request`]s in, [`Message`]s
+//! out. `docs/design/control.md` tells the rules.
+use crate::Process;
+use serde::{Deserialize, Serialize};
+
+/// The longest request, in bytes.
+pub const REQUEST_MAX: usize = 192 << 10;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The caller's own number for it, which the answer bears.
+    pub id: u64,
+    pub call: Call,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Call {
+    /// The first process, which was held, begins.
+    Start {},
+    /// Starts one more process. With three descriptors: its standard ones. With one: `process.terminal` is set, and this
+    /// is the raw terminal of the host's that its own is joined to.
+    Exec {
+        process: Box<Process>,
+    },
+    /// kill(2) from outside. `pid` absent: every process. `number` 0 only asks whether there is one.
+    Signal {
+        #[serde(default)]
+        pid: Option<i32>,
+        number: i32,
+    },
+    Processes {},
+    /// The size of the terminal that the process was started at.
+    Resize {
+        pid: i32,
+        rows: u16,
+        columns: u16,
+    },
+    Stats {},
+    /// From now on this client is told of the start and end of every process started from outside.
+    Events {},
+}
+
+/// What the sentry says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    Reply {
+        id: u64,
+        answer: Answer,
+    },
+    /// The request `id` failed; without a number: it was none that could be read.
+    Error {
+        id: Option<u64>,
+        /// As errno(3) names it.
+        errno: String,
+        /// What `docker exec` ends with: 127 the program is not there, 126 it cannot be executed, 125 anything else.
+        status: u8,
+        message: String,
+    },
+    /// A process was started from outside.
+    Started {
+        pid: i32,
+    },
+    /// It ended: `status` is its exit status, or 128 + `signal`.
+    Exited {
+        pid: i32,
+        status: i32,
+        signal: Option<i32>,
+    },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Done {},
+    Exec {
+        pid: i32,
+    },
+    /// Some of the processes. `more`: the next message has more of them.
+    Processes {
+        processes: Vec<ProcessInfo>,
+        more: bool,
+    },
+    Stats(Stats),
+}
+
+/// One process, as ps(1) shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    pub pid: i32,
+    /// 0: it was started from outside.
+    pub ppid: i32,
+    pub uid: u32,
+    /// As proc_pid_stat(5) has it: R, S, T, t, Z.
+    pub state: char,
+    pub threads: u32,
+    pub name: String,
+    /// Cut off after a thousand bytes.
+    pub args: Vec<String>,
+    /// Since 1970.
+    pub started_ns: u64,
+    pub cpu_ns: u64,
+    /// Bytes of address space.
+    pub memory: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stats {
+    pub processes: u64,
+    pub threads: u64,
+    /// Descriptors in use.
+    pub files: u64,
+    /// Calls and faults of the guests' served so far.
+    pub calls: u64,
+    /// Bytes of the sentry's own heap.
+    pub sentry_memory: u64,
+    pub uptime_ns: u64,
+    /// The first process is held.
+    pub held: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Request, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    #[test]
+    fn what_is_understood() {
+        assert!(matches!(read(r#"{"id":1,"call":{"start":{}}}"#).unwrap().call, Call::Start {}));
+        let exec = r#"{"id":2,"call":{"exec":{"process":{"args":["a"],"env":[],"cwd":"/"}}}}"#;
+        assert!(matches!(read(exec).unwrap().call, Call::Exec { process } if process.args == ["a"]));
+        let all = read(r#"{"id":3,"call":{"signal":{"number":9}}}"#).unwrap();
+        assert!(matches!(all.call, Call::Signal { pid: None, number: 9 }));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for text in [
+            "",
+            "{}",
+            r#"{"id":1}"#,
+            r#"{"id":-1,"call":{"start":{}}}"#,
+            r#"{"id":1,"call":"start"}"#,
+            r#"{"id":1,"call":{"start":{"now":1}}}"#,
+            r#"{"id":1,"call":{"start":{}},"more":1}"#,
+            r#"{"id":1,"call":{"start":{},"stats":{}}}"#,
+            r#"{"id":1,"call":{"halt":{}}}"#,
+            r#"{"id":1,"call":{"resize":{"pid":1,"rows":-1,"columns":1}}}"#,
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}
