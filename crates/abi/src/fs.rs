@@ -81,6 +81,18 @@ pub struct Statfs {
     pub spare: [i64; 4],
 }
 
+/// `struct ustat`; the names are never filled in.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Ustat {
+    pub tfree: i32,
+    pub pad: u32,
+    pub tinode: u64,
+    pub name: [u8; 6],
+    pub pack: [u8; 6],
+    pub tail: [u8; 4],
+}
+
 /// `struct flock`.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -30,6 +30,8 @@ pub trait Source {
     fn private(&self, path: &str) -> bool;
     /// A file that is more than a text.
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
+    /// The process whose directory this is: its number, and when it began (monotonic nanoseconds).
+    fn process(&self, path: &str) -> Option<(i32, u64)>;
     /// A write to a file; EACCES for those that take none.
     fn write(&self, path: &str, data: &[u8]) -> Result;
 }
@@ -108,7 +110,10 @@ impl Inode for ProcInode {
 
     fn open(&self, flags: i32) -> Result<Rc<dyn FileOps>> {
         match self.source.node(&self.path)? {
-            Node::Dir(_) => Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone() })),
+            Node::Dir(_) => {
+                let process = self.source.process(&self.path);
+                Ok(Rc::new(ProcDir { source: self.source.clone(), path: self.path.clone(), process }))
+            }
             Node::File(_) if flags & c::O_ACCMODE != c::O_RDONLY && !self.source.writable(&self.path) => {
                 Err(Errno::EACCES)
             }
@@ -174,6 +179,12 @@ impl FileOps for ProcFile {
 struct ProcDir {
     source: Rc<dyn Source>,
     path: String,
+    process: Option<(i32, u64)>,
+}
+
+/// The process whose open /proc/PID this is: its number, and when it began.
+pub fn process(f: &OpenFile) -> Option<(i32, u64)> {
+    f.downcast::<ProcDir>()?.process
 }
 
 impl FileOps for ProcDir {

@@ -26,7 +26,11 @@ pub fn make_pair(caller: &Caller, domain: i32, kind: i32, protocol: i32) -> Resu
             let (a, b) = unix::pair(caller, kind, protocol)?;
             Ok((a, b))
         }
-        c::AF_INET | c::AF_INET6 | c::AF_NETLINK => Err(Errno::EOPNOTSUPP),
+        // What is wrong with the socket itself is told first.
+        c::AF_INET | c::AF_INET6 | c::AF_NETLINK => {
+            make(caller, domain, kind, protocol)?;
+            Err(Errno::EOPNOTSUPP)
+        }
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

@@ -78,6 +78,11 @@ impl fs::proc::Source for Source {
         memory::is(path)
     }
 
+    fn process(&self, path: &str) -> Option<(i32, u64)> {
+        let (pid, _) = split(path).filter(|(_, rest)| rest.is_empty())?;
+        Some((pid, self.kernel().ok()?.process(pid)?.started))
+    }
+
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
         let (pid, _) = split(path).filter(|_| memory::is(path))?;
         Some(self.kernel().and_then(|k| memory::open(&k, pid, task::caller().1)))

@@ -326,6 +326,8 @@ pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, add
         Ok(u32::from_ne_bytes(b))
     };
     let key = mm.futex_key(addr, private);
+    // What stands for others is found by what is mapped there; a private word is found by its address alone.
+    let shared = |addr: u64| if private { Ok(()) } else { load(addr).map(|_| ()) };
     match cmd {
         c::FUTEX_WAIT | c::FUTEX_WAIT_BITSET => {
             let bitset = if cmd == c::FUTEX_WAIT { futex::ANY } else { val3 };
@@ -341,17 +343,25 @@ pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, add
             }
             r.map(|()| 0)
         }
-        c::FUTEX_WAKE => futex::wake(key, val, futex::ANY),
-        c::FUTEX_WAKE_BITSET => futex::wake(key, val, val3),
+        c::FUTEX_WAKE | c::FUTEX_WAKE_BITSET => {
+            shared(addr)?;
+            futex::wake(key, val, if cmd == c::FUTEX_WAKE { futex::ANY } else { val3 })
+        }
         c::FUTEX_REQUEUE | c::FUTEX_CMP_REQUEUE => {
-            let to = mm.futex_key(addr2, private);
             let n = timeout as u32;
+            if (val as i32) < 0 || (n as i32) < 0 || !addr2.is_multiple_of(4) {
+                return Err(Errno::EINVAL);
+            }
+            shared(addr)?;
+            shared(addr2)?;
+            let to = mm.futex_key(addr2, private);
             let read = || load(addr);
             let compare: Option<(u32, &dyn Fn() -> Result<u32>)> =
                 if cmd == c::FUTEX_CMP_REQUEUE { Some((val3, &read)) } else { None };
             futex::requeue(key, to, val, n, compare)
         }
         c::FUTEX_WAKE_OP => {
+            shared(addr)?;
             let key2 = mm.futex_key(addr2, private);
             let op = futex::WakeOp::decode(val3)?;
             futex::wake_op(key, val, key2, timeout as u32, op, |f| {

@@ -325,6 +325,8 @@ const KCMP_VM: i32 = 1;
 const KCMP_FILES: i32 = 2;
 const KCMP_FS: i32 = 3;
 const KCMP_SIGHAND: i32 = 4;
+const KCMP_IO: i32 = 5;
+const KCMP_SYSVSEM: i32 = 6;
 
 /// kcmp(2): 0 if two threads share a thing, else 1 or 2, an order that tells nothing else.
 pub fn kcmp(t: &Rc<Task>, pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) -> Result<i32> {
@@ -350,6 +352,9 @@ pub fn kcmp(t: &Rc<Task>, pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) -
         KCMP_FILES => Ok(Rc::as_ptr(&who.files()?).addr()),
         KCMP_FS => Ok(Rc::as_ptr(&who.fs()).addr()),
         KCMP_SIGHAND => Ok(Rc::as_ptr(&*who.process.actions.borrow()).addr()),
+        // There are no I/O contexts, so all have the same: none.
+        KCMP_IO => Ok(0),
+        KCMP_SYSVSEM => Ok(who.sem_undo.borrow().as_ref().map_or(0, |u| Rc::as_ptr(u).addr())),
         _ => Err(Errno::EINVAL),
     };
     // Where things lie in the kernel is no business of the guest's.

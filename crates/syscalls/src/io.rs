@@ -179,8 +179,8 @@ pub async fn write(t: &Rc<Task>, fd: Fd, buf: InBuf<2>, count: usize) -> Result<
 }
 
 pub async fn pread64(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize, offset: i64) -> Result<usize> {
+    let at = position(&*t.files()?.get(fd.0)?, offset)?;
     let f = readable(t, fd)?;
-    let at = position(&f, offset)?;
     read_at(t, &f, &[(buf.0, count.min(MAX))], Some(at)).await
 }
 
@@ -221,8 +221,8 @@ pub async fn writev(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize) -> Resul
 }
 
 pub async fn preadv(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) -> Result<usize> {
-    let f = readable(t, fd)?;
-    let (at, bufs) = (position(&f, offset)?, vector(t, iov, n)?);
+    let at = position(&*t.files()?.get(fd.0)?, offset)?;
+    let (f, bufs) = (readable(t, fd)?, vector(t, iov, n)?);
     read_at(t, &f, &bufs, Some(at)).await
 }
 
@@ -243,8 +243,8 @@ pub async fn preadv2(
     flags: Flags,
 ) -> Result<usize> {
     const KNOWN: i32 = c::RWF_HIPRI | c::RWF_DSYNC | c::RWF_SYNC | c::RWF_NOWAIT | c::RWF_APPEND;
+    let at = if offset == -1 { None } else { Some(position(&*t.files()?.get(fd.0)?, offset)?) };
     let f = readable(t, fd)?;
-    let at = if offset == -1 { None } else { Some(position(&f, offset)?) };
     let bufs = vector(t, iov, n)?;
     let flags = flags.only(KNOWN).map_err(|_| Errno::EOPNOTSUPP)?;
     if flags & c::RWF_NOWAIT == 0 {
@@ -270,8 +270,8 @@ pub async fn pwritev2(
     flags: Flags,
 ) -> Result<usize> {
     const SYNCS: i32 = c::RWF_DSYNC | c::RWF_SYNC;
+    let mut at = if offset == -1 { None } else { Some(position(&*t.files()?.get(fd.0)?, offset)?) };
     let f = writable(t, fd)?;
-    let mut at = if offset == -1 { None } else { Some(position(&f, offset)?) };
     let bufs = vector(t, iov, n)?;
     let flags = flags.only(c::RWF_HIPRI | SYNCS | c::RWF_NOWAIT | c::RWF_APPEND).map_err(|_| Errno::EOPNOTSUPP)?;
     let sync = flags & SYNCS != 0 && f.ops().seekable();

@@ -55,7 +55,9 @@ pub(crate) async fn send(t: &Rc<Task>, f: &OpenFile, bufs: &[(u64, usize)], mut 
 /// Receives into `bufs`, waiting as the file, the flags and the timeout say.
 async fn receive(t: &Rc<Task>, f: &OpenFile, bufs: &[(u64, usize)], flags: i32) -> Result<Incoming> {
     let s = &**socket_of(f)?;
-    let patience = Patience::of(f, flags, s.timeouts().0);
+    // The queue of errors is looked at, never waited for.
+    let errors = flags & c::MSG_ERRQUEUE != 0 && s.domain() != c::AF_UNIX;
+    let patience = if errors { Patience::None } else { Patience::of(f, flags, s.timeouts().0) };
     let flags = flags | patience.flag();
     let mem = t.mem();
     let mut dst = UserSink::new(&*mem, bufs);
@@ -81,13 +83,14 @@ async fn receive(t: &Rc<Task>, f: &OpenFile, bufs: &[(u64, usize)], flags: i32) 
 }
 
 /// Where a message goes. The kinds that do not look at it are not made to walk a path.
-fn destination(t: &Task, s: &dyn Socket, raw: &Raw) -> Result<Option<Address>> {
+fn destination(t: &Task, s: &dyn Socket, raw: &Raw, flags: i32) -> Result<Option<Address>> {
     if raw.is_empty() {
         return Ok(None);
     }
     match (s.domain(), s.kind()) {
         (c::AF_UNIX, c::SOCK_SEQPACKET) => Ok(None),
         (c::AF_UNIX, c::SOCK_STREAM) => Ok(Some(Address::Unspecified)),
+        (c::AF_INET | c::AF_INET6, c::SOCK_STREAM) if flags & c::MSG_FASTOPEN == 0 => Ok(None),
         (domain, _) => sockaddr::destination(t, domain, raw).map(Some),
     }
 }
@@ -104,7 +107,7 @@ pub async fn sendto(
     let f = file_of(t, fd)?;
     let to = match addr.0 {
         0 => None,
-        at => destination(t, &**socket_of(&f)?, &Raw::read(&*t.mem(), at, addr_len)?)?,
+        at => destination(t, &**socket_of(&f)?, &Raw::read(&*t.mem(), at, addr_len)?, flags.bits())?,
     };
     let out = Outgoing { to, flags: flags.bits(), ..Outgoing::default() };
     send(t, &f, &[(buf.0, len.min(MAX))], out).await
@@ -146,7 +149,7 @@ async fn send_message(t: &Rc<Task>, f: &OpenFile, msg: UserIn<MsgHdr>, flags: i3
     let bufs = vector(t, UserIn::new(h.iov), h.iovlen as usize)?;
     let to = match h.name {
         0 => None,
-        at => destination(t, s, &Raw::read(&*t.mem(), at, h.namelen)?)?,
+        at => destination(t, s, &Raw::read(&*t.mem(), at, h.namelen)?, flags)?,
     };
     let control = cmsg::read(t, s.domain(), h.control, h.controllen)?;
     send(t, f, &bufs, Outgoing { to, control, flags }).await

@@ -1,7 +1,7 @@
 //! Names: open(2), stat(2), mkdir(2), rename(2), chmod(2) and their *at forms.
 use crate::args::{Addr, Fd, Flags, OutBuf, PathArg, StrArg};
 use crate::fd::install;
-use abi::fs::{Stat, Statfs, Statx, StatxTime};
+use abi::fs::{Stat, Statfs, Statx, StatxTime, Ustat};
 use abi::sys::{Timespec, Timeval};
 use abi::{Errno, Result, c};
 use guest::{UserIn, UserOut};
@@ -282,6 +282,15 @@ pub fn fstatfs(t: &Rc<Task>, fd: Fd, out: UserOut<Statfs>) -> Result {
         None => StatFs { magic: 0x5049_5045, bsize: 4096, namelen: 255, ..StatFs::default() },
     };
     out.put(&*t.mem(), &statfs_of(&s))
+}
+
+/// ustat(2), of the file system whose files have this device number. EINVAL: there is none.
+pub fn ustat(t: &Rc<Task>, dev: u32, out: UserOut<Ustat>) -> Result {
+    let mounts = t.fs().mounts.all();
+    let is = |m: &&Rc<vfs::Mount>| m.root.inode.attr().is_ok_and(|a| a.dev as u32 == dev);
+    let m = mounts.iter().find(is).ok_or(Errno::EINVAL)?;
+    let s = m.statfs(&m.root)?;
+    out.put(&*t.mem(), &Ustat { tfree: s.bfree as i32, tinode: s.ffree, ..Ustat::default() })
 }
 
 /// No file system here gives handles.
@@ -625,6 +634,8 @@ mod xattr {
             if write && (!a.is_file() || !cred.has(kernel::cred::CAP_SETFCAP)) {
                 return Err(Errno::EPERM);
             }
+        } else if write && n.starts_with(b"security.") && !cred.has(kernel::cred::CAP_SYS_ADMIN) {
+            return Err(Errno::EPERM);
         } else if write || !(n.starts_with(b"security.") || n.starts_with(b"system.")) {
             return Err(Errno::EOPNOTSUPP);
         }

@@ -29,7 +29,14 @@ pub fn pidfd_open(t: &Rc<Task>, pid: i32, flags: Flags) -> Result<i32> {
 pub fn pidfd_send_signal(t: &Rc<Task>, fd: Fd, sig: i32, info: UserIn<SigInfo>, flags: Flags) -> Result {
     flags.only(0)?;
     let f = t.files()?.get(fd.0)?;
-    let to = f.downcast::<PidFd>().ok_or(Errno::EBADF)?;
+    let to = match f.downcast::<PidFd>() {
+        Some(p) => p.process().cloned(),
+        // Before there were pidfds, /proc/PID stood for the process; it still does here.
+        None => {
+            let (pid, began) = fs::proc::process(&f).ok_or(Errno::EBADF)?;
+            t.kernel.process(pid).filter(|p| p.started == began)
+        }
+    };
     if !(0..=64).contains(&sig) {
         return Err(Errno::EINVAL);
     }
@@ -37,14 +44,14 @@ pub fn pidfd_send_signal(t: &Rc<Task>, fd: Fd, sig: i32, info: UserIn<SigInfo>, 
         None => SigInfo::from_user(sig, c::SI_USER, t.process.pid, t.cred().ruid),
         Some(i) if i.signo != sig => return Err(Errno::EINVAL),
         Some(i) => {
-            let own = to.process().is_some_and(|p| Rc::ptr_eq(p, &t.process));
+            let own = to.as_ref().is_some_and(|p| Rc::ptr_eq(p, &t.process));
             if !own && (i.code >= 0 || i.code == c::SI_TKILL) {
                 return Err(Errno::EPERM);
             }
             i
         }
     };
-    let pid = to.process().ok_or(Errno::ESRCH)?.pid;
+    let pid = to.ok_or(Errno::ESRCH)?.pid;
     t.kernel.kill(t, pid, info)
 }
 

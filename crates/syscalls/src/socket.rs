@@ -163,7 +163,14 @@ pub async fn connect(t: &Rc<Task>, fd: Fd, addr: InBuf<2>, len: i32) -> Result {
     }
     let caller = caller(t);
     match attempt(&**s, patience, || s.connect(&caller, to.clone())).await {
-        Err(Errno::EINPROGRESS | Errno::EALREADY) if patience.waits() => connected(&**s, patience).await,
+        Err(Errno::EINPROGRESS | Errno::EALREADY) if patience.waits() => {
+            connected(&**s, patience).await?;
+            // Asked again, a host socket says how it went, and takes note that it is connected.
+            match s.connect(&caller, to) {
+                Err(Errno::EISCONN) => Ok(()),
+                r => r,
+            }
+        }
         r => r,
     }
 }
@@ -178,7 +185,7 @@ async fn connected(s: &dyn Socket, patience: Patience) -> Result {
     let done = Ready::OUT | Ready::ERR | Ready::HUP;
     let queues = [s.waiters()];
     match wait::until(&queues, deadline, || s.ready().intersects(done).then_some(())).await {
-        Ok(()) => s.take_error().map_or(Ok(()), Err),
+        Ok(()) => Ok(()),
         Err(Stop::TimedOut) => Err(Errno::EINPROGRESS),
         Err(Stop::Interrupted) => Err(interrupted(deadline)),
     }

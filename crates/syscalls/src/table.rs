@@ -1,7 +1,7 @@
 //! The table: every system call, one row each. Nothing else lists them.
 use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use crate::sched::SchedAttr;
-use abi::fs::{Stat, Statfs, Statx};
+use abi::fs::{Stat, Statfs, Statx, Ustat};
 use abi::ipc::Sembuf;
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::{SigAction, SigEvent, SigInfo, StackT};
@@ -143,6 +143,7 @@ crate::syscall_table! {
     132 utime(path: PathArg, times: UserIn<[i64; 2]>) => path::utime, full;
     133 mknod(path: PathArg, mode: u32, dev: u64) => path::mknod, full;
     135 personality(persona: u64) => misc::personality, partial, "PER_LINUX32, UNAME26, ADDR_NO_RANDOMIZE and STICKY_TIMEOUTS act";
+    136 ustat(dev: u32, out: UserOut<Ustat>) => path::ustat, full;
     137 statfs(path: PathArg, out: UserOut<Statfs>) => path::statfs, full;
     138 fstatfs(fd: Fd, out: UserOut<Statfs>) => path::fstatfs, full;
     140 getpriority(which: i32, who: i32) => sched::getpriority, partial, "kept, without effect";
@@ -279,7 +280,7 @@ crate::syscall_table! {
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
     310 process_vm_readv(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_readv, full;
     311 process_vm_writev(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_writev, full;
-    312 kcmp(pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) => ids::kcmp, partial, "FILE, VM, FILES, FS, SIGHAND";
+    312 kcmp(pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) => ids::kcmp, partial, "not EPOLL_TFD";
     313 finit_module() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     314 sched_setattr(pid: i32, attr: UserIn<SchedAttr>, flags: u32) => sched::sched_setattr, partial, "no real-time policies; kept, without effect";
     315 sched_getattr(pid: i32, out: UserOut<SchedAttr>, size: u32, flags: u32) => sched::sched_getattr, partial, "as sched_setattr";

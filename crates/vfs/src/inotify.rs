@@ -184,6 +184,11 @@ impl Inotify {
         Ok(wd)
     }
 
+    /// Every watch: its number, the file (device and inode), what it asks for.
+    pub fn list(&self) -> Vec<(i32, (u64, u64), u32)> {
+        self.watches.borrow().values().map(|w| (w.wd, w.id, w.mask.get())).collect()
+    }
+
     fn unlist(w: &Rc<Watch>) {
         WATCHES.with_borrow_mut(|all| {
             if let Some(list) = all.get_mut(&w.id) {

@@ -439,6 +439,18 @@ CASE(positions_are_looked_at_before_rights) {
     ERR(pwritev(ends[0], &one, 1, 0), ESPIPE);
     ERR(pwrite(ends[0], "x", 1, -1), EINVAL);
 }
+CASE(streams_have_no_positions_whatever_the_rights) {
+    int p[2];
+    OK(pipe(p));
+    char byte = 0;
+    struct iovec v = {&byte, 1};
+    ERR(pread(p[1], &byte, 1, 0), ESPIPE);
+    ERR(preadv(p[1], &v, 1, 0), ESPIPE);
+    ERR(preadv2(p[1], &v, 1, 0, 0), ESPIPE);
+    ERR(pwritev2(p[0], &v, 1, 0, 0), ESPIPE);
+    ERR(pwritev2(p[0], &v, 1, -1, 0), EBADF);
+    ERR(preadv2(p[1], &v, 1, -1, 0), EBADF);
+}
 CASE(only_files_are_read_ahead) {
     FD(directory, open(".", O_RDONLY));
     ERR(readahead(directory, 0, 4096), EINVAL);

@@ -462,3 +462,30 @@ CASE(a_descriptor_for_the_name_only_has_no_attributes) {
     ERR(syscall(SYS_fsetxattr, fd, "user.a", value, sizeof value, 0), EBADF);
     ERR(syscall(SYS_flistxattr, fd, value, sizeof value), EBADF);
 }
+CASE(a_file_system_by_its_device) {
+    struct {
+        int free_blocks;
+        unsigned long free_inodes;
+        char names[12], room[32];
+    } u;
+    struct stat st;
+    OK(stat("/proc", &st));
+    OK(syscall(SYS_ustat, (unsigned)st.st_dev, &u));
+    EQ(u.free_blocks, 0);
+    ERR(syscall(SYS_ustat, -1, &u), EINVAL);
+    ERR(syscall(SYS_ustat, (unsigned)st.st_dev, BAD_ADDRESS), EFAULT);
+}
+CASE(attributes_of_security_need_privilege) {
+    NEED_ROOT();
+    t_write_file("f", "");
+    OK(chmod(".", 0755));
+    OK(chmod("f", 0666));
+    pid_t pid = fork();
+    if (pid == 0) {
+        OK(setuid(1));
+        ERR(setxattr("f", "security.t", "x", 1, 0), EPERM);
+        ERR(removexattr("f", "security.t"), EPERM);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+}

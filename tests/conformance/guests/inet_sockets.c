@@ -668,3 +668,47 @@ CASE(netlink) {
     ERR(socket(AF_NETLINK, SOCK_STREAM, NETLINK_ROUTE), ESOCKTNOSUPPORT);
     ERR(socket(AF_NETLINK, SOCK_RAW, 77), EPROTONOSUPPORT);
 }
+CASE(the_queue_of_errors_is_not_waited_for) {
+    int s[2];
+    tcp_pair(s);
+    char byte;
+    ERR(recv(s[0], &byte, 1, MSG_ERRQUEUE), EAGAIN);
+    struct iovec v = {&byte, 1};
+    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+    ERR(recvmsg(s[0], &m, MSG_ERRQUEUE), EAGAIN);
+}
+CASE(a_connection_is_made_once) {
+    int l = listener();
+    struct sockaddr_in a = name_of(l), other = {.sin_family = 47};
+    FD(c, socket(AF_INET, SOCK_STREAM, 0));
+    OK(connect(c, (void *)&a, sizeof a));
+    ERR(connect(c, (void *)&a, sizeof a), EISCONN);
+    /* Where a connected stream sends to is not asked. */
+    EQ(sendto(c, "x", 1, 0, (void *)&other, sizeof other), 1);
+    ERR(sendto(c, "x", 1, 0, BAD_ADDRESS, sizeof other), EFAULT);
+    FD(u, bound(SOCK_DGRAM));
+    ERR(sendto(u, "x", 1, 0, (void *)&other, sizeof other), EAFNOSUPPORT);
+}
+CASE(levels_that_are_not_the_sockets) {
+    FD(tcp, socket(AF_INET, SOCK_STREAM, 0));
+    FD(udp, socket(AF_INET, SOCK_DGRAM, 0));
+    FD(six, socket(AF_INET6, SOCK_STREAM, 0));
+    int v = 0;
+    socklen_t n = sizeof v;
+    ERR(getsockopt(tcp, 500, 1, &v, &n), EOPNOTSUPP);
+    ERR(getsockopt(tcp, IPPROTO_UDP, SO_OOBINLINE, &v, &n), EOPNOTSUPP);
+    ERR(getsockopt(udp, IPPROTO_TCP, -1, &v, &n), EOPNOTSUPP);
+    ERR(getsockopt(tcp, IPPROTO_TCP, -1, &v, &n), ENOPROTOOPT);
+    ERR(getsockopt(tcp, IPPROTO_IP, -1, &v, &n), ENOPROTOOPT);
+    ERR(getsockopt(six, 500, 1, &v, &n), ENOPROTOOPT);
+    ERR(setsockopt(tcp, 500, 1, &v, n), ENOPROTOOPT);
+}
+CASE(pairs_are_refused_after_the_sockets) {
+    int s[2];
+    ERR(socketpair(AF_INET, SOCK_DGRAM, IPPROTO_TCP, s), EPROTONOSUPPORT);
+    ERR(socketpair(AF_INET, SOCK_STREAM, IPPROTO_ICMP, s), EPROTONOSUPPORT);
+    ERR(socketpair(AF_INET, SOCK_STREAM, IPPROTO_TCP, s), EOPNOTSUPP);
+    ERR(socketpair(AF_INET, SOCK_DGRAM, IPPROTO_UDP, s), EOPNOTSUPP);
+    FD(u, socket(AF_INET, SOCK_DGRAM, 0));
+    ERR(ioctl(u, SIOCSIFFLAGS, NULL), EFAULT);
+}

@@ -193,3 +193,22 @@ CASE(watch_errors) {
     OK(setrlimit(RLIMIT_NOFILE, &none));
     ERR(inotify_init(), EMFILE);
 }
+CASE(watches_are_in_proc) {
+    FD(fd, inotify_init());
+    int wd = inotify_add_watch(fd, ".", IN_MODIFY | IN_ONESHOT);
+    CHECK(wd > 0);
+    struct stat st;
+    OK(stat(".", &st));
+    char path[64], text[512] = "";
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    FD(info, open(path, O_RDONLY));
+    CHECK(read(info, text, sizeof text - 1) > 0);
+    const char *line = strstr(text, "inotify wd:");
+    CHECK(line);
+    unsigned got_wd = 0, mask = 0;
+    unsigned long ino = 0;
+    EQ(sscanf(line, "inotify wd:%x ino:%lx sdev:%*x mask:%x ignored_mask:0", &got_wd, &ino, &mask), 3);
+    EQ(got_wd, wd);
+    EQ(ino, st.st_ino);
+    EQ(mask, IN_MODIFY | IN_ONESHOT);
+}

@@ -180,3 +180,26 @@ CASE(waiting_on_several_futexes) {
     ERR(syscall(SYS_futex_waitv, list, 3, 0, NULL, 0), EINVAL);
     ERR(syscall(SYS_futex_waitv, BAD_ADDRESS, 1, 0, NULL, 0), EFAULT);
 }
+static void is_told(int sig) { _exit(sig); }
+CASE(a_directory_of_proc_is_a_process) {
+    FD(self, open("/proc/self", O_DIRECTORY));
+    FD(other, open("/proc/self/fd", O_DIRECTORY));
+    FD(path, open("/proc/self", O_PATH));
+    siginfo_t queued = {.si_signo = SIGUSR1, .si_code = SI_QUEUE};
+    ERR(syscall(SYS_pidfd_send_signal, other, 0, NULL, 0), EBADF);
+    ERR(syscall(SYS_pidfd_send_signal, path, 0, NULL, 0), EBADF);
+    ERR(syscall(SYS_pidfd_send_signal, self, SIGUSR2, &queued, 0), EINVAL);
+    OK(syscall(SYS_pidfd_send_signal, self, 0, NULL, 0));
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGUSR1, is_told);
+        FD(me, open("/proc/self", O_DIRECTORY));
+        OK(syscall(SYS_pidfd_send_signal, me, SIGUSR1, &queued, 0));
+        _exit(1);
+    }
+    char name[32];
+    snprintf(name, sizeof name, "/proc/%d", child);
+    FD(gone, open(name, O_DIRECTORY));
+    EQ(WEXITSTATUS(t_wait(child)), SIGUSR1);
+    ERR(syscall(SYS_pidfd_send_signal, gone, 0, NULL, 0), ESRCH);
+}

@@ -196,6 +196,9 @@ CASE(what_is_shared) {
         EQ(syscall(SYS_kcmp, me, me, kind, 0, 0), 0);
         CHECK(syscall(SYS_kcmp, me, pid, kind, 0, 0) > 0);
     }
+    /* Neither has I/O contexts or undone semaphores, which is the same. */
+    for (int kind = 5; kind <= 6; kind++)
+        EQ(syscall(SYS_kcmp, me, pid, kind, 0, 0), 0);
     EQ(syscall(SYS_kcmp, me, pid, 0, ends[0], ends[0]), 0);
     close(end);
     CHILD_OK(pid);

@@ -115,6 +115,20 @@ static void *waits_at_gate(void *argument) {
     __sync_fetch_and_add(&passed, 1);
     return NULL;
 }
+CASE(futexes_of_others_must_be_mapped) {
+    static volatile int word = 5;
+    volatile int *none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const struct timespec *one = (void *)1, *negative = (void *)-1;
+    ERR(futex(none, FUTEX_WAKE, 1, NULL, NULL, 0), EFAULT);
+    EQ(futex(none, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), 0);
+    ERR(futex(none, FUTEX_CMP_REQUEUE, 1, one, &word, 5), EFAULT);
+    ERR(futex(&word, FUTEX_CMP_REQUEUE, 1, one, none, 5), EFAULT);
+    OK(munmap((void *)none, 4096));
+    ERR(futex(none, FUTEX_WAKE, 1, NULL, NULL, 0), EFAULT);
+    ERR(futex(&word, FUTEX_CMP_REQUEUE, 1, negative, &word + 1, 5), EINVAL);
+    ERR(futex(&word, FUTEX_CMP_REQUEUE, -1, one, &word + 1, 5), EINVAL);
+    ERR(futex(&word, FUTEX_REQUEUE, -1, one, &word + 1, 5), EINVAL);
+}
 CASE(futex_wakes_all) {
     pthread_t threads[5];
     for (int i = 0; i < 5; i++)

@@ -34,11 +34,11 @@ pub fn ioctl(routes: &Routes, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i6
         | c::SIOCSIFMETRIC
         | c::SIOCSIFMTU
         | c::SIOCSIFHWADDR
-        | c::SIOCSIFTXQLEN
-        | c::SIOCADDRT
-        | c::SIOCDELRT
-        | c::SIOCSARP
-        | c::SIOCDARP => Err(Errno::EPERM),
+        | c::SIOCSIFTXQLEN => {
+            mem.read(arg, &mut [0; IFREQ])?;
+            Err(Errno::EPERM)
+        }
+        c::SIOCADDRT | c::SIOCDELRT | c::SIOCSARP | c::SIOCDARP => Err(Errno::EPERM),
         _ => Err(Errno::ENOTTY),
     }
 }

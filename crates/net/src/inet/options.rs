@@ -29,7 +29,9 @@ pub fn get(s: &InetSocket, level: i32, name: i32, optval: &[u8]) -> Result<Vec<u
         }
     }
     if !inet::listed(&[inet::BOTH, inet::READ], level, name) {
-        return Err(Errno::ENOPROTOOPT);
+        // ip(7) knows levels, ipv6(7) does not tell them apart.
+        let own = [c::SOL_SOCKET, c::IPPROTO_IP, s.protocol].contains(&level) || s.domain == c::AF_INET6;
+        return Err(if own { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP });
     }
     let mut value = [0; MAX_VALUE];
     let given = optval.len().min(MAX_VALUE);

@@ -19,5 +19,12 @@ pub fn text(f: &OpenFile, close_on_exec: bool) -> String {
     if let Some(e) = f.downcast::<ipc::eventfd::EventFd>() {
         let _ = writeln!(s, "eventfd-count: {:16x}", e.count());
     }
+    if let Some(i) = f.downcast::<vfs::inotify::Inotify>() {
+        for (wd, (dev, ino), mask) in i.list() {
+            // The device as the kernel keeps it: twelve bits, then twenty.
+            let dev = u64::from(c::major(dev)) << 20 | u64::from(c::minor(dev));
+            let _ = writeln!(s, "inotify wd:{wd:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0 ");
+        }
+    }
     s
 }
