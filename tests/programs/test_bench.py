@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
-from framework import inside
+from framework import host, inside
 
 
 @pytest.mark.usefixtures("binaries")
@@ -26,3 +28,42 @@ def test_computation_is_not_slowed() -> None:
     pace = json.loads(done.out)[-1]
     assert pace["unit"] == "%"
     assert pace["value"] > 60
+
+
+@pytest.mark.usefixtures("binaries")
+@pytest.mark.skipif(os.geteuid() != 0, reason="measuring side by side needs root")
+def test_side_by_side(tmp_path: Path) -> None:
+    """Every kind once, with all peers that are here; those that are not are named, and nothing is left."""
+    before = host.state()
+    file, made = tmp_path / "figures.json", tmp_path / "report"
+    names = "runc,bwrap,gvisor-systrap"
+    common = ["--against", names, "--runs", "1", "--warm-up", "0", "--json", str(file), "--resume"]
+    for kind in ("start", "memory", "surface"):
+        done = inside.rvisor("bench", kind, *common, "--report", str(made), timeout=240)
+        assert done.status == 0, done.err
+    done = inside.rvisor("bench", "micro", "--only", "getppid", "--pause", "1", *common, timeout=240)
+    assert done.status == 0, done.err
+    done = inside.rvisor("bench", "seed", "--scale", "2", *common, timeout=240)
+    assert done.status == 0, done.err
+    held = json.loads(file.read_text())
+    here = set(held["versions"])
+    assert {"native", "rvisor"} <= here
+    troubles = [line for line in held["troubles"] if ": absent: " not in line]
+    assert troubles == []
+    assert {line.partition(":")[0] for line in held["troubles"]} == {"native", "rvisor", *names.split(",")} - here
+    for trial in ("micro", "start true", "crowd", "memory", "surface", "seed write", "seed mkdir host"):
+        assert {sample["peer"] for sample in held["samples"] if sample["trial"] == trial} == here, trial
+    figures = {(f["trial"], f["name"], f["peer"]): f for f in held["figures"]}
+    assert figures["micro", "getppid", "rvisor"]["ratio"] > 0
+    assert figures["start true", "CPU", "rvisor"]["median"] > figures["start true", "CPU", "native"]["median"]
+    assert figures["surface", "least, calls", "rvisor"]["median"] < 30
+    assert "<svg" in (made / "index.html").read_text()
+    assert host.left_since(before) == []
+
+
+def test_a_peer_that_is_none_is_refused() -> None:
+    done = inside.rvisor("bench", "start", "--against", "nonsense")
+    assert done.status == 2
+    assert "there are: native, rvisor, runc" in done.err
+    assert inside.rvisor("bench", "start", "--resume").status == 2
+    assert inside.rvisor("bench", "compute", "--against", "runc").status == 2

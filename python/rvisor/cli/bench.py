@@ -1,4 +1,4 @@
-"""`rvisor bench`: measurements against native, in one run."""
+"""`rvisor bench`: measurements against native and against what a user would pick instead, in one run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from rvisor.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from rvisor.bench.apps import Pace
     from rvisor.bench.micro import Row
     from rvisor.bench.start import Figure
+
+
+ALONE = ("micro", "start", "compute", "apps")
+TOGETHER = ("micro", "start", "memory", "apps", "seed", "surface", "all")
 
 
 def parser() -> Parser:
@@ -24,14 +29,32 @@ def parser() -> Parser:
         description="Measure, natively and inside by turns.\n"
         "micro: single system calls. hot: the call in a loop. cold: one call after a pause of computation.\n"
         "ratio: hot to native. start: start-up and memory. compute: arithmetic on every CPU.\n"
-        "apps: servers, languages and tools; pace: the part of the native speed that is reached inside.",
+        "apps: servers, languages and tools; pace: the part of the native speed that is reached inside.\n"
+        "With --against, peers take their turns beside; memory, seed (the first rVisor's benchmark), surface\n"
+        "(host calls within reach) and all of these are measured that way only.",
         epilog="Examples:\n  rvisor bench micro\n  rvisor bench start --runs 20\n"
         "  rvisor bench apps --only nginx --only gcc --runs 3\n"
         "  rvisor bench micro --only stat --only 'pipe ping-pong' --runs 5\n"
-        "  rvisor bench micro --json > figures.json\n",
+        "  rvisor bench micro --json > figures.json\n"
+        "  rvisor bench all --against runc,gvisor-systrap,bwrap --json figures.json --report report\n"
+        "  rvisor bench all --against runc,gvisor-systrap,bwrap --json figures.json --resume\n"
+        "Peers: native, runc, crun, bwrap, gvisor-systrap, gvisor-ptrace, gvisor-kvm; tools/peers installs them.\n",
     )
-    made.add_argument("what", choices=["micro", "start", "compute", "apps"], help="what to measure")
-    made.add_argument("--json", action="store_true", help="print JSON; micro: times in nanoseconds")
+    made.add_argument(
+        "what", choices=[*ALONE, *(kind for kind in TOGETHER if kind not in ALONE)], help="what to measure"
+    )
+    made.add_argument(
+        "--json",
+        metavar="FILE",
+        nargs="?",
+        const="-",
+        help="print JSON, or keep it in FILE, which with --against is written after each turn",
+    )
+    made.add_argument("--against", metavar="PEER,…", help="measure these peers by turns beside native and rVisor")
+    made.add_argument("--report", metavar="DIR", help="write a report there, as HTML and as Markdown")
+    made.add_argument("--resume", action="store_true", help="go on with an interrupted --json FILE")
+    made.add_argument("--warm-up", metavar="N", type=int, default=1, help="turns before those that count (default: 1)")
+    made.add_argument("--rootfs", metavar="DIR", help="root of the sandboxes beside each other (default: the host's)")
     made.add_argument("--runs", metavar="N", type=int, default=5, help="turns, natively and inside each (default: 5)")
     made.add_argument("--platform", choices=["slots", "ptrace"], default="slots", help="default: slots")
     made.add_argument(
@@ -49,6 +72,10 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if options.runs < 1:
         raise UsageError("--runs must be at least 1")
+    if options.against is not None or options.what not in ALONE:
+        return _side_by_side(options)
+    if options.report or options.resume or options.rootfs:
+        raise UsageError("--report, --resume and --rootfs go with --against")
     if options.what == "micro":
         return _micro(options)
     if options.what == "apps":
@@ -57,7 +84,7 @@ def main(argv: list[str]) -> int:
 
     measure = start.measure if options.what == "start" else start.measure_compute
     figures = measure(runs=options.runs, platform=options.platform, say=_say)
-    print(as_json([figure.as_dict() for figure in figures]) if options.json else _figures(figures))
+    _print(options, [figure.as_dict() for figure in figures], lambda: _figures(figures))
     return 0
 
 
@@ -83,10 +110,7 @@ def _micro(options: Namespace) -> int:
         directory=options.dir,
         say=_say,
     )
-    if options.json:
-        print(as_json([row.as_dict() for row in rows]))
-    else:
-        print(_table(rows))
+    _print(options, [row.as_dict() for row in rows], lambda: _table(rows))
     return 0 if all(row.ratio is not None for row in rows) else 1
 
 
@@ -103,12 +127,68 @@ def _apps(options: Namespace) -> int:
         directory=options.dir,
         say=_say,
     )
-    if options.json:
-        print(as_json({"paces": [pace.as_dict() for pace in paces], "troubles": troubles}))
-    else:
-        print(_paces(paces))
-        print("".join(f"\n{trouble}" for trouble in troubles))
+    _print(
+        options,
+        {"paces": [pace.as_dict() for pace in paces], "troubles": troubles},
+        lambda: "\n".join([_paces(paces), *troubles]),
+    )
     return 1 if troubles else 0
+
+
+def _print(options: Namespace, value: object, text: Callable[[], str]) -> None:
+    if options.json is None:
+        print(text())
+    elif options.json == "-":
+        print(as_json(value))
+    else:
+        with open(options.json, "w", encoding="utf-8") as file:
+            file.write(as_json(value) + "\n")
+        print(text())
+
+
+def _side_by_side(options: Namespace) -> int:
+    from rvisor.bench import peers, report, side, trials
+    from rvisor.bench.host import Place
+    from rvisor.bench.peers.plain import Rvisor
+
+    if options.what not in TOGETHER:
+        raise UsageError(f"{options.what} is not measured side by side")
+    if options.warm_up < 0 or options.pause < 0 or not 1 <= options.scale <= 10_000:
+        raise UsageError("--warm-up and --pause must not be negative, --scale from 1 to 10000 per cent")
+    kinds = list(trials.KINDS) if options.what == "all" else [options.what]
+    file = None if options.json in (None, "-") else options.json
+    if options.resume and file is None:
+        raise UsageError("--resume goes with --json FILE")
+    results = side.Results(file, resume=options.resume)
+    Rvisor.platform = options.platform
+    with Place(root=options.rootfs, directory=options.dir) as place:
+        here, absent = peers.chosen([name for name in (options.against or "").split(",") if name], place)
+        for line in absent:
+            _say(line)
+            results.trouble(line)
+        results.versions.update({peer.name: peer.version() for peer in here})
+        chosen, troubles = trials.of(
+            kinds,
+            place,
+            only=options.only,
+            scale=options.scale,
+            pause_us=options.pause,
+            static=options.static,
+            counts=results.counts,
+        )
+        for line in troubles:
+            results.trouble(line)
+        settings = {"runs": options.runs, "warm_up": options.warm_up, "scale": options.scale, "pause_us": options.pause}
+        results.settings.update(settings)
+        try:
+            side.measure(chosen, here, results, runs=options.runs, warm_up=options.warm_up, say=_say)
+        except KeyboardInterrupt:
+            results.trouble("interrupted: not all turns were measured")
+    if options.report:
+        report.write(options.report, results)
+        _say(f"the report is {options.report}/index.html")
+    print(as_json(results.as_dict()) if options.json == "-" else report.text(results))
+    return 0
 
 
 def _paces(paces: list[Pace]) -> str:
