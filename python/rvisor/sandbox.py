@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 
 from rvisor import _options
 from rvisor._sentry import find, messages, spawn
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from socket import socket
     from types import TracebackType
 
+    from rvisor._sentry.attach import Attached
     from rvisor._sentry.control import Control
     from rvisor._sentry.messages import LaunchSpec, NetworkRule, Volume
 
@@ -88,14 +90,15 @@ class Sandbox:
             )
         if platform not in ("slots", "ptrace"):
             raise UsageError(f"--platform: {platform!r} is neither slots nor ptrace")
-        self._root = "/" if rootfs is None else _options.root(os.fspath(rootfs))
+        self.root = "/" if rootfs is None else _options.root(os.fspath(rootfs))
+        """The directory on the host that is the root inside."""
         self._overlay = _options.overlay(overlay)
         self._volumes: list[Volume] = []
         for text in volumes:
             source, target, read_only = _options.volume(text)
             self._volumes.append({"source": source, "target": target, "read_only": read_only})
         self._env = dict(env or {})
-        self._user = _options.user(user, self._root)
+        self._user = _options.user(user, self.root)
         if cwd is not None:
             self._cwd = _options.directory_inside(cwd)
         else:
@@ -145,45 +148,63 @@ class Sandbox:
         """
         if timeout is not None:
             timeout = _options.seconds(timeout)
-        collected: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        ours: list[int] = []
-        theirs: list[int] = []
-
-        def pipe() -> tuple[int, int]:
-            ends = os.pipe()
-            ours.append(ends[0])
-            theirs.append(ends[1])
-            return ends
-
-        running: spawn.Running | None = None
-        try:
-            stdin: int | None = None
-            if input is not None:
-                stdin = _file_with(input)
-                theirs.append(stdin)
-            stdout, stderr = 1, 2
-            readers: dict[int, bytearray] = {}
-            if capture:
-                out_read, stdout = pipe()
-                err_read, stderr = pipe()
-                readers = {out_read: collected["stdout"], err_read: collected["stderr"]}
-            running = self.start(args, stdin=stdin, stdout=stdout, stderr=stderr)
+        with _Streams(capture=capture, input=input) as streams:
+            running = self.start(args, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
             self._running.append(running)
-            while theirs:
-                os.close(theirs.pop())
-            for fd, buffer in readers.items():
-                running.watch(fd, select.POLLIN, _collector(fd, buffer))
-            outcome = running.wait(timeout=timeout)
-        finally:
-            for fd in theirs + ours:
-                os.close(fd)
-            if running is not None and running in self._running:
-                self._running.remove(running)
+            try:
+                streams.given()
+                streams.serve(running)
+                outcome = running.wait(timeout=timeout)
+            finally:
+                if running in self._running:
+                    self._running.remove(running)
                 running.close()
-        result = Result(outcome, stdout=bytes(collected["stdout"]), stderr=bytes(collected["stderr"]))
-        if check and result.status != 0:
-            raise GuestFailed(f"{args[0]} ended with status {result.status}", status=result.status)
-        return result
+            return _checked(Result(outcome, stdout=bytes(streams.out), stderr=bytes(streams.err)), args, check)
+
+    def exec(
+        self,
+        running: spawn.Running,
+        args: Sequence[str],
+        *,
+        capture: bool = False,
+        input: bytes | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+    ) -> Result:
+        """Run one more program, to its end, in what `start` with `control` has started; otherwise as `run`.
+
+        `env` is added to the sandbox's own. Raises ControlError when the program cannot be started (its status is 127
+        when it is not there, 126 when it cannot be executed), SandboxGone when the sandbox ends before it has.
+        """
+        if isinstance(args, str) or not args:
+            raise UsageError("no command was given")
+        if running.control is None:
+            raise UsageError("this sandbox cannot be spoken to", hint="start it with control=True")
+        from rvisor._sentry.attach import Attached
+
+        who = self._user if user is None else _options.user(user, self.root)
+        variables = self._variables(who) | dict(env or {})
+        where = self._cwd if cwd is None else _options.directory_inside(cwd)
+        process = messages.process(args, env=variables, cwd=where, uid=who.uid, gid=who.gid, groups=who.groups)
+        if timeout is not None:
+            timeout = _options.seconds(timeout)
+        with _Streams(capture=capture, input=b"" if input is None else input) as streams:
+            given = (streams.stdin or 0, streams.stdout, streams.stderr)
+            attached = Attached(running.control, running.control.exec(process, descriptors=given))
+            streams.given()
+            streams.serve(attached)
+            ended = attached.wait(timeout=timeout)
+            outcome = spawn.Outcome(status=124)
+            if ended is None:
+                running.control.signal(signal.SIGKILL, pid=attached.pid)
+                attached.wait()
+                outcome.timed_out = True
+            else:
+                outcome.status, outcome.signal = ended.status, ended.signal
+            return _checked(Result(outcome, stdout=bytes(streams.out), stderr=bytes(streams.err)), args, check)
 
     def start(
         self,
@@ -212,15 +233,14 @@ class Sandbox:
         user = self._user
         ports = [network.Port(kind=kind, address=ip, host=host, guest=guest) for kind, ip, host, guest in self._ports]
         helper = network.Helper(ports) if self._network == "user" else None
-        env = {"PATH": DEFAULT_PATH, "HOME": user.home, "HOSTNAME": self._hostname}
+        env = self._variables(user)
         if terminal:
-            env["TERM"] = os.environ.get("TERM", "xterm")
-        env.update(self._env)
+            env.setdefault("TERM", os.environ.get("TERM", "xterm"))
         spec: LaunchSpec = {
             "id": sandbox_id or new_id(),
             "sentry": find.find(find.SENTRY),
             "stub": find.find(find.STUB),
-            "root": {"path": self._root, "overlay": self._overlay},
+            "root": {"path": self.root, "overlay": self._overlay},
             "volumes": self._volumes,
             "process": messages.process(
                 args,
@@ -269,6 +289,9 @@ class Sandbox:
         running.control = ours
         return running
 
+    def _variables(self, user: _options.User) -> dict[str, str]:
+        return {"PATH": DEFAULT_PATH, "HOME": user.home, "HOSTNAME": self._hostname} | self._env
+
 
 def new_id() -> str:
     """A name no other sandbox has."""
@@ -282,6 +305,57 @@ def _file_with(data: bytes) -> int:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def _checked(result: Result, args: Sequence[str], check: bool) -> Result:
+    if check and result.status != 0:
+        raise GuestFailed(f"{args[0]} ended with status {result.status}", status=result.status)
+    return result
+
+
+class _Streams:
+    """The three standard descriptors of a program, and what is collected from two of them."""
+
+    def __init__(self, *, capture: bool, input: bytes | None) -> None:
+        self.out = bytearray()
+        self.err = bytearray()
+        self.stdin: int | None = None
+        self.stdout, self.stderr = 1, 2
+        self._ours: list[int] = []
+        self._theirs: list[int] = []
+        try:
+            if input is not None:
+                self.stdin = _file_with(input)
+                self._theirs.append(self.stdin)
+            if capture:
+                self.stdout, self.stderr = self._pipe(), self._pipe()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> _Streams:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.given()
+        while self._ours:
+            os.close(self._ours.pop())
+
+    def given(self) -> None:
+        """The program has its ends: ours of them are closed."""
+        while self._theirs:
+            os.close(self._theirs.pop())
+
+    def serve(self, by: spawn.Running | Attached) -> None:
+        """Have what is collected collected."""
+        for fd, buffer in zip(self._ours, (self.out, self.err), strict=False):
+            by.watch(fd, select.POLLIN, _collector(fd, buffer))
+
+    def _pipe(self) -> int:
+        read, write = os.pipe()
+        self._ours.append(read)
+        self._theirs.append(write)
+        return write
 
 
 class _collector:

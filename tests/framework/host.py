@@ -111,7 +111,7 @@ def files() -> set[str]:
         f"{top}/{name}"
         for top in TEMPORARY
         for name in os.listdir(top)
-        if name.startswith("rvisor") and not name.startswith(TESTS)
+        if name.startswith("rvisor") and name != "rvisor" and not name.startswith(TESTS)
     }
 
 

@@ -17,6 +17,7 @@ import tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rvisor._sentry.attach import Attached
     from rvisor._sentry.spawn import Running
 
 _LARGEST_READ = 65536
@@ -38,11 +39,11 @@ class Terminal:
     """A pty whose `slave` the sandbox's kernel gets; `attach` joins it to the caller's descriptors 0 and 1."""
 
     def __init__(self) -> None:
-        self._master, self.slave = os.openpty()
+        self.master, self.slave = os.openpty()
         tty.setraw(self.slave)
         # Ours alone, so that neither side need ever wait for it.
         os.set_blocking(self.slave, False)
-        os.set_blocking(self._master, False)
+        os.set_blocking(self.master, False)
         self._outside = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
         self._saved: list[object] | None = None
         self._raw = False
@@ -51,8 +52,8 @@ class Terminal:
         self._ended = False
         self.resize()
 
-    def resize(self) -> None:
-        """Give the pty the size of the caller's terminal."""
+    def resize(self) -> tuple[int, int]:
+        """Give the pty the size of the caller's terminal: rows and columns."""
         size = struct.pack("HHHH", 24, 80, 0, 0)
         if self._outside is not None:
             try:
@@ -61,9 +62,11 @@ class Terminal:
                     size = seen
             except OSError:
                 pass
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+        rows, columns, _, _ = struct.unpack("HHHH", size)
+        return rows, columns
 
-    def attach(self, running: Running, *, interactive: bool) -> None:
+    def attach(self, running: Running | Attached, *, interactive: bool) -> None:
         """Relay between the caller and the program, both ways if `interactive`."""
         os.close(self.slave)
         if interactive:
@@ -72,7 +75,7 @@ class Terminal:
                 self._old = {number: signal.signal(number, self._fatal) for number in _FATAL}
                 self.raw()
             running.watch(0, select.POLLIN, lambda events: self._read_caller(running))
-        running.watch(self._master, select.POLLIN, lambda events: self._serve_master(running, events))
+        running.watch(self.master, select.POLLIN, lambda events: self._serve_master(running, events))
 
     def raw(self) -> None:
         """Make the caller's terminal raw, if it is joined."""
@@ -87,7 +90,7 @@ class Terminal:
             termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
             self._raw = False
 
-    def program_ended(self, running: Running) -> None:
+    def program_ended(self, running: Running | Attached) -> None:
         """What the caller types now is the caller's shell's."""
         self._ended = True
         self._to_program = b""
@@ -99,16 +102,16 @@ class Terminal:
         while self._old:
             number, old = self._old.popitem()
             signal.signal(number, old)  # type: ignore[arg-type]
-        if self._master >= 0:
-            os.close(self._master)
-            self._master = -1
+        if self.master >= 0:
+            os.close(self.master)
+            self.master = -1
 
     def _fatal(self, number: int, _frame: object) -> None:
         self.cooked()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    def _read_caller(self, running: Running) -> int:
+    def _read_caller(self, running: Running | Attached) -> int:
         try:
             data = os.read(0, 4096)
         except OSError:
@@ -117,14 +120,14 @@ class Terminal:
             return 0
         # One piece at a time: nothing more is read from the caller before the sandbox has taken this.
         self._to_program = data
-        running.watch(self._master, select.POLLIN | select.POLLOUT, lambda events: self._serve_master(running, events))
+        running.watch(self.master, select.POLLIN | select.POLLOUT, lambda events: self._serve_master(running, events))
         running.unwatch(0)
         return 0
 
-    def _serve_master(self, running: Running, events: int) -> int:
+    def _serve_master(self, running: Running | Attached, events: int) -> int:
         if events & select.POLLOUT and self._to_program:
             try:
-                self._to_program = self._to_program[os.write(self._master, self._to_program) :]
+                self._to_program = self._to_program[os.write(self.master, self._to_program) :]
             except BlockingIOError:
                 pass
             except OSError:
@@ -133,7 +136,7 @@ class Terminal:
                 running.watch(0, select.POLLIN, lambda events: self._read_caller(running))
         if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
             try:
-                data = os.read(self._master, _LARGEST_READ)
+                data = os.read(self.master, _LARGEST_READ)
             except BlockingIOError:
                 data = None
             except OSError:

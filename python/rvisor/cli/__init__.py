@@ -9,6 +9,10 @@ from rvisor.errors import RvisorError
 
 COMMANDS = {
     "run": "run a program in a sandbox",
+    "ps": "list the sandboxes that run",
+    "exec": "run one more program in a running sandbox",
+    "top": "show what runs in a sandbox",
+    "kill": "end a sandbox, or send it a signal",
     "doctor": "check what rVisor needs from this host",
     "syscalls": "list the system calls and how far each is supported",
     "bench": "measure system calls, natively and inside",
@@ -30,6 +34,7 @@ Start here:
   rvisor run -it -- bash                         a shell to look around in
   rvisor run -v "$PWD:/work" -w /work -- make    share one directory, writable
   rvisor run --rootfs ./debian -- /bin/sh -c 'id; uname -a'
+  rvisor run --name web -- ./server              then: rvisor exec -it web sh; rvisor kill web
   rvisor run --memory 512m --timeout 10 -- python3 untrusted.py
 
 `rvisor COMMAND --help` explains one command.
@@ -59,7 +64,7 @@ def main(argv: list[str]) -> int:
     except RvisorError as error:
         if not getattr(error, "said", False):
             report(str(error), hint=error.hint)
-        return error.status if name == "run" else 2
+        return error.status if name in ("run", "exec") else 2
     except BrokenPipeError:
         # Nobody reads any more; Python must not complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 from rvisor import sandbox
+from rvisor._sentry import runtime
 from rvisor.cli import report
 from rvisor.cli.parser import Parser, split_command
 from rvisor.errors import UsageError
@@ -93,6 +95,7 @@ def parser() -> Parser:
         metavar="UID[:GID]",
         help="who the program is, by number or by the sandbox's own names",
     )
+    add("--name", metavar="NAME", help="name of the sandbox for rvisor ps, exec, top and kill (default: its id)")
     add("--hostname", metavar="NAME", default="rvisor", help="host name inside (default: rvisor)")
     add("--memory", metavar="SIZE", help="limit of memory: 512m, 2g")
     add("--cpus", metavar="N", help="limit of CPU time: 1, 0.5")
@@ -154,12 +157,15 @@ def main(argv: list[str]) -> int:
         )
     from rvisor import _options
 
+    variables = _options.variables(options.env)
+    cwd = options.workdir or (os.getcwd() if options.rootfs is None else "/")
+    name = None if options.name is None else runtime.check_name(options.name)
     box = sandbox.Sandbox(
         rootfs=options.rootfs,
         overlay=options.overlay,
         volumes=options.volume,
-        env=_options.variables(options.env),
-        cwd=options.workdir,
+        env=variables,
+        cwd=cwd,
         user=options.user,
         hostname=options.hostname,
         memory=options.memory,
@@ -172,8 +178,21 @@ def main(argv: list[str]) -> int:
     )
     timeout = None if options.timeout is None else _options.seconds(options.timeout)
     strace = _strace(options.strace)
-    name = sandbox.new_id()
-    log, log_path = _debug_log(options.debug_log, name)
+    sandbox_id = sandbox.new_id()
+    log, log_path = _debug_log(options.debug_log, sandbox_id)
+    about: runtime.About = {
+        "id": sandbox_id,
+        "name": name or sandbox_id,
+        "created": time.time(),
+        "pid": os.getpid(),
+        "command": command,
+        "root": box.root,
+        "hostname": options.hostname,
+        "env": variables,
+        "cwd": cwd,
+        "user": options.user,
+    }
+    listed = runtime.register(about, must=name is not None)
     terminal = _terminal() if options.tty else None
     stdin = 0 if options.interactive else None
     stdout, stderr = 1, 2
@@ -190,12 +209,17 @@ def main(argv: list[str]) -> int:
             terminal=terminal is not None,
             strace_fd=strace,
             log_fd=log,
-            sandbox_id=name,
+            sandbox_id=sandbox_id,
+            control_fd=listed.socket if listed is not None else None,
         )
+        if listed is not None:
+            listed.started()
         forward.to(running)
         outcome = _wait(running, terminal, interactive=options.interactive, timeout=timeout)
     finally:
         forward.stop()
+        if listed is not None:
+            listed.remove()
         if terminal is not None:
             terminal.restore()
     if outcome.message:
