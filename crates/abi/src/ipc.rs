@@ -1,4 +1,4 @@
-//! System V IPC: sysvipc(7).
+//! System V IPC, sysvipc(7), and POSIX message queues, mq_overview(7).
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub const IPC_PRIVATE: i32 = 0;
@@ -54,6 +54,9 @@ pub const MSGMAX: usize = 8192;
 pub const MSGMNB: u64 = 16384;
 pub const MSGMNI: usize = 32000;
 
+/// Priorities of mq_send(3) are below it.
+pub const MQ_PRIO_MAX: u32 = 32768;
+
 macro_rules! structures {
     ($($(#[$m:meta])* $name:ident { $($field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$m])*
@@ -94,4 +97,6 @@ structures! {
     MsgInfo {
         msgpool: i32, msgmap: i32, msgmax: i32, msgmnb: i32, msgmni: i32, msgssz: i32, msgtql: i32, msgseg: u16, pad: u16,
     }
+    /// `struct mq_attr`.
+    MqAttr { flags: i64, maxmsg: i64, msgsize: i64, curmsgs: i64, reserved: [i64; 4] }
 }

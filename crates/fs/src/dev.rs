@@ -46,6 +46,7 @@ pub fn mount(dev: u64, console: Option<(u64, u32)>) -> Result<Rc<dyn Inode>> {
         root.symlink(name.as_bytes(), to.as_bytes(), owner(c::S_IFLNK | 0o777))?;
     }
     root.mkdir(b"shm", owner(c::S_IFDIR | 0o1777))?;
+    root.mkdir(b"mqueue", owner(c::S_IFDIR | 0o1777))?;
     root.mkdir(b"pts", owner(c::S_IFDIR | 0o755))?;
     Ok(Rc::new(DevRoot(root)))
 }

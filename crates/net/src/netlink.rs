@@ -82,6 +82,12 @@ impl NetlinkSocket {
         })
     }
 
+    /// A datagram that is no answer: what mq_notify(2) tells.
+    pub fn deliver(&self, datagram: Vec<u8>) {
+        self.answer(datagram);
+        self.queue.wake();
+    }
+
     fn answer(&self, datagram: Vec<u8>) {
         if self.queued.get() + datagram.len() > MAX_QUEUE {
             return;

@@ -97,6 +97,17 @@ fn console(spec: &SentrySpec) -> Option<(u64, u32)> {
     spec.process.terminal.then_some((rdev, spec.process.uid))
 }
 
+/// The names of message queues on the `mqueue` of /dev.
+fn mount_queues(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result<(), String> {
+    let Some(dev) = spec.mounts.iter().find(|m| matches!(m.kind, MountKind::Dev)) else { return Ok(()) };
+    let root = ipc::mqueue::fs::mount(FIRST_DEV + spec.mounts.len() as u64 + 1, &k.queues);
+    let target = format!("{}/mqueue", dev.target);
+    let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
+    let o = MountOptions { no_exec: true, no_suid: true, no_dev: true, ..MountOptions::default() };
+    table.mount(Some(on), root, MountOptions { kind: "mqueue".into(), source: "mqueue".into(), ..o });
+    Ok(())
+}
+
 /// devpts on the `pts` of /dev.
 fn mount_terminals(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result<(), String> {
     let Some(dev) = spec.mounts.iter().find(|m| matches!(m.kind, MountKind::Dev)) else { return Ok(()) };
@@ -204,6 +215,7 @@ fn run_on<P: Platform>(
     let k = Kernel::new(config, table);
     source.set(&k);
     mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
+    mount_queues(&k.mounts, &spec, &k).map_err(fail)?;
     let t = start::process(&k, &spec.process, start::standard_streams()).map_err(|e| (e.status, e.message))?;
     let mut s = Sentry::new(p, k.clone(), signals, strace, log, spec.started_ns);
     if let Some(fd) = spec.control_fd {

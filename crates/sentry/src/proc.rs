@@ -71,7 +71,11 @@ impl fs::proc::Source for Source {
     }
 
     fn writable(&self, path: &str) -> bool {
-        memory::is(path) || path == "sys/kernel/hostname" || path.ends_with("/oom_score_adj") || path.ends_with("/comm")
+        const SET: [&str; 2] = ["sys/kernel/hostname", "sys/fs/mqueue/"];
+        memory::is(path)
+            || SET.iter().any(|s| path.starts_with(s))
+            || path.ends_with("/oom_score_adj")
+            || path.ends_with("/comm")
     }
 
     fn private(&self, path: &str) -> bool {
@@ -94,6 +98,10 @@ impl fs::proc::Source for Source {
             "sys/kernel/hostname" => {
                 k.hostname.replace(data.trim_ascii_end().to_vec());
                 Ok(())
+            }
+            p if let Some(limit) = p.strip_prefix("sys/fs/mqueue/") => {
+                let text = std::str::from_utf8(data.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+                k.queues.set_limit(limit, text.parse().map_err(|_| Errno::EINVAL)?)
             }
             p if p.ends_with("/oom_score_adj") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;

@@ -293,7 +293,9 @@ fn commit(t: &Rc<Task>, image: Image, cred: Cred, secure: bool, dumpable: i32, e
     let files = t.files.borrow().clone();
     if let Some(f) = files {
         let own = if Rc::strong_count(&f) > 2 { f.fork() } else { f };
-        own.exec();
+        for closed in own.exec() {
+            t.kernel.closed(closed, p.pid);
+        }
         t.files.replace(Some(own));
     }
     image.exec.mm.exe.replace(Some(exe));

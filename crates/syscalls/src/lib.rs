@@ -14,6 +14,7 @@ pub mod io;
 pub mod memory;
 pub mod message;
 pub mod misc;
+pub mod mq;
 pub mod numa;
 pub mod pages;
 pub mod path;

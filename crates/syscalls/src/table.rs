@@ -2,7 +2,7 @@
 use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use crate::sched::SchedAttr;
 use abi::fs::{Stat, Statfs, Statx, Ustat};
-use abi::ipc::Sembuf;
+use abi::ipc::{MqAttr, Sembuf};
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::{SigAction, SigEvent, SigInfo, StackT};
 use abi::socket::{MmsgHdr, MsgHdr};
@@ -222,6 +222,12 @@ crate::syscall_table! {
     237 mbind(addr: Addr, len: u64, policy: i32, mask: Addr, max: u64, flags: Flags) => numa::mbind, partial, "one node: checked, without effect";
     238 set_mempolicy(policy: i32, mask: Addr, max: u64) => numa::set_mempolicy, partial, "one node: checked, without effect";
     239 get_mempolicy(policy: UserOut<i32>, mask: Addr, max: u64, addr: Addr, flags: u64) => numa::get_mempolicy, partial, "one node: always the default";
+    240 mq_open(name: StrArg, flags: i32, mode: u32, attr: UserIn<MqAttr>) => mq::mq_open, full;
+    241 mq_unlink(name: StrArg) => mq::mq_unlink, full;
+    242 mq_timedsend(fd: Fd, text: InBuf<2>, len: usize, priority: u32, timeout: UserIn<Timespec>) => @wait mq::mq_timedsend, full;
+    243 mq_timedreceive(fd: Fd, text: OutBuf<2>, len: usize, priority: UserOut<u32>, timeout: UserIn<Timespec>) => @wait mq::mq_timedreceive, full;
+    244 mq_notify(fd: Fd, event: UserIn<SigEvent>) => mq::mq_notify, full;
+    245 mq_getsetattr(fd: Fd, new: UserIn<MqAttr>, old: UserOut<MqAttr>) => mq::mq_getsetattr, full;
     246 kexec_load() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, full;
     251 ioprio_set(which: i32, who: i32, priority: i32) => sched::ioprio_set, partial, "kept, without effect";

@@ -50,6 +50,7 @@ pub struct Kernel {
     pub mounts: Rc<vfs::MountTable>,
     pub locks: vfs::locks::Locks,
     pub sysv: ipc::sysv::Sysv,
+    pub queues: Rc<ipc::mqueue::Queues>,
     pub sigio: crate::sigio::Sigio,
     /// Lines for the debug log.
     pub log: RefCell<Vec<String>>,
@@ -90,6 +91,7 @@ impl Kernel {
             mounts,
             locks: Default::default(),
             sysv: Default::default(),
+            queues: ipc::mqueue::Queues::new(),
             sigio: Default::default(),
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
@@ -203,6 +205,7 @@ impl Kernel {
     /// A descriptor of process `pid` was closed: its record locks on the file go; with the last, the description's.
     pub fn closed(&self, f: Rc<vfs::OpenFile>, pid: i32) {
         use vfs::locks::Owner;
+        f.ops().closed_by(pid);
         if self.locks.is_empty() {
             return;
         }

@@ -109,14 +109,10 @@ impl FdTable {
         (first as usize..end).filter(|i| v[*i].is_some()).map(|i| i as i32).collect()
     }
 
-    /// execve(2): closes what is marked.
-    pub fn exec(&self) {
-        let marked: Vec<i32> = self.numbers(0, u32::MAX);
-        for fd in marked {
-            if self.close_on_exec(fd) == Ok(true) {
-                drop(self.close(fd));
-            }
-        }
+    /// execve(2): closes what is marked; the files come back as from [`close`](Self::close).
+    pub fn exec(&self) -> Vec<Rc<OpenFile>> {
+        let marked = self.numbers(0, u32::MAX).into_iter().filter(|fd| self.close_on_exec(*fd) == Ok(true));
+        marked.filter_map(|fd| self.close(fd).ok()).collect()
     }
 }
 

@@ -124,6 +124,8 @@ pub trait FileOps: Any {
     fn add_seals(&self, _seals: i32, _executable: bool) -> Result {
         Err(Errno::EINVAL)
     }
+    /// A process closed a descriptor of it, which need not be the last.
+    fn closed_by(&self, _pid: i32) {}
     /// The last description is gone.
     fn release(&self, _file: &OpenFile) {}
     fn as_any(&self) -> &dyn Any;

@@ -32,13 +32,18 @@ const SYS: [(&str, &str); 22] = [
     ("fs/nr_open", "1048576\n"),
     ("fs/pipe-max-size", "1048576\n"),
 ];
-const MADE: [&str; 6] = [
+const MADE: [&str; 11] = [
     "kernel/hostname",
     "kernel/domainname",
     "kernel/osrelease",
     "kernel/version",
     "kernel/random/uuid",
     "kernel/random/boot_id",
+    "fs/mqueue/queues_max",
+    "fs/mqueue/msg_max",
+    "fs/mqueue/msgsize_max",
+    "fs/mqueue/msg_default",
+    "fs/mqueue/msgsize_default",
 ];
 
 pub fn top() -> Vec<(String, u8)> {
@@ -119,7 +124,9 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
             file(format!("0.00 0.00 0.00 1/{} {last}\n", k.task_count()))
         }
         "version" => file(format!("Linux version {RELEASE} (rvisor) {VERSION}\n")),
-        "filesystems" => file("nodev\tproc\nnodev\ttmpfs\nnodev\toverlay\nnodev\tdevtmpfs\n\text4\n".into()),
+        "filesystems" => {
+            file("nodev\tproc\nnodev\tmqueue\nnodev\ttmpfs\nnodev\toverlay\nnodev\tdevtmpfs\n\text4\n".into())
+        }
         "cmdline" => file("rvisor\n".into()),
         "swaps" => file("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".into()),
         "devices" => file("Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n".into()),
@@ -152,6 +159,9 @@ fn sys(k: &Kernel, path: &str) -> Result<Node> {
         "kernel/osrelease" => RELEASE.as_bytes().to_vec(),
         "kernel/version" => VERSION.as_bytes().to_vec(),
         "kernel/random/uuid" => uuid(host::stub::random_u64(), host::stub::random_u64()).into_bytes(),
+        _ if let Some(n) = path.strip_prefix("fs/mqueue/").and_then(|l| k.queues.limit(l)) => {
+            n.to_string().into_bytes()
+        }
         "kernel/random/boot_id" => uuid(k.boot, k.boot.rotate_left(17)).into_bytes(),
         _ => return directory(path),
     };
