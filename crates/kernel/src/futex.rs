@@ -3,8 +3,8 @@
 //! The words are read and changed by the caller's closures. A read must be one made now, not a copy the
 //! guest's side took earlier: a thread that changes the word wakes it afterwards, so a fresh look at the
 //! word and queueing on it, with no wait between, cannot miss the wake.
-//!
-//! Priority inheritance (FUTEX_LOCK_PI and its family) is not offered.
+pub mod pi;
+
 use crate::wait::{self, Stop, WaitQueue};
 use abi::{Errno, Result};
 use std::cell::{Cell, RefCell};
@@ -31,6 +31,8 @@ struct Waiter {
     /// Its place in the list given to [`wait_any`].
     index: usize,
     call: Rc<Call>,
+    /// Of FUTEX_WAIT_REQUEUE_PI: the lock it is to be moved to, and what waits there. Nothing else may wake it.
+    pi: Option<(Key, Rc<pi::Pi>)>,
 }
 
 /// One waiting call.
@@ -77,6 +79,12 @@ impl Table {
     }
 }
 
+/// EINVAL if somebody waits there for a lock, or to be moved to one.
+fn check_plain(key: Key) -> Result<()> {
+    let moving = TABLE.with_borrow(|t| t.waiting.get(&key).is_some_and(|l| l.iter().any(|w| w.pi.is_some())));
+    if moving || pi::waited_for(key) { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
 fn wake_one(key: Key, bitset: u32) -> bool {
     let Some(w) = TABLE.with_borrow_mut(|t| t.pop(key, bitset)) else { return false };
     if w.call.woken.get().is_none() {
@@ -87,11 +95,12 @@ fn wake_one(key: Key, bitset: u32) -> bool {
 }
 
 /// FUTEX_WAKE and FUTEX_WAKE_BITSET: wakes up to `count` calls, the longest waiting first; returns how many.
-/// EINVAL if `bitset` is 0.
+/// EINVAL if `bitset` is 0, and if locks are waited for there.
 pub fn wake(key: Key, count: u32, bitset: u32) -> Result<usize> {
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
+    check_plain(key)?;
     let mut n = 0;
     while n < count as usize && wake_one(key, bitset) {
         n += 1;
@@ -157,7 +166,7 @@ async fn wait_on(words: &[Word<'_>], bitset: u32, deadline: Option<u64>) -> Resu
     let waiters = words
         .iter()
         .enumerate()
-        .map(|(index, w)| Rc::new(Waiter { key: Cell::new(w.key), bitset, index, call: call.clone() }));
+        .map(|(index, w)| Rc::new(Waiter { key: Cell::new(w.key), bitset, index, call: call.clone(), pi: None }));
     let queued = Queued(waiters.collect());
     TABLE.with_borrow_mut(|t| queued.0.iter().for_each(|w| t.push(w.clone())));
     wait::until(&[&call.queue], deadline, || call.woken.get()).await.map_err(|stop| match stop {

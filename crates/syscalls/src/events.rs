@@ -1,23 +1,22 @@
-//! Waiting for several things: poll(2), select(2), epoll(7), eventfd(2), timerfd_create(2), futex(2).
+//! Waiting for several things: poll(2), select(2), epoll(7), eventfd(2), timerfd_create(2).
 use crate::args::{Addr, Fd, Flags};
 use crate::fd::install;
 use crate::signal::with_mask;
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::SigSet;
-use abi::sys::{FutexWaitv, Timespec, Timeval};
+use abi::sys::{Timespec, Timeval};
 use abi::{Errno, Result, c};
 use guest::{UserIn, UserInOut, UserOut};
 use ipc::epoll::EpollInstance;
 use ipc::poll::{Entry, NVAL, poll_files};
 use ipc::timerfd::TimerFd;
-use kernel::futex;
 use kernel::itimer::Setting;
 use kernel::wait::{self, Stop};
 use std::rc::Rc;
 use task::Task;
 use vfs::{OpenFile, Ready};
 
-fn after(ns: u64) -> Option<u64> {
+pub(crate) fn after(ns: u64) -> Option<u64> {
     Some(host::time::monotonic_ns().saturating_add(ns))
 }
 
@@ -308,121 +307,4 @@ pub fn timerfd_gettime(t: &Rc<Task>, fd: Fd, out: Addr) -> Result {
     let f = t.files()?.get(fd.0)?;
     let timer = f.downcast::<TimerFd>().ok_or(Errno::EINVAL)?;
     put_pair(t, out.0, timer.gettime())
-}
-
-/// futex(2). The word is read as it is now, in the guest's memory.
-pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, addr2: u64, val3: u32) -> Result<usize> {
-    let private = op & c::FUTEX_PRIVATE_FLAG != 0;
-    let realtime = op & c::FUTEX_CLOCK_REALTIME != 0;
-    let cmd = op & !(c::FUTEX_PRIVATE_FLAG | c::FUTEX_CLOCK_REALTIME);
-    if !addr.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    let mm = t.mm();
-    let mem = t.mem();
-    let load = |addr: u64| {
-        let mut b = [0u8; 4];
-        mem.read_now(addr, &mut b)?;
-        Ok(u32::from_ne_bytes(b))
-    };
-    let key = mm.futex_key(addr, private);
-    // What stands for others is found by what is mapped there; a private word is found by its address alone.
-    let shared = |addr: u64| if private { Ok(()) } else { load(addr).map(|_| ()) };
-    match cmd {
-        c::FUTEX_WAIT | c::FUTEX_WAIT_BITSET => {
-            let bitset = if cmd == c::FUTEX_WAIT { futex::ANY } else { val3 };
-            let deadline = match UserIn::<Timespec>::new(timeout).get_opt(&*mem)? {
-                None => None,
-                Some(ts) if cmd == c::FUTEX_WAIT => after(ts.ns()?).map(|d| t.restart_deadline(d)),
-                Some(ts) if realtime => after(ts.ns()?.saturating_sub(host::time::realtime_ns())),
-                Some(ts) => Some(ts.ns()?),
-            };
-            let r = futex::wait(key, bitset, val, deadline, &|| load(addr)).await;
-            if let (Err(Errno::ERESTART_RESTARTBLOCK), Some(d)) = (r, deadline) {
-                t.set_restart_deadline(d);
-            }
-            r.map(|()| 0)
-        }
-        c::FUTEX_WAKE | c::FUTEX_WAKE_BITSET => {
-            shared(addr)?;
-            futex::wake(key, val, if cmd == c::FUTEX_WAKE { futex::ANY } else { val3 })
-        }
-        c::FUTEX_REQUEUE | c::FUTEX_CMP_REQUEUE => {
-            let n = timeout as u32;
-            if (val as i32) < 0 || (n as i32) < 0 || !addr2.is_multiple_of(4) {
-                return Err(Errno::EINVAL);
-            }
-            shared(addr)?;
-            shared(addr2)?;
-            let to = mm.futex_key(addr2, private);
-            let read = || load(addr);
-            let compare: Option<(u32, &dyn Fn() -> Result<u32>)> =
-                if cmd == c::FUTEX_CMP_REQUEUE { Some((val3, &read)) } else { None };
-            futex::requeue(key, to, val, n, compare)
-        }
-        c::FUTEX_WAKE_OP => {
-            shared(addr)?;
-            let key2 = mm.futex_key(addr2, private);
-            let op = futex::WakeOp::decode(val3)?;
-            futex::wake_op(key, val, key2, timeout as u32, op, |f| {
-                let old = load(addr2)?;
-                mem.write_now(addr2, &f(old).to_ne_bytes())?;
-                Ok(old)
-            })
-        }
-        _ => Err(Errno::ENOSYS),
-    }
-}
-
-/// futex_waitv(2): `timeout` is a time on the clock. Words of 32 bits.
-pub async fn futex_waitv(
-    t: &Rc<Task>,
-    words: UserIn<FutexWaitv>,
-    n: usize,
-    flags: Flags,
-    timeout: UserIn<Timespec>,
-    clock: i32,
-) -> Result<usize> {
-    const FUTEX_32: u32 = 2;
-    const PRIVATE: u32 = c::FUTEX_PRIVATE_FLAG as u32;
-    flags.only(0)?;
-    if n == 0 || n > futex::WAITV_MAX || words.is_null() {
-        return Err(Errno::EINVAL);
-    }
-    let (mm, mem) = (t.mm(), t.mem());
-    let deadline = match timeout.get_opt(&*mem)? {
-        None => None,
-        Some(ts) => match clock {
-            c::CLOCK_MONOTONIC => Some(ts.ns()?),
-            c::CLOCK_REALTIME => after(ts.ns()?.saturating_sub(host::time::realtime_ns())),
-            _ => return Err(Errno::EINVAL),
-        },
-    };
-    let list = words.get_array(&*mem, n)?;
-    for w in &list {
-        if w.flags & !PRIVATE != FUTEX_32 || w.reserved != 0 || !w.addr.is_multiple_of(4) {
-            return Err(Errno::EINVAL);
-        }
-    }
-    let loads: Vec<_> = list
-        .iter()
-        .map(|w| {
-            let (mem, addr) = (&mem, w.addr);
-            move || {
-                let mut b = [0u8; 4];
-                mem.read_now(addr, &mut b)?;
-                Ok(u32::from_ne_bytes(b))
-            }
-        })
-        .collect();
-    let words: Vec<_> = list
-        .iter()
-        .zip(&loads)
-        .map(|(w, load)| futex::Word {
-            key: mm.futex_key(w.addr, w.flags & PRIVATE != 0),
-            expected: w.val as u32,
-            load,
-        })
-        .collect();
-    futex::wait_any(&words, deadline).await
 }

@@ -8,6 +8,7 @@ pub mod events;
 pub mod exec;
 pub mod exit;
 pub mod fd;
+pub mod futex;
 pub mod ids;
 pub mod inotify;
 pub mod io;

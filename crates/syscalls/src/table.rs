@@ -196,7 +196,7 @@ crate::syscall_table! {
     199 fremovexattr(fd: Fd, name: StrArg) => path::fremovexattr, full;
     200 tkill(tid: i32, sig: i32) => signal::tkill, full;
     201 time(out: UserOut<i64>) => time::time, full;
-    202 futex(addr: u64, op: i32, val: u32, timeout: u64, addr2: u64, val3: u32) => @wait events::futex, partial, "no priority inheritance";
+    202 futex(addr: u64, op: i32, val: u32, timeout: u64, addr2: u64, val3: u32) => @wait futex::futex, full;
     203 sched_setaffinity(pid: i32, len: usize, mask: InBuf<1>) => sched::sched_setaffinity, partial, "checked, without effect";
     204 sched_getaffinity(pid: i32, len: usize, mask: OutBuf<1>) => sched::sched_getaffinity, full;
     213 epoll_create(size: i32) => events::epoll_create, full;
@@ -316,6 +316,6 @@ crate::syscall_table! {
     438 pidfd_getfd(pidfd: Fd, target: Fd, flags: Flags) => pidfd::pidfd_getfd, full;
     439 faccessat2(dir: Fd, path: PathArg, mode: i32, flags: Flags) => path::faccessat2, full;
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
-    449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait events::futex_waitv, full;
+    449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_waitv, full;
     452 fchmodat2(dir: Fd, path: PathArg, mode: u32, flags: Flags) => path::fchmodat2, full;
 }

@@ -298,6 +298,7 @@ impl Task {
         if self.has_mem() && (left > 0 || self.robust_list.get().0 != 0) {
             self.kernel.leave_memory(self, &mm);
         }
+        kernel::futex::pi::owner_died(self.tid as u32);
         self.set_mem(None);
         if left == 0 {
             mm.space.borrow_mut().end(self.process.pid);
