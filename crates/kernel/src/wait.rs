@@ -15,9 +15,13 @@ use std::task::{Context, Poll, Waker};
 /// only note something and wake another queue.
 pub type Hook = Rc<dyn Fn()>;
 
+/// As [`Hook`]; the bits are kinds of change, and true says that somebody will see to it.
+pub type ExclusiveHook = Rc<dyn Fn() -> bool>;
+
 enum Entry {
     Task(Waker),
     Hook(Hook),
+    Exclusive(u32, ExclusiveHook),
 }
 
 /// Those who wait for one thing to change. Waking is a hint: the woken look again.
@@ -38,14 +42,22 @@ impl WaitQueue {
             return;
         }
         let mut hooks: Vec<Hook> = Vec::new();
+        let mut exclusive: Vec<(u32, ExclusiveHook)> = Vec::new();
         for (_, e) in self.entries.borrow().iter() {
             match e {
                 Entry::Task(w) => w.wake_by_ref(),
                 Entry::Hook(h) => hooks.push(h.clone()),
+                Entry::Exclusive(kinds, h) => exclusive.push((*kinds, h.clone())),
             }
         }
         for h in hooks {
             h();
+        }
+        let mut seen_to = 0;
+        for (kinds, h) in exclusive {
+            if kinds & !seen_to != 0 && h() {
+                seen_to |= kinds;
+            }
         }
     }
 
@@ -56,6 +68,12 @@ impl WaitQueue {
     /// Calls `hook` at every [`wake`](Self::wake) until [`unhook`](Self::unhook).
     pub fn hook(&self, hook: Hook) -> u64 {
         self.add(Entry::Hook(hook))
+    }
+
+    /// As [`hook`](Self::hook), but when another hook that waits for these `kinds` of change says that it is seen to, this
+    /// one is not called.
+    pub fn hook_exclusive(&self, kinds: u32, hook: ExclusiveHook) -> u64 {
+        self.add(Entry::Exclusive(kinds, hook))
     }
 
     pub fn unhook(&self, id: u64) {

@@ -210,6 +210,51 @@ CASE(select_basic) {
     sigemptyset(&none);
     EQ(pselect(0, NULL, NULL, NULL, &ts, &none), 0);
 }
+/* How many of three instances, each with a waiting process, one byte wakes. */
+static int woken(uint32_t mode) {
+    int p[2], *n = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    OK(pipe(p));
+    pid_t pid[3];
+    for (int i = 0; i < 3; i++) {
+        pid[i] = fork();
+        if (pid[i] == 0) {
+            FD(ep, epoll_create1(0));
+            struct epoll_event e = {EPOLLIN | EPOLLET | mode, {.fd = p[0]}};
+            OK(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e));
+            __atomic_add_fetch(n + 1, 1, __ATOMIC_SEQ_CST);
+            if (epoll_wait(ep, &e, 1, 1500) == 1)
+                __atomic_add_fetch(n, 1, __ATOMIC_SEQ_CST);
+            _exit(0);
+        }
+    }
+    while (__atomic_load_n(n + 1, __ATOMIC_SEQ_CST) < 3)
+        t_sleep_ms(1);
+    t_sleep_ms(100);
+    EQ(write(p[1], "x", 1), 1);
+    t_sleep_ms(200);
+    int first = __atomic_load_n(n, __ATOMIC_SEQ_CST);
+    EQ(write(p[1], "x", 1), 1);
+    for (int i = 0; i < 3; i++)
+        CHILD_OK(pid[i]);
+    return first * 10 + *n;
+}
+CASE(epoll_exclusive) {
+    EQ(woken(EPOLLEXCLUSIVE), 12);
+    EQ(woken(0), 33);
+    int p[2];
+    OK(pipe(p));
+    FD(ep, epoll_create1(0));
+    struct epoll_event e = {EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, {.fd = p[0]}};
+    ERR(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e), EINVAL);
+    e.events = EPOLLIN | EPOLLEXCLUSIVE;
+    OK(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e));
+    ERR(epoll_ctl(ep, EPOLL_CTL_MOD, p[0], &e), EINVAL);
+    FD(outer, epoll_create1(0));
+    ERR(epoll_ctl(outer, EPOLL_CTL_ADD, ep, &e), EINVAL);
+    EQ(write(p[1], "x", 1), 1);
+    EQ(epoll_wait(ep, &e, 1, 0), 1);
+    EQ(epoll_wait(ep, &e, 1, 0), 1);
+}
 CASE(epoll_level) {
     int ends[2];
     OK(pipe(ends));

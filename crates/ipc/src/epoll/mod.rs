@@ -78,6 +78,8 @@ pub struct EpollInstance {
     sweep_at: Cell<usize>,
     list: RefCell<VecDeque<Rc<Item>>>,
     queue: WaitQueue,
+    /// Who waits was told, and has not looked yet.
+    told: Cell<bool>,
     /// The instances that watch this one.
     parents: RefCell<Vec<Weak<EpollInstance>>>,
     /// What the last look at the nesting found.
@@ -100,6 +102,7 @@ impl EpollInstance {
             sweep_at: Cell::new(64),
             list: RefCell::default(),
             queue: WaitQueue::new(),
+            told: Cell::new(false),
             parents: RefCell::default(),
             mark: Cell::default(),
             me: me.clone(),
@@ -164,13 +167,18 @@ impl EpollInstance {
             inner.parents.borrow_mut().push(self.me.clone());
         }
         let weak = Rc::downgrade(&item);
-        item.hook.set(Some(queue.hook(Rc::new(move || {
-            if let Some(item) = weak.upgrade()
-                && let Some(home) = item.home.upgrade()
-            {
-                home.note(&item);
-            }
-        }))));
+        let noted = move || match weak.upgrade().and_then(|item| Some((item.home.upgrade()?, item))) {
+            Some((home, item)) => home.note(&item),
+            None => false,
+        };
+        let kinds = event.events & (c::EPOLLIN | c::EPOLLOUT) as u32;
+        item.hook.set(Some(if event.events & EXCLUSIVE != 0 && kinds != 0 {
+            queue.hook_exclusive(kinds, Rc::new(noted))
+        } else {
+            queue.hook(Rc::new(move || {
+                noted();
+            }))
+        }));
         self.items.borrow_mut().insert(key, item.clone());
         if item.ready(file) != 0 {
             self.note(&item);
@@ -197,12 +205,15 @@ impl EpollInstance {
         Ok(())
     }
 
-    /// The item may be ready: lists it and tells those who wait.
-    fn note(&self, item: &Rc<Item>) {
-        if item.enabled() {
-            self.relist(item);
-            self.queue.wake();
+    /// The item may be ready: lists it and tells those who wait. False: nobody does who has not been told already.
+    fn note(&self, item: &Rc<Item>) -> bool {
+        if !item.enabled() {
+            return false;
         }
+        self.relist(item);
+        let waited_for = !self.queue.is_empty() && !self.told.replace(true);
+        self.queue.wake();
+        waited_for
     }
 
     fn relist(&self, item: &Rc<Item>) {
@@ -248,6 +259,7 @@ impl EpollInstance {
     ///
     /// An error of `emit` leaves that item ready, and is returned if it was the first.
     pub fn try_wait(&self, max: usize, emit: &mut dyn FnMut(EpollEvent) -> Result) -> Result<usize> {
+        self.told.set(false);
         let mut n = 0;
         // Level-triggered items go back to the end of the list: not to be met twice.
         let mut left = self.list.borrow().len();
