@@ -26,6 +26,7 @@ ELSEWHERE = {
     "setdomainname": "as sethostname",
     "clock_settime": "its success would set the host's clock",
     "personality": "only READ_IMPLIES_EXEC is refused, and natively it is not",
+    "io_cancel": "what is submitted is done before it could be cancelled",
     "pause": "it only ever ends with EINTR",
     "rt_sigsuspend": "as pause",
     **dict.fromkeys(

@@ -168,6 +168,35 @@ pub struct FutexWaitv {
     pub reserved: u32,
 }
 
+/// `struct iocb`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Iocb {
+    pub data: u64,
+    pub key: u32,
+    pub rw_flags: u32,
+    pub opcode: u16,
+    pub priority: i16,
+    pub fd: u32,
+    pub buf: u64,
+    pub nbytes: u64,
+    pub offset: i64,
+    pub reserved: u64,
+    pub flags: u32,
+    pub resfd: u32,
+}
+
+/// `struct io_event`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IoEvent {
+    pub data: u64,
+    /// Where the `iocb` was.
+    pub obj: u64,
+    pub res: i64,
+    pub res2: i64,
+}
+
 /// `struct iovec`.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -25,7 +25,7 @@ fn millis(ms: i32) -> Option<u64> {
 }
 
 /// Puts on the mask of ppoll(2) and its kin. Undone by the signal it lets in, or by [`unmask`].
-async fn mask(t: &Task, set: UserIn<u64>, size: usize) -> Result {
+pub(crate) async fn mask(t: &Task, set: UserIn<u64>, size: usize) -> Result {
     if !set.is_null() {
         if size != 8 {
             return Err(Errno::EINVAL);
@@ -37,7 +37,7 @@ async fn mask(t: &Task, set: UserIn<u64>, size: usize) -> Result {
     Ok(())
 }
 
-fn unmask<T>(t: &Task, r: Result<T>) -> Result<T> {
+pub(crate) fn unmask<T>(t: &Task, r: Result<T>) -> Result<T> {
     let interrupted = matches!(&r, Err(e) if *e == Errno::EINTR || e.is_restart());
     if !interrupted && let Some(m) = t.saved_mask.take() {
         t.blocked.set(m);

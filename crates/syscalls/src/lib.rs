@@ -1,6 +1,7 @@
 //! The system calls: the table, and one module per family of man pages.
 #![forbid(unsafe_code)]
 
+pub mod aio;
 pub mod args;
 pub mod clone;
 pub mod cmsg;

@@ -157,7 +157,7 @@ crate::syscall_table! {
     148 sched_rr_get_interval(pid: i32, out: UserOut<Timespec>) => sched::sched_rr_get_interval, partial, "SCHED_OTHER only";
     149 mlock(addr: Addr, len: u64) => pages::mlock, partial, "counted, without effect";
     150 munlock(addr: Addr, len: u64) => pages::munlock, full;
-    151 mlockall(flags: Flags) => pages::mlockall, partial, "counted, without effect; not for later mappings";
+    151 mlockall(flags: Flags) => pages::mlockall, partial, "counted, without effect; not for a growing heap";
     152 munlockall() => pages::munlockall, full;
     153 vhangup() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     155 pivot_root() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
@@ -197,8 +197,13 @@ crate::syscall_table! {
     200 tkill(tid: i32, sig: i32) => signal::tkill, full;
     201 time(out: UserOut<i64>) => time::time, full;
     202 futex(addr: u64, op: i32, val: u32, timeout: u64, addr2: u64, val3: u32) => @wait futex::futex, full;
-    203 sched_setaffinity(pid: i32, len: usize, mask: InBuf<1>) => sched::sched_setaffinity, partial, "checked, without effect";
+    203 sched_setaffinity(pid: i32, len: usize, mask: InBuf<1>) => sched::sched_setaffinity, partial, "kept and told, without effect";
     204 sched_getaffinity(pid: i32, len: usize, mask: OutBuf<1>) => sched::sched_getaffinity, full;
+    206 io_setup(events: u32, out: UserInOut<u64>) => @wait aio::io_setup, full;
+    207 io_destroy(ctx: u64) => @wait aio::io_destroy, full;
+    208 io_getevents(ctx: u64, least: i64, most: i64, out: UserOut<IoEvent>, timeout: UserIn<Timespec>) => @wait aio::io_getevents, full;
+    209 io_submit(ctx: u64, n: i64, blocks: UserIn<u64>) => @wait aio::io_submit, partial, "done at once; no IOCB_CMD_POLL, no per-operation flags";
+    210 io_cancel(ctx: u64, block: Addr, out: Addr) => aio::io_cancel, full;
     213 epoll_create(size: i32) => events::epoll_create, full;
     217 getdents64(fd: Fd, buf: OutBuf<2>, count: usize) => fd::getdents64, full;
     218 set_tid_address(addr: u64) => misc::set_tid_address, full;
@@ -283,7 +288,7 @@ crate::syscall_table! {
     306 syncfs(fd: Fd) => fd::syncfs, full;
     307 sendmmsg(fd: Fd, msgs: UserInOut<MmsgHdr>, n: u32, flags: Flags) => @wait message::sendmmsg, partial, "no MSG_OOB on unix sockets";
     308 setns(fd: Fd, kind: i32) => refused::setns, refused, "no namespaces: EINVAL";
-    309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "always CPU 0";
+    309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "the first CPU that the thread may run on";
     310 process_vm_readv(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_readv, full;
     311 process_vm_writev(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_writev, full;
     312 kcmp(pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) => ids::kcmp, partial, "not EPOLL_TFD";
@@ -307,6 +312,7 @@ crate::syscall_table! {
     330 pkey_alloc(flags: u64, rights: u64) => pages::pkey_alloc, refused, "no keys: ENOSPC";
     331 pkey_free(key: i32) => pages::pkey_free, refused, "no keys: EINVAL";
     332 statx(dir: Fd, path: PathArg, flags: Flags, mask: u32, out: UserOut<Statx>) => path::statx, full;
+    333 io_pgetevents(ctx: u64, least: i64, most: i64, out: UserOut<IoEvent>, timeout: UserIn<Timespec>, sig: UserIn<[u64; 2]>) => @wait aio::io_pgetevents, full;
     334 rseq() => misc::nosys, refused, "programs do without";
     424 pidfd_send_signal(fd: Fd, sig: i32, info: UserIn<SigInfo>, flags: Flags) => pidfd::pidfd_send_signal, full;
     434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, partial, "no PIDFD_THREAD";

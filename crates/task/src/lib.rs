@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod aio;
 mod exit;
 mod flight;
 mod jobs;
@@ -18,6 +19,7 @@ pub mod timers;
 mod trace;
 mod wait;
 
+pub use aio::Aio;
 pub use exit::ExitStatus;
 pub use kernel::{Config, Kernel};
 pub use process::{Mm, Process, RLIM_INFINITY, Rlimits};

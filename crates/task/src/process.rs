@@ -51,6 +51,8 @@ pub struct Mm {
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
     pub(crate) landing: WaitQueue,
+    /// Contexts of io_setup(2), by the address that names them.
+    pub aio: RefCell<BTreeMap<u64, Rc<crate::Aio>>>,
     /// Set by exec: what /proc/PID/exe, cmdline, environ and auxv show.
     pub exe: RefCell<Option<vfs::Path>>,
     /// Nobody writes to the program's file while it runs.
@@ -73,6 +75,7 @@ impl Mm {
             traced: Cell::new(false),
             flights: RefCell::default(),
             landing: WaitQueue::new(),
+            aio: RefCell::default(),
             exe: RefCell::new(None),
             running: RefCell::new(None),
             args: Cell::new((0, 0)),

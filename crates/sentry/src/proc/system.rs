@@ -8,7 +8,7 @@ use task::Kernel;
 
 const FILES: [&str; 10] =
     ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "cmdline", "swaps", "devices"];
-const SYS: [(&str, &str); 22] = [
+const SYS: [(&str, &str); 23] = [
     ("kernel/ostype", "Linux\n"),
     ("kernel/pid_max", "4194304\n"),
     ("kernel/threads-max", "32768\n"),
@@ -28,6 +28,7 @@ const SYS: [(&str, &str); 22] = [
     ("kernel/msgmni", "32000\n"),
     ("vm/overcommit_memory", "0\n"),
     ("vm/max_map_count", "65530\n"),
+    ("fs/aio-max-nr", "65536\n"),
     ("fs/file-max", "1048576\n"),
     ("fs/nr_open", "1048576\n"),
     ("fs/pipe-max-size", "1048576\n"),
