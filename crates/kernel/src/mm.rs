@@ -91,6 +91,8 @@ pub struct AddressSpace {
     pub brk: u64,
     /// Mappings grow down from here.
     pub mmap_base: u64,
+    /// What is mapped from now on is locked: mlockall(2).
+    pub lock_future: bool,
 }
 
 /// Clears the offset within a page.
@@ -447,6 +449,7 @@ impl AddressSpace {
         let mut s = self.clone();
         s.vmas.retain(|_, v| !v.dont_fork);
         s.vmas.values_mut().for_each(|v| v.locked = false);
+        s.lock_future = false;
         s
     }
 }

@@ -188,9 +188,17 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
         }
         mm.landed(t, r).await;
     };
+    let locked = flags & c::MAP_LOCKED != 0 || mm.space.borrow().lock_future;
+    if locked {
+        let limit = crate::pages::memlock(t, true)?;
+        let all = mm.space.borrow().locked(0..kernel::mm::USER_END) + (range.end - range.start);
+        if all > limit {
+            return Err(Errno::EAGAIN);
+        }
+    }
     let offset = file.as_ref().map_or(0, |(_, o)| *o);
     let file = file.map(|(m, o)| (m as Rc<dyn MappedFile>, o));
-    mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, ..anonymous() });
+    mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, locked, ..anonymous() });
     mm.forget_sites(range.clone());
     let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
     mm.takes_off(t, range.clone());

@@ -291,7 +291,7 @@ pub fn sched_yield(_t: &Rc<Task>) -> Result {
 
 pub fn getcpu(t: &Rc<Task>, cpu: UserOut<u32>, node: UserOut<u32>) -> Result {
     let mem = t.mem();
-    cpu.put_opt(&*mem, &0)?;
+    cpu.put_opt(&*mem, &t.affinity.get().trailing_zeros())?;
     node.put_opt(&*mem, &0)
 }
 

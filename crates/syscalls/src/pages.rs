@@ -88,7 +88,7 @@ fn lock(t: &Task, addr: Addr, len: u64, on: bool) -> Result {
 }
 
 /// How many bytes may be locked. EPERM if none, and some are to be.
-fn memlock(t: &Task, on: bool) -> Result<u64> {
+pub(crate) fn memlock(t: &Task, on: bool) -> Result<u64> {
     let limit = t.process.rlimit(c::RLIMIT_MEMLOCK);
     match t.cred().has(CAP_IPC_LOCK) {
         true => Ok(u64::MAX),
@@ -107,7 +107,7 @@ pub fn mlock2(t: &Rc<Task>, addr: Addr, len: u64, flags: Flags) -> Result {
     flags.only(1)?;
     lock(t, addr, len, true)
 }
-/// What is mapped now is locked; what will be is not, MCL_FUTURE or not.
+/// What is mapped now is locked (MCL_CURRENT), and what mmap(2) maps from now on (MCL_FUTURE).
 pub fn mlockall(t: &Rc<Task>, flags: Flags) -> Result {
     let flags = flags.only(c::MCL_CURRENT | c::MCL_FUTURE | c::MCL_ONFAULT)?;
     if flags & !c::MCL_ONFAULT == 0 {
@@ -122,10 +122,14 @@ pub fn mlockall(t: &Rc<Task>, flags: Flags) -> Result {
         }
         space.lock(0..USER_END, true);
     }
+    space.lock_future = flags & c::MCL_FUTURE != 0;
     Ok(())
 }
 pub fn munlockall(t: &Rc<Task>) -> Result {
-    t.mm().space.borrow_mut().lock(0..USER_END, false);
+    let mm = t.mm();
+    let mut space = mm.space.borrow_mut();
+    space.lock_future = false;
+    space.lock(0..USER_END, false);
     Ok(())
 }
 

@@ -10,15 +10,11 @@ use task::{Process, Task};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub fn sched_getaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: OutBuf<1>) -> Result<usize> {
-    if pid != 0 && t.kernel.task(pid).is_none() {
-        return Err(Errno::ESRCH);
-    }
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let cpus = t.kernel.config.cpus.clamp(1, 64);
-    let bits: u64 = if cpus == 64 { u64::MAX } else { (1 << cpus) - 1 };
-    t.mem().write(mask.0, &bits.to_ne_bytes())?;
+    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    t.mem().write(mask.0, &who.affinity.get().to_ne_bytes())?;
     Ok(8)
 }
 pub fn sched_setaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: InBuf<1>) -> Result {
@@ -27,8 +23,12 @@ pub fn sched_setaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: InBuf<1>) -> 
     t.mem().read(mask.0, &mut b[..n])?;
     let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
     may_change(t, &who)?;
-    let cpus = t.kernel.config.cpus.clamp(1, 63);
-    if u64::from_ne_bytes(b) & ((1 << cpus) - 1) == 0 { Err(Errno::EINVAL) } else { Ok(()) }
+    let left = u64::from_ne_bytes(b) & t.kernel.config.all_cpus();
+    if left == 0 {
+        return Err(Errno::EINVAL);
+    }
+    who.affinity.set(left);
+    Ok(())
 }
 
 /// The thread that `pid` means.

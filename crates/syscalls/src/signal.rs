@@ -155,8 +155,8 @@ fn to_thread(t: &Task, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result {
     if !Rc::ptr_eq(&to.process, &t.process) && !task::may_signal(&t.cred(), &to.cred()) {
         return Err(Errno::EPERM);
     }
-    if info.signo != 0 {
-        to.signal(info);
+    if info.signo != 0 && !to.try_signal(info) {
+        return Err(Errno::EAGAIN);
     }
     Ok(())
 }

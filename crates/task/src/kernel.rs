@@ -21,6 +21,13 @@ pub struct Config {
     pub hwcap2: u64,
 }
 
+impl Config {
+    /// A bit for each CPU.
+    pub fn all_cpus(&self) -> u64 {
+        u64::MAX >> (64 - self.cpus.clamp(1, 64))
+    }
+}
+
 /// Largest pid, as /proc/sys/kernel/pid_max.
 pub const PID_MAX: i32 = 4_194_304;
 

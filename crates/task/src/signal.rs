@@ -56,13 +56,21 @@ impl Process {
 
     /// Sends a signal to the group.
     pub fn signal(&self, info: SigInfo) {
+        self.try_signal(info);
+    }
+
+    /// As [`signal`](Self::signal). False: a real-time signal for which there is no room.
+    pub fn try_signal(&self, info: SigInfo) -> bool {
         if self.zombie.get() || !self.generate(&info) {
-            return;
+            return true;
         }
         let limit = self.rlimit(c::RLIMIT_SIGPENDING) as usize;
-        self.pending.borrow_mut().push(info, limit);
+        if !self.pending.borrow_mut().push(info, limit) {
+            return false;
+        }
         self.wake_for(info.signo);
         crate::signalfd::sent(info.signo);
+        true
     }
 
     fn wake_for(&self, sig: i32) {
@@ -161,17 +169,25 @@ impl Process {
 impl Task {
     /// Sends a signal to this thread alone.
     pub fn signal(&self, info: SigInfo) {
+        self.try_signal(info);
+    }
+
+    /// As [`signal`](Self::signal). False: as of [`Process::try_signal`].
+    pub fn try_signal(&self, info: SigInfo) -> bool {
         let p = &self.process;
         if self.dead.get() || !p.generate(&info) {
-            return;
+            return true;
         }
         let limit = p.rlimit(c::RLIMIT_SIGPENDING) as usize;
-        self.pending.borrow_mut().push(info, limit);
+        if !self.pending.borrow_mut().push(info, limit) {
+            return false;
+        }
         self.signal_wait.wake();
         crate::signalfd::sent(info.signo);
         if !self.blocked.get().has(info.signo) {
             self.notice();
         }
+        true
     }
 
     /// A signal the thread's own instruction raised: it cannot be blocked or ignored.
@@ -208,8 +224,8 @@ impl crate::Kernel {
             let may = same_session || p.leader().is_none_or(|t| may_signal(&cred, &t.cred()));
             if may {
                 allowed = true;
-                if info.signo != 0 {
-                    p.signal(info);
+                if info.signo != 0 && !p.try_signal(info) && info.code != c::SI_USER {
+                    return Err(Errno::EAGAIN);
                 }
             }
         }

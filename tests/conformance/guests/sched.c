@@ -206,3 +206,91 @@ CASE(what_is_shared) {
     ERR(syscall(SYS_kcmp, me, me, 99, 0, 0), EINVAL);
     ERR(syscall(SYS_kcmp, me, NOBODY_HERE, 1, 0, 0), ESRCH);
 }
+
+static void *inherits(void *argument) {
+    cpu_set_t set;
+    CHECK(sched_getaffinity(0, sizeof set, &set) == 0);
+    return (void *)(long)CPU_COUNT(&set);
+}
+CASE(affinity_is_kept) {
+    cpu_set_t all, set;
+    OK(sched_getaffinity(0, sizeof all, &all));
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &all))
+        cpu++;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    OK(sched_setaffinity(0, sizeof set, &set));
+    CPU_ZERO(&set);
+    EQ(syscall(SYS_sched_getaffinity, 0, sizeof set, &set) > 0, 1);
+    EQ(CPU_COUNT(&set), 1);
+    CHECK(CPU_ISSET(cpu, &set));
+    unsigned at;
+    OK(syscall(SYS_getcpu, &at, NULL, NULL));
+    EQ(at, cpu);
+    pthread_t t;
+    void *n;
+    EQ(pthread_create(&t, NULL, inherits, NULL), 0);
+    pthread_join(t, &n);
+    EQ((long)n, 1);
+    char want[64], line[256];
+    snprintf(want, sizeof want, "Cpus_allowed_list:\t%d\n", cpu);
+    FILE *f = fopen("/proc/self/status", "r");
+    int found = 0;
+    while (fgets(line, sizeof line, f))
+        found += strcmp(line, want) == 0;
+    EQ(found, 1);
+    CPU_ZERO(&set);
+    CPU_SET(1000, &set);
+    ERR(sched_setaffinity(0, sizeof set, &set), EINVAL);
+    OK(sched_setaffinity(0, sizeof all, &all));
+}
+static long locked(void) {
+    char line[256];
+    long kb = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, f))
+        sscanf(line, "VmLck: %ld", &kb);
+    fclose(f);
+    return kb;
+}
+CASE(locked_memory_is_told) {
+    EQ(locked(), 0);
+    char *a = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+    CHECK(a != MAP_FAILED);
+    EQ(locked(), 1024);
+    OK(munlock(a, 1 << 19));
+    EQ(locked(), 512);
+    OK(munlockall());
+    EQ(locked(), 0);
+    OK(mlockall(MCL_FUTURE));
+    char *b = mmap(NULL, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(b != MAP_FAILED);
+    EQ(locked(), 64);
+    OK(munlockall());
+    OK(munmap(b, 1 << 16));
+    pid_t pid = fork();
+    if (pid == 0) {
+        EQ(locked(), 0);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+}
+CASE(more_of_kcmp) {
+    EQ(syscall(SYS_kcmp, getpid(), getpid(), 6, 0, 0), 0);
+    EQ(syscall(SYS_kcmp, getpid(), getpid(), 5, 0, 0), 0);
+    ERR(syscall(SYS_kcmp, getpid(), getpid(), 99, 0, 0), EINVAL);
+}
+CASE(no_room_for_a_signal) {
+    struct rlimit none = {0, 0};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigaddset(&set, SIGUSR1);
+    OK(sigprocmask(SIG_BLOCK, &set, NULL));
+    OK(setrlimit(RLIMIT_SIGPENDING, &none));
+    ERR(syscall(SYS_tgkill, getpid(), getpid(), SIGRTMIN), EAGAIN);
+    ERR(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = 1}), EAGAIN);
+    OK(kill(getpid(), SIGUSR1));
+    OK(syscall(SYS_tgkill, getpid(), getpid(), SIGUSR1));
+}

@@ -269,9 +269,9 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
         }
         let _ = write!(
             s,
-            "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{}\nVmSize:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n\
+            "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{}\nVmSize:\t{:8} kB\nVmLck:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n\
              SigQ:\t0/32768\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\nCapInh:\t{}\nCapPrm:\t{}\nCapEff:\t{}\n\
-             CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\n\
+             CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t{}\nvoluntary_ctxt_switches:\t0\n\
              nonvoluntary_ctxt_switches:\t0\n",
             cr.ruid,
             cr.euid,
@@ -283,6 +283,7 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
             cr.fsgid,
             groups.join(" "),
             size / 1024,
+            t.mm().space.borrow().locked(0..kernel::mm::USER_END) / 1024,
             size / 1024,
             p.threads().len(),
             set(t.pending.borrow().set().0),
@@ -298,10 +299,22 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
             cr.no_new_privs as u8,
             t.seccomp.borrow().mode(),
             t.seccomp.borrow().filter().map_or(0, |f| f.count),
-            t.kernel.config.cpus.max(1) - 1,
+            t.affinity.get(),
+            cpu_list(t.affinity.get()),
         );
     }
     s
+}
+
+/// Bits as ranges: `0-3,5`.
+fn cpu_list(bits: u64) -> String {
+    let has = |i: u32| i < 64 && bits >> i & 1 != 0;
+    let first = (0..64).filter(|i| has(*i) && (*i == 0 || !has(i - 1)));
+    let ranges = first.map(|i| match (i..).take_while(|j| has(*j)).last() {
+        Some(last) if last > i => format!("{i}-{last}"),
+        _ => i.to_string(),
+    });
+    ranges.collect::<Vec<_>>().join(",")
 }
 
 fn mounts(k: &Kernel, info: bool) -> String {
