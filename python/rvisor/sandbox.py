@@ -96,7 +96,7 @@ class Sandbox:
         self._volumes: list[Volume] = []
         for text in volumes:
             source, target, read_only = _options.volume(text)
-            self._volumes.append({"source": source, "target": target, "read_only": read_only})
+            self._volumes.append(messages.volume(source, target, read_only=read_only))
         self._env = dict(env or {})
         self._user = _options.user(user, self.root)
         if cwd is not None:
@@ -240,8 +240,10 @@ class Sandbox:
             "id": sandbox_id or new_id(),
             "sentry": find.find(find.SENTRY),
             "stub": find.find(find.STUB),
-            "root": {"path": self.root, "overlay": self._overlay},
+            "root": {"path": self.root, "overlay": self._overlay, "read_only": False},
             "volumes": self._volumes,
+            "masked": [],
+            "read_only": [],
             "process": messages.process(
                 args,
                 env=env,
@@ -252,16 +254,20 @@ class Sandbox:
                 terminal=terminal,
             ),
             "hostname": self._hostname,
+            "domainname": None,
             "network": self._network,
+            "sysctls": {},
             "network_fd": None,
             "network_rules": self._rules,
             "files": network.files(self._network, self._hostname, helper.servers if helper else ()),
             "limits": {"memory": self._memory, "millicpus": self._millicpus, "pids": self._pids},
+            "cgroups": None,
             "platform": self._platform,
             "strace_fd": strace_fd,
             "log_fd": log_fd,
             "events_fd": -1,
             "caller_fd": None,
+            "detached": False,
             "control_fd": control_fd,
             "hold": hold,
         }

@@ -48,6 +48,7 @@ PYTHON = {
     "bench": {"errors", "sandbox"},
     "testing": {"errors", "_sentry", "sandbox"},
     "cli": {"errors", "_sentry", "_options", "sandbox", "bench"},
+    "oci": {"errors", "_sentry", "__init__"},
     "__main__": {"cli"},
     "__init__": {"errors", "sandbox"},
 }

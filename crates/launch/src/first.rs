@@ -12,7 +12,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 use rustix::process::{Resource, Rlimit, Signal};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use wire::{LaunchSpec, Mount, MountKind, Overlay, SentrySpec};
+use wire::{LaunchSpec, Mount, MountKind, Overlay, SentrySpec, Volume};
 
 /// The rights the sentry keeps, all within its own user namespace and none outside: over files whose
 /// owners are mapped there, that is the ones it serves.
@@ -51,9 +51,11 @@ pub fn main(job: Job<'_>) -> ! {
 }
 
 fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
-    die_with_parent()?;
+    if !job.spec.detached {
+        die_with_parent()?;
+    }
     wait_for(&job.release)?;
-    leave_terminal()?;
+    new_session(job.spec)?;
     set_limits()?;
     network::set_up(job)?;
     let mounts = collect_mounts(job)?;
@@ -83,9 +85,14 @@ pub fn wait_for(release: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// No controlling terminal: a Ctrl-C at the operator's terminal is for the operator's program and for
-/// the guest's terminal, never for a stub.
-fn leave_terminal() -> Result<(), Failure> {
-    rustix::process::setsid().map(drop).context("setsid")
+/// the guest's terminal, never for a stub. A sandbox that has no caller to tell it of the size of its terminal, and
+/// of its end, hears of them from the host: the terminal is raw, so that no key means a signal.
+fn new_session(spec: &LaunchSpec) -> Result<(), Failure> {
+    rustix::process::setsid().context("setsid")?;
+    if spec.detached && spec.process.terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).context("taking the terminal")?;
+    }
+    Ok(())
 }
 
 /// A core file would hold guest memory, written by the host's own core handler. The stack limit decides
@@ -115,19 +122,33 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
     let root = mounts.keep(&job.inputs.root)?;
     let upper = job.inputs.upper.as_ref().map(|u| mounts.keep(u)).transpose()?;
     let kind = match job.spec.root.overlay {
-        Overlay::None => MountKind::Host { fd: root, read_only: false, exclusive: false },
+        Overlay::None => MountKind::Host { fd: root, dir: true, read_only: false, exclusive: false },
         Overlay::Memory | Overlay::Dir(_) => MountKind::Overlay { lower_fd: root, upper_fd: upper },
     };
     mounts.at("/", kind);
     mounts.at("/proc", MountKind::Proc);
     mounts.at("/dev", MountKind::Dev);
-    mounts.at("/dev/shm", MountKind::Tmpfs);
+    mounts.at("/dev/shm", MountKind::Tmpfs { size: None, mode: Some(0o1777), read_only: false });
     for file in &job.spec.files {
         mounts.at(&file.target, MountKind::Text { text: file.text.clone() });
     }
     for (volume, opened) in job.spec.volumes.iter().zip(&job.inputs.volumes) {
-        let fd = mounts.keep(opened)?;
-        mounts.at(&volume.target, MountKind::Host { fd, read_only: volume.read_only, exclusive: false });
+        let &Volume { read_only, size, mode, .. } = volume;
+        let kind = match opened {
+            Some(opened) => {
+                let dir = file_type(&opened.fd)?.is_dir();
+                MountKind::Host { fd: mounts.keep(opened)?, dir, read_only, exclusive: false }
+            }
+            None => MountKind::Tmpfs { size, mode, read_only },
+        };
+        let &Volume { no_exec, no_suid, no_dev, .. } = volume;
+        mounts.list.push(Mount { target: volume.target.clone(), no_exec, no_suid, no_dev, kind });
+    }
+    for path in &job.spec.read_only {
+        mounts.at(path, MountKind::ReadOnly);
+    }
+    for path in &job.spec.masked {
+        mounts.at(path, MountKind::Mask);
     }
     Ok(mounts)
 }
@@ -151,7 +172,7 @@ impl Mounts {
     }
 
     fn at(&mut self, target: &str, kind: MountKind) {
-        self.list.push(Mount { target: target.into(), kind });
+        self.list.push(Mount { target: target.into(), no_exec: false, no_suid: false, no_dev: false, kind });
     }
 }
 
@@ -211,10 +232,12 @@ fn become_sentry(
         id: spec.id.clone(),
         process: spec.process.clone(),
         hostname: spec.hostname.clone(),
+        domainname: spec.domainname.clone(),
         limits: spec.limits.clone(),
         platform: spec.platform,
         network_rules: spec.network_rules.clone(),
         mounts: mounts.list,
+        root_read_only: spec.root.read_only,
         memory_fd: memory.as_raw_fd(),
         ids: job.maps.kind,
         init_fd: init.as_raw_fd(),

@@ -15,8 +15,8 @@ const PING: (&str, &str) = ("sys/net/ipv4/ping_group_range", "0 0");
 
 /// The namespaces to make. A network that is there already is entered by the launcher itself, since the new process, in
 /// its own user namespace, would have no right to.
-pub fn namespaces(network: &Network, proc: &Proc) -> Result<i32, Failure> {
-    match network {
+pub fn namespaces(spec: &LaunchSpec, proc: &Proc) -> Result<i32, Failure> {
+    match &spec.network {
         Network::None | Network::User => return Ok(NAMESPACES),
         Network::Host => {}
         Network::Ns(path) => {
@@ -36,6 +36,7 @@ pub fn namespaces(network: &Network, proc: &Proc) -> Result<i32, Failure> {
             if proc.read(PING.0).is_ok_and(|range| range.split_whitespace().eq(["1", "0"])) {
                 let _ = proc.write(PING.0, PING.1);
             }
+            set(proc, spec)?;
         }
     }
     Ok(NAMESPACES & !abi::c::CLONE_NEWNET)
@@ -62,7 +63,12 @@ pub fn set_up(job: &Job<'_>) -> Result<(), Failure> {
             for (name, value) in [PORTS, PING] {
                 job.proc.write(name, value)?;
             }
-            Ok(())
+            set(&job.proc, job.spec)
         }
     }
+}
+
+/// What the operator wants otherwise than the host has it for a new namespace.
+fn set(proc: &Proc, spec: &LaunchSpec) -> Result<(), Failure> {
+    spec.sysctls.iter().try_for_each(|(name, value)| proc.write(&format!("sys/{name}"), value))
 }

@@ -37,8 +37,8 @@ pub struct Inputs {
     pub stub: OwnedFd,
     pub root: HostPath,
     pub upper: Option<HostPath>,
-    /// As in the specification.
-    pub volumes: Vec<HostPath>,
+    /// As in the specification; none for a file system in memory.
+    pub volumes: Vec<Option<HostPath>>,
 }
 
 /// Launches the sandbox. On failure nothing of it is left, except a dead child for the caller to wait for
@@ -48,10 +48,13 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
     let proc = Proc::open()?;
     let maps = idmap::maps(&proc)?;
     let inputs = open_inputs(spec, maps.kind)?;
-    let cgroups = Cgroups::create(&proc, &spec.id, &spec.limits)?;
+    let cgroups = match &spec.cgroups {
+        Some(given) => Cgroups::given(given),
+        None => Cgroups::create(&proc, &spec.id, &spec.limits)?,
+    };
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
-    let namespaces = network::namespaces(&spec.network, &proc)? | abi::c::CLONE_PARENT;
+    let namespaces = network::namespaces(spec, &proc)? | abi::c::CLONE_PARENT;
     // SAFETY: the launcher has one thread from start to end.
     match unsafe { clone_process(namespaces) }.map_err(no_namespaces)? {
         Cloned::Child => {
@@ -70,6 +73,7 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
                 .and_then(|()| caller_is_there(caller));
             match (&go, spec.caller_fd) {
                 (Err(_), _) => end(pidfd.as_fd()),
+                (Ok(()), Some(caller)) if spec.detached => hand_over(cgroups, caller, &pidfd),
                 (Ok(()), Some(caller)) if !cgroups.is_empty() => stay(&cgroups, caller, &pidfd),
                 _ => cgroups.keep(),
             }
@@ -93,13 +97,16 @@ fn open_inputs(spec: &LaunchSpec, ids: IdMap) -> Result<Inputs, Failure> {
     };
     let mut volumes = Vec::new();
     for v in &spec.volumes {
-        let volume = host_path("volume source", &v.source, OFlags::empty(), v.read_only)?;
+        let Some(path) = &v.source else {
+            volumes.push(None);
+            continue;
+        };
+        let volume = host_path("volume source", path, OFlags::empty(), v.read_only)?;
         let kind = file_type(&volume.fd)?;
         if !(kind.is_dir() || kind.is_file()) {
-            let path = &v.source;
             return Err(Failure::new(format!("volume source {path}: neither a directory nor a regular file")));
         }
-        volumes.push(volume);
+        volumes.push(Some(volume));
     }
     let sentry = open_path("sentry", &spec.sentry, OFlags::RDONLY)?;
     let stub = open_path("stub", &spec.stub, OFlags::RDONLY)?;
@@ -173,6 +180,23 @@ fn release_and_watch(releasing: OwnedFd, status: OwnedFd) -> Result<(), Failure>
 /// would not be missed.
 fn caller_is_there(caller: Option<rustix::process::Pid>) -> Result<(), Failure> {
     if rustix::process::getppid() == caller { Ok(()) } else { Err(Failure::new("the caller has gone away")) }
+}
+
+/// Waits until the caller has written down what it needs to find the sandbox again. Without that nobody would end it.
+fn hand_over(cgroups: Cgroups, caller: RawFd, sandbox: &OwnedFd) {
+    let caller = host::process::take(caller);
+    // Held open, the sandbox's output and its events would never end for those who read them.
+    // SAFETY: this process only waits for the two, ends the sandbox or lets it be, removes directories and exits.
+    let closed = unsafe { host::process::close_all_but(&[caller.as_fd(), sandbox.as_fd()]) };
+    let mut either = [
+        rustix::event::PollFd::new(&caller, rustix::event::PollFlags::IN),
+        rustix::event::PollFd::new(sandbox, rustix::event::PollFlags::IN),
+    ];
+    let told = closed.is_ok() && rustix::io::retry_on_intr(|| rustix::event::poll(&mut either, None)).is_ok();
+    let kept = told
+        && !either[0].revents().is_empty()
+        && matches!(rustix::io::retry_on_intr(|| rustix::io::read(&caller, &mut [0u8])), Ok(1));
+    if kept { cgroups.keep() } else { end(sandbox.as_fd()) }
 }
 
 /// The caller may be killed at any time, and then cannot remove the cgroups: someone has to be left who can.

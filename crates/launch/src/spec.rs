@@ -53,12 +53,26 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         absolute("overlay", upper)?;
     }
     for v in &spec.volumes {
-        absolute("volume source", &v.source)?;
+        v.source.iter().try_for_each(|source| absolute("volume source", source))?;
         absolute("volume target", &v.target)?;
         require(!v.target.split('/').any(|part| part == ".." || part == "."), || {
             format!("volume target {:?}: must not have . or .. in it", v.target)
         })?;
     }
+    for path in spec.masked.iter().chain(&spec.read_only) {
+        absolute("masked or read-only path", path)?;
+    }
+    for path in spec.cgroups.iter().flatten() {
+        absolute("cgroup", path)?;
+    }
+    for name in spec.sysctls.keys() {
+        let plain = name.starts_with("net/") && !name.split('/').any(|part| part.is_empty() || part == "..");
+        require(plain, || format!("sysctl {name:?}: only those below net can be set"))?;
+        require(spec.network != Network::Host, || format!("sysctl {name:?}: the network is the host's"))?;
+    }
+    require(!spec.detached || spec.caller_fd.is_some(), || {
+        "detached: needs a caller_fd, over which it is kept".into()
+    })?;
     for f in &spec.files {
         absolute("file", &f.target)?;
     }
@@ -144,6 +158,10 @@ mod tests {
         refused(|v| v["hold"] = true.into(), "control_fd");
         refused(|v| v["control_fd"] = 999.into(), "control_fd");
         refused(|v| v["surprise"] = 1.into(), "unknown field");
+        refused(|v| v["detached"] = true.into(), "caller_fd");
+        refused(|v| v["sysctls"] = serde_json::json!({"kernel/panic": "1"}), "only those below net");
+        refused(|v| v["sysctls"] = serde_json::json!({"net/../kernel/panic": "1"}), "only those below net");
+        refused(|v| v["masked"] = serde_json::json!(["proc"]), "absolute");
         let volume = serde_json::json!([{"source": "/a", "target": "/b/../c"}]);
         refused(|v| v["volumes"] = volume, "..");
     }

@@ -43,6 +43,8 @@ pub fn start(job: &Job<'_>, socket: OwnedFd) -> Result<i32, Failure> {
 
 fn run(job: &Job<'_>, release: &OwnedFd, socket: OwnedFd) -> Result<std::convert::Infallible, Failure> {
     wait_for(release)?;
+    // What the sentry's terminal tells its session is for the sentry alone.
+    rustix::process::setsid().context("setsid")?;
     become_nobody(job)?;
     // After the change of user, which clears it.
     die_with_parent()?;

@@ -32,20 +32,22 @@ fn read_spec(fd: i32) -> Result<SentrySpec, String> {
 /// Device numbers of our own file systems: major 0, as for Linux's.
 const FIRST_DEV: u64 = 0x40;
 /// Half of the container's memory, as Linux's tmpfs has half of the machine's; and as many files as that is pages.
-fn tmpfs(dev: u64, mode: u32, spec: &SentrySpec) -> Rc<dyn Inode> {
+fn tmpfs(dev: u64, mode: u32, size: Option<u64>, spec: &SentrySpec) -> Rc<dyn Inode> {
     let machine = host::time::memory().0;
-    let limit = (spec.limits.memory.unwrap_or(machine).min(machine) / 2) & kernel::mm::PAGE_SIZE_MASK;
+    let limit = size.unwrap_or(spec.limits.memory.unwrap_or(machine).min(machine) / 2) & kernel::mm::PAGE_SIZE_MASK;
     fs::tmp::mount(dev, mode, limit, machine / 2 / abi::PAGE_SIZE)
 }
 
 fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) -> Result<Rc<MountTable>, String> {
     let table = Rc::new(MountTable::default());
+    let read_only_root = spec.root_read_only;
     let single = spec.ids == IdMap::Single;
     for (i, m) in spec.mounts.iter().enumerate() {
         let dev = FIRST_DEV + i as u64;
         let mut o = MountOptions { kind: "tmpfs".into(), source: "tmpfs".into(), ..MountOptions::default() };
+        (o.no_exec, o.no_suid, o.no_dev) = (m.no_exec, m.no_suid, m.no_dev);
         let root: Rc<dyn Inode> = match &m.kind {
-            &MountKind::Host { fd, read_only, exclusive } => {
+            &MountKind::Host { fd, read_only, exclusive, .. } => {
                 o.read_only = read_only;
                 o.kind = "rvisor".into();
                 o.source = "host".into();
@@ -57,13 +59,18 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 let lower = fs::host::mount(take(lower_fd), true, true, single);
                 let upper = match upper_fd {
                     Some(fd) => fs::host::mount(take(fd), false, true, single),
-                    None => tmpfs(dev, 0o755, spec),
+                    None => tmpfs(dev, 0o755, None, spec),
                 };
                 fs::overlay::mount(dev, lower, upper)
             }
-            MountKind::Tmpfs => {
-                let mode = if m.target.ends_with("shm") || m.target == "/tmp" { 0o1777 } else { 0o755 };
-                tmpfs(dev, mode, spec)
+            &MountKind::Tmpfs { size, mode, read_only } => {
+                o.read_only = read_only;
+                tmpfs(dev, mode.unwrap_or(0o1777), size, spec)
+            }
+            kind @ (MountKind::Mask | MountKind::ReadOnly) => {
+                cover(&table, dev, m, matches!(kind, MountKind::Mask))
+                    .map_err(|e| format!("cannot cover {}: {e}", m.target))?;
+                continue;
             }
             MountKind::Text { text } => {
                 let e = |e| format!("cannot make {}: {e}", m.target);
@@ -81,6 +88,10 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
             MountKind::Dev => fs::dev::mount(dev, console(spec)).map_err(|e| format!("cannot make /dev: {e}"))?,
         };
         if i == 0 {
+            if read_only_root {
+                make_places(&root, &spec.mounts[1..]).map_err(|e| format!("cannot prepare the root: {e}"))?;
+                o.read_only = true;
+            }
             table.mount(None, root, o);
             continue;
         }
@@ -116,6 +127,49 @@ fn mount_terminals(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Res
     let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
     let o = MountOptions { kind: "devpts".into(), source: "devpts".into(), ..MountOptions::default() };
     k.terminals.mounted(table.mount(Some(on), root, o));
+    Ok(())
+}
+
+/// What will be mounted has its place before the root is read-only.
+fn make_places(root: &Rc<dyn Inode>, mounts: &[wire::Mount]) -> abi::Result {
+    let table = Rc::new(MountTable::default());
+    table.mount(None, root.clone(), MountOptions::default());
+    let covered = |i: usize| mounts[..i].iter().any(|m| mounts[i].target.starts_with(&format!("{}/", m.target)));
+    for (_, m) in mounts.iter().enumerate().filter(|&(i, _)| !covered(i)) {
+        let dir = match &m.kind {
+            MountKind::Host { dir, .. } => *dir,
+            MountKind::Text { .. } | MountKind::Mask | MountKind::ReadOnly => continue,
+            _ => true,
+        };
+        place(&table, m.target.as_bytes(), dir)?;
+    }
+    Ok(())
+}
+
+/// Lays something empty over what is there, or itself, but not to be written. What does not exist stays so.
+fn cover(table: &Rc<MountTable>, dev: u64, m: &wire::Mount, mask: bool) -> abi::Result {
+    let root = table.root().ok_or(abi::Errno::ENOENT)?;
+    let fs = FsContext::new(table.clone(), root.clone());
+    let cred = Cred { effective: u64::MAX, ..Cred::new(0, 0, &[]) };
+    let caller = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() };
+    let on = match caller.path(&root, m.target.as_bytes(), true) {
+        Err(abi::Errno::ENOENT | abi::Errno::ENOTDIR) => return Ok(()),
+        on => on?,
+    };
+    let mut o =
+        MountOptions { kind: on.mount.kind.clone(), source: on.mount.source.clone(), ..MountOptions::default() };
+    o.read_only = true;
+    (o.no_exec, o.no_suid, o.no_dev) = (on.mount.no_exec, on.mount.no_suid, on.mount.no_dev);
+    let dir = on.inode().attr()?.is_dir();
+    let over = match (mask, dir) {
+        (false, _) => on.inode().clone(),
+        (true, true) => fs::tmp::mount(dev, 0o755, 0, 1),
+        (true, false) => fs::tmp::text(dev, b"")?,
+    };
+    if mask {
+        (o.kind, o.source) = ("tmpfs".into(), "tmpfs".into());
+    }
+    table.mount(Some(on), over, o);
     Ok(())
 }
 
@@ -213,6 +267,9 @@ fn run_on<P: Platform>(
         hwcap2: features.hwcap2,
     };
     let k = Kernel::new(config, table);
+    if let Some(name) = &spec.domainname {
+        *k.domainname.borrow_mut() = name.clone().into_bytes();
+    }
     source.set(&k);
     mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
     mount_queues(&k.mounts, &spec, &k).map_err(fail)?;

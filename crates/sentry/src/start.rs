@@ -1,9 +1,11 @@
 //! Processes started from outside: the first, and those of the control socket's `exec`. Nothing of them has run yet.
+use abi::seccomp::Insn;
 use abi::{Errno, PAGE_SIZE, c};
 use ipc::stdio::HostStream;
 use ipc::tty::Console;
 use kernel::cred::{CAP_LAST, Cred};
 use kernel::mm::AddressSpace;
+use kernel::seccomp::{Filter, Seccomp};
 use std::rc::Rc;
 use task::{Kernel, Mm, Process, Task};
 use vfs::{FdTable, FsContext, OpenFile};
@@ -65,7 +67,7 @@ pub fn process(k: &Rc<Kernel>, p: &wire::Process, streams: Vec<Option<Rc<OpenFil
     }
     let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
     let t = Task::new(pid, &process, mm, Rc::new(cred), fs, files);
-    load(&t, p).inspect_err(|_| unmake(&t))?;
+    load(&t, p).and_then(|()| filter(&t, p)).inspect_err(|_| unmake(&t))?;
     Ok(t)
 }
 
@@ -132,6 +134,17 @@ fn load(t: &Rc<Task>, p: &wire::Process) -> Result<()> {
         let name = p.args.first().map_or("", String::as_str);
         Failure { status, errno: e, message: format!("cannot run {name}: {}", describe(e, &t.kernel)) }
     })
+}
+
+/// The filter it begins with; a process started later has that of its own specification.
+fn filter(t: &Task, p: &wire::Process) -> Result<()> {
+    if p.seccomp.is_empty() {
+        return Ok(());
+    }
+    let program = p.seccomp.iter().map(|&(code, jt, jf, k)| Insn { code, jt, jf, k }).collect();
+    let filter = Filter::new(program, None, true).map_err(|e| Failure::ours(e, format!("the seccomp filter: {e}")))?;
+    t.set_seccomp(Seccomp::Filtered(filter));
+    Ok(())
 }
 
 fn describe(e: Errno, k: &Kernel) -> String {

@@ -7,6 +7,7 @@
 pub mod control;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the operator asks for. Read by `rvisor-launch` from the file named by its only argument
 /// (`-` is standard input).
@@ -20,14 +21,25 @@ pub struct LaunchSpec {
     pub stub: String,
     /// The root file system.
     pub root: Root,
-    /// Bind mounts, in order.
+    /// What else is mounted, in order.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+    /// Paths inside that show nothing: an empty file, or an empty directory. Those that do not exist are left out.
+    #[serde(default)]
+    pub masked: Vec<String>,
+    /// Paths inside that cannot be written. Those that do not exist are left out.
+    #[serde(default)]
+    pub read_only: Vec<String>,
     pub process: Process,
     #[serde(default = "default_hostname")]
     pub hostname: String,
     #[serde(default)]
+    pub domainname: Option<String>,
+    #[serde(default)]
     pub network: Network,
+    /// Settings of the sandbox's own network namespace, by their names in /proc/sys: `net/ipv4/ip_forward`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// With [`Network::User`]: a pipe to be read. A byte in it means that the network is there; its end that it will not be.
     #[serde(default)]
     pub network_fd: Option<i32>,
@@ -38,6 +50,9 @@ pub struct LaunchSpec {
     pub files: Vec<TextFile>,
     #[serde(default)]
     pub limits: Limits,
+    /// Control groups that are there already and limit the sandbox; none are made then, whatever the limits.
+    #[serde(default)]
+    pub cgroups: Option<Vec<String>>,
     #[serde(default)]
     pub platform: Platform,
     /// Where strace lines go: a descriptor the launcher inherited.
@@ -52,6 +67,10 @@ pub struct LaunchSpec {
     /// waits for that, removes them. Without it, or without cgroups, the launcher is gone at once.
     #[serde(default)]
     pub caller_fd: Option<i32>,
+    /// The sandbox outlives the caller, from the moment on that the caller writes a byte to `caller_fd`. If that ends
+    /// without one, the sandbox ends too.
+    #[serde(default)]
+    pub detached: bool,
     /// The sandbox's control socket, see [`control`]: AF_UNIX, SOCK_SEQPACKET, listening or connected.
     #[serde(default)]
     pub control_fd: Option<i32>,
@@ -71,6 +90,9 @@ pub struct Root {
     pub path: String,
     #[serde(default)]
     pub overlay: Overlay,
+    /// The guest cannot write to it.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Where writes to the root go.
@@ -89,12 +111,24 @@ pub enum Overlay {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Volume {
-    /// Absolute host path; a directory or a regular file.
-    pub source: String,
+    /// Absolute host path; a directory or a regular file. Absent: a file system in memory.
+    #[serde(default)]
+    pub source: Option<String>,
     /// Absolute path inside.
     pub target: String,
     #[serde(default)]
     pub read_only: bool,
+    #[serde(default)]
+    pub no_exec: bool,
+    #[serde(default)]
+    pub no_suid: bool,
+    #[serde(default)]
+    pub no_dev: bool,
+    /// Of one in memory: bytes, and the permission bits of its root.
+    #[serde(default)]
+    pub size: Option<u64>,
+    #[serde(default)]
+    pub mode: Option<u32>,
 }
 
 /// What network the sandbox is in.
@@ -159,6 +193,9 @@ pub struct Process {
     pub umask: Option<u32>,
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
+    /// A filter of seccomp(2) that it begins with: code, jt, jf, k of each instruction.
+    #[serde(default)]
+    pub seccomp: Vec<(u16, u8, u8, u32)>,
 }
 
 /// The five sets of capabilities(7) before the program is executed, each a mask of `1 << CAP_…`.
@@ -210,11 +247,13 @@ pub struct SentrySpec {
     pub id: String,
     pub process: Process,
     pub hostname: String,
+    pub domainname: Option<String>,
     pub limits: Limits,
     pub platform: Platform,
     pub network_rules: Vec<NetworkRule>,
     /// In mount order; the first is the root.
     pub mounts: Vec<Mount>,
+    pub root_read_only: bool,
     /// A directory in memory that nobody else sees.
     pub memory_fd: i32,
     /// How container ids map to the ids the sentry sees on files.
@@ -252,6 +291,12 @@ pub enum IdMap {
 pub struct Mount {
     /// Absolute path inside.
     pub target: String,
+    #[serde(default)]
+    pub no_exec: bool,
+    #[serde(default)]
+    pub no_suid: bool,
+    #[serde(default)]
+    pub no_dev: bool,
     #[serde(flatten)]
     pub kind: MountKind,
 }
@@ -263,6 +308,8 @@ pub enum MountKind {
     /// the sandbox runs, so look-ups may be kept.
     Host {
         fd: i32,
+        /// Not a single file.
+        dir: bool,
         read_only: bool,
         exclusive: bool,
     },
@@ -271,7 +318,15 @@ pub enum MountKind {
         lower_fd: i32,
         upper_fd: Option<i32>,
     },
-    Tmpfs,
+    Tmpfs {
+        size: Option<u64>,
+        mode: Option<u32>,
+        read_only: bool,
+    },
+    /// What is there is hidden by something empty.
+    Mask,
+    /// What is there, and cannot be written.
+    ReadOnly,
     /// A file in memory with these contents; left out where there is no place for it.
     Text {
         text: String,
@@ -310,12 +365,20 @@ mod tests {
     #[test]
     fn a_mount_comes_back() {
         for kind in [
-            MountKind::Host { fd: 7, read_only: true, exclusive: false },
+            MountKind::Host { fd: 7, dir: true, read_only: true, exclusive: false },
             MountKind::Overlay { lower_fd: 3, upper_fd: Some(4) },
             MountKind::Overlay { lower_fd: 3, upper_fd: None },
-            MountKind::Tmpfs,
+            MountKind::Tmpfs { size: None, mode: Some(0o700), read_only: false },
+            MountKind::Mask,
         ] {
-            let text = serde_json::to_string(&Mount { target: "/x".into(), kind }).expect("writes");
+            let text = serde_json::to_string(&Mount {
+                target: "/x".into(),
+                no_exec: true,
+                no_suid: false,
+                no_dev: true,
+                kind,
+            })
+            .expect("writes");
             let back: Mount = serde_json::from_str(&text).expect("reads");
             assert_eq!(serde_json::to_string(&back).expect("writes"), text);
         }

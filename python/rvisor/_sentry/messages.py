@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     class Root(TypedDict):
         path: str
         overlay: str | dict[str, str]
+        read_only: bool
 
     class Volume(TypedDict):
-        source: str
+        source: str | None
         target: str
         read_only: bool
+        no_exec: bool
+        no_suid: bool
+        no_dev: bool
+        size: int | None
+        mode: int | None
 
     class Capabilities(TypedDict):
         bounding: int
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
         no_new_privs: bool
         umask: int | None
         oom_score_adj: int | None
+        seccomp: list[tuple[int, int, int, int]]
 
     class Limits(TypedDict):
         memory: int | None
@@ -65,18 +72,24 @@ if TYPE_CHECKING:
         stub: str
         root: Root
         volumes: list[Volume]
+        masked: list[str]
+        read_only: list[str]
         process: Process
         hostname: str
+        domainname: str | None
         network: str | dict[str, str]
+        sysctls: dict[str, str]
         network_fd: int | None
         network_rules: list[NetworkRule]
         files: list[TextFile]
         limits: Limits
+        cgroups: list[str] | None
         platform: str
         strace_fd: int | None
         log_fd: int | None
         events_fd: int
         caller_fd: int | None
+        detached: bool
         control_fd: int | None
         hold: bool
 
@@ -120,6 +133,21 @@ def process(
         "no_new_privs": False,
         "umask": None,
         "oom_score_adj": None,
+        "seccomp": [],
+    }
+
+
+def volume(source: str | None, target: str, *, read_only: bool) -> Volume:
+    """Something of the host's mounted inside, or with no source a file system in memory."""
+    return {
+        "source": source,
+        "target": target,
+        "read_only": read_only,
+        "no_exec": False,
+        "no_suid": False,
+        "no_dev": False,
+        "size": None,
+        "mode": None,
     }
 
 

@@ -15,14 +15,21 @@ import signal
 import time
 
 from rvisor._sentry import cgroup, messages
-from rvisor.errors import LaunchError, SentryDied
+from rvisor.errors import LaunchError, RvisorError, SentryDied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from rvisor._sentry.control import Control
-    from rvisor._sentry.network import Helper
+
+    class Network(Protocol):
+        """Connects a sandbox's network namespace."""
+
+        def connect(self, pid: int) -> None: ...
+
+        def close(self) -> None: ...
 
 
 class Outcome:
@@ -50,7 +57,7 @@ class Running:
         events: int,
         alive: int,
         memory: int | None,
-        network: tuple[Helper, int | None] | None = None,
+        network: tuple[Network, int | None] | None = None,
     ) -> None:
         self.id = sandbox
         self.pid = 0
@@ -65,7 +72,7 @@ class Running:
         self._alive = alive
         self._memory = memory
         self._network = network
-        self._unconnected: LaunchError | None = None
+        self._unconnected: RvisorError | None = None
         self._buffer = b""
         self._cgroups: list[str] = []
         self._pending: list[int] = []
@@ -144,6 +151,14 @@ class Running:
         while self._events in self._watched and not (self.held or self.started or self._failed):
             self._serve(None)
 
+    def hand_over(self) -> None:
+        """Let it outlive this process; nothing is waited for any more, and nothing removed. With `detached` only."""
+        os.write(self._alive, b"1")
+        os.close(self._alive)
+        os.close(self._events)
+        self._ended = True
+        _reap(self._launcher)
+
     def _serve(self, seconds: float | None) -> bool:
         """Wait for at most `seconds`, serve what is ready; false if nothing was."""
         poller = select.poll()
@@ -168,7 +183,7 @@ class Running:
             self.kill()
             try:
                 self.wait()
-            except (LaunchError, SentryDied):
+            except RvisorError:
                 return
 
     def _read_events(self, _events: int) -> int:
@@ -220,7 +235,7 @@ class Running:
         try:
             helper.connect(self.pid)
             os.write(go, b"1")
-        except LaunchError as error:
+        except RvisorError as error:
             self._unconnected = error
         finally:
             os.close(go)
@@ -293,7 +308,7 @@ def start(
     stdin: int | None,
     stdout: int,
     stderr: int,
-    network: Helper | None = None,
+    network: Network | None = None,
 ) -> Running:
     """Start the launcher with `spec`, whose descriptors are filled in here. `stdin` None is /dev/null.
 
@@ -331,6 +346,11 @@ def start(
             os.close(waits)
     connect = (network, go) if network is not None and go is not None else None
     return Running(sandbox=spec["id"], launcher=pid, events=read_end, alive=alive, memory=memory, network=connect)
+
+
+def stay_behind() -> int:
+    """fork(2): a second process that goes on from here, for which this returns 0."""
+    return os.fork()
 
 
 def run_tool(argv: list[str]) -> tuple[int, bytes, bytes]:

@@ -1,0 +1,160 @@
+"""`rvisor install`: make runrsc known to Docker, Podman or containerd, and forget it again."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rvisor.cli.parser import Parser
+from rvisor.errors import UsageError
+
+NAME = "rvisor"
+FILES = {
+    "docker": "/etc/docker/daemon.json",
+    "podman": "/etc/containers/containers.conf.d/50-rvisor.conf",
+    "containerd": "/etc/containerd/config.toml",
+}
+AFTERWARDS = {
+    "docker": "systemctl reload docker",
+    "podman": "nothing: Podman reads it when it is called",
+    "containerd": "systemctl restart containerd",
+}
+_BEGIN, _END = "# rvisor: begin", "# rvisor: end"
+
+
+def parser() -> Parser:
+    """The options of `rvisor install`."""
+    made = Parser(
+        prog="rvisor install",
+        description="Make the OCI runtime runrsc known to Docker, Podman or containerd. The change is shown first; "
+        "what was there is kept beside the file, with the ending .rvisor-backup.",
+        epilog="Examples:\n  rvisor install docker             then: docker run --runtime=rvisor IMAGE\n"
+        "  rvisor install podman --dry-run\n  rvisor install containerd --remove\n",
+    )
+    made.add_argument("caller", choices=sorted(FILES), help="who is to know it")
+    made.add_argument("--remove", action="store_true", help="take it out again")
+    made.add_argument("--dry-run", action="store_true", help="only show the change")
+    made.add_argument("--config", metavar="FILE", default="", help="the file to change, instead of the usual one")
+    made.add_argument("--runtime", metavar="PATH", default="", help="the runrsc to name, instead of the one in PATH")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Change the file; the exit status."""
+    options = parser().parse_args(argv)
+    caller: str = options.caller
+    path: str = options.config or FILES[caller]
+    old = _read(path)
+    if options.remove:
+        new = _without(caller, old)
+    else:
+        program: str = options.runtime or _runtime()
+        if not os.access(program, os.X_OK):
+            raise UsageError(f"--runtime: {program} is not a program")
+        new = _with(caller, old, os.path.abspath(program))
+    if new == old:
+        print(f"{path}: nothing to change")
+        return 0
+    _show(path, old, new)
+    if options.dry_run:
+        return 0
+    _write(path, old, new)
+    print(f"{path}: changed; for it to be seen: {AFTERWARDS[caller]}")
+    return 0
+
+
+def _runtime() -> str:
+    import shutil
+
+    beside = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "runrsc")
+    found = beside if os.access(beside, os.X_OK) else shutil.which("runrsc")
+    if found is None:
+        raise UsageError("runrsc was not found", hint="name it with --runtime PATH")
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def _with(caller: str, old: str, runtime: str) -> str:
+    from json import dumps
+
+    if caller == "docker":
+        return _docker(old, {"path": runtime})
+    if caller == "podman":
+        return f"[engine.runtimes]\n{NAME} = [{dumps(runtime)}]\n"
+    plugin = f'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{NAME}'
+    text = (
+        f'[{plugin}]\n  runtime_type = "io.containerd.runc.v2"\n[{plugin}.options]\n  BinaryName = {dumps(runtime)}\n'
+    )
+    kept = _without(caller, old)
+    if f"containerd.runtimes.{NAME}" in kept:
+        raise UsageError(f"a runtime {NAME} is configured already, but not by this command", hint="take it out first")
+    return kept + ("\n" if kept and not kept.endswith("\n") else "") + f"{_BEGIN}\n{text}{_END}\n"
+
+
+def _without(caller: str, old: str) -> str:
+    if caller == "docker":
+        return _docker(old, None)
+    if caller == "podman":
+        return ""
+    head, begin, rest = old.partition(_BEGIN + "\n")
+    _, end, tail = rest.partition(_END + "\n")
+    return head + tail if begin and end else old
+
+
+def _docker(old: str, entry: dict[str, str] | None) -> str:
+    from json import dumps, loads
+
+    try:
+        data = loads(old) if old.strip() else {}
+    except ValueError as error:
+        raise UsageError(f"the file is not valid JSON: {error}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("runtimes", {}), dict):
+        raise UsageError("the file is not a configuration of Docker's")
+    runtimes = dict(data.get("runtimes", {}))
+    before = runtimes.pop(NAME, None)
+    if entry == before:
+        return old
+    if entry is not None:
+        runtimes[NAME] = entry
+    data["runtimes"] = runtimes
+    if not runtimes:
+        del data["runtimes"]
+    return dumps(data, indent=4) + "\n" if data else ""
+
+
+def _show(path: str, old: str, new: str) -> None:
+    from difflib import unified_diff
+
+    lines = unified_diff(old.splitlines(), new.splitlines(), path, path, lineterm="")
+    print("\n".join(lines))
+
+
+def _write(path: str, old: str, new: str) -> None:
+    try:
+        if not new:
+            _save(f"{path}.rvisor-backup", old)
+            os.unlink(path)
+            return
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        if old:
+            _save(f"{path}.rvisor-backup", old)
+        _save(path, new)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
+
+
+def _save(path: str, text: str) -> None:
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(f"{path}.new", mode)
+    os.rename(f"{path}.new", path)

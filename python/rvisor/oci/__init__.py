@@ -1,0 +1,1 @@
+"""`runrsc`: the OCI runtime of rVisor, for Docker, Podman and containerd. `docs/design/oci.md`."""

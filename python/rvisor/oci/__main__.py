@@ -1,0 +1,28 @@
+"""`python -m rvisor.oci`, and the `runrsc` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Entry point of the `runrsc` command."""
+    from rvisor.oci.cli import main as cli_main
+
+    status = cli_main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = status or 1
+    # Taking the interpreter apart would cost milliseconds, and nothing is left to be done.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

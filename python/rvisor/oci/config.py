@@ -1,0 +1,531 @@
+"""A bundle's config.json, turned into what the launcher is told.
+
+What cannot be meant is refused by its name in the specification; only what the specification itself says to ignore
+(unknown properties) is. What a private kernel has of its own, whatever is asked, is in `docs/design/oci.md`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rvisor._sentry import messages
+from rvisor.oci.errors import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rvisor._sentry.messages import Capabilities, Process, Rlimit, Volume
+
+_LARGEST = 64 << 20
+_LARGEST_ID = (1 << 32) - 2
+_MOUNTS = 10000
+
+CAPABILITIES = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+]
+"""By number."""
+RLIMITS = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+]
+"""By number."""
+HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
+"""The stages that are served."""
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")
+"""What the sandbox's own /dev has."""
+_HARMLESS = [
+    "defaults",
+    "rw",
+    "suid",
+    "dev",
+    "exec",
+    "async",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "silent",
+    "loud",
+    "mand",
+    "nomand",
+    "noiversion",
+    "iversion",
+    "private",
+    "rprivate",
+    "bind",
+    "rbind",
+    "rec",
+    "sync",
+    "dirsync",
+    "nosymfollow",
+]
+"""Mount options that are kept whatever they are: all, or nothing that a guest could tell."""
+MOUNT_OPTIONS = ("ro", "rro", "noexec", "nosuid", "nodev", "size", "mode", "nr_inodes", "tmpcopyup", *_HARMLESS)
+
+
+class Hook:
+    """A program of the operator's: `timeout` in seconds, None for none."""
+
+    __slots__ = ("args", "env", "path", "timeout")
+
+    def __init__(self, path: str, args: list[str], env: list[str], timeout: int | None) -> None:
+        self.path = path
+        self.args = args
+        self.env = env
+        self.timeout = timeout
+
+
+class Config:
+    """What config.json says, checked."""
+
+    def __init__(self) -> None:
+        self.root = ""
+        self.root_read_only = False
+        self.process: Process
+        self.terminal_size: tuple[int, int] | None = None
+        self.hostname = ""
+        self.domainname: str | None = None
+        self.volumes: list[Volume] = []
+        self.masked: list[str] = []
+        self.read_only: list[str] = []
+        self.network: str | dict[str, str] = "user"
+        self.sysctls: dict[str, str] = {}
+        self.cgroups_path = ""
+        self.resources: dict[str, Any] = {}
+        self.hooks: dict[str, list[Hook]] = {}
+        self.annotations: dict[str, str] = {}
+        self.warnings: list[str] = []
+
+
+def get(data: dict[str, Any], where: str, kind: type, default: Any = None) -> Any:
+    """The property at the end of the dotted name `where`, which must be of this kind; null is as if it were absent."""
+    value = data.get(where.rpartition(".")[2])
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        names = {dict: "an object", list: "a list", str: "a string", int: "a number", bool: "true or false"}
+        raise OciError(f"config.json: {where}: not {names[kind]}: {value!r:.60}")
+    return value
+
+
+def texts(data: dict[str, Any], where: str) -> list[str]:
+    """A list of strings."""
+    found = get(data, where, list, [])
+    for text in found:
+        if not isinstance(text, str) or "\0" in text:
+            raise OciError(f"config.json: {where}: not a list of strings: {text!r:.60}")
+    return list(found)
+
+
+def parts(data: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """A list of objects."""
+    found = get(data, where, list, [])
+    if not all(isinstance(item, dict) for item in found):
+        raise OciError(f"config.json: {where}: not a list of objects")
+    return list(found)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """A file that is one JSON object."""
+    from json import loads
+
+    name = os.path.basename(path)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise OciError(f"open {path}: {(error.strerror or '').lower()}") from None
+    if len(text) > _LARGEST:
+        raise OciError(f"{name}: larger than {_LARGEST >> 20} MiB")
+    try:
+        data = loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OciError(f"{name}: not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise OciError(f"{name}: not an object")
+    return data
+
+
+def read(bundle: str) -> Config:
+    """The bundle's configuration; raises OciError."""
+    data = read_json(os.path.join(bundle, "config.json"))
+    version = get(data, "ociVersion", str, "")
+    if version.partition(".")[0] != "1":
+        raise OciError(f"config.json: ociVersion: {version!r} is not a version 1 of the runtime specification")
+    for name in ("windows", "solaris", "vm", "zos"):
+        if data.get(name):
+            raise OciError(f"config.json: {name}: this is a runtime for Linux")
+    config = Config()
+    linux = get(data, "linux", dict, {})
+    _root(config, data, bundle)
+    config.annotations = _annotations(data)
+    config.hostname = get(data, "hostname", str, "")
+    if len(config.hostname.encode()) > 64:
+        raise OciError("config.json: hostname: longer than 64 bytes")
+    config.domainname = get(data, "domainname", str)
+    _namespaces(config, linux)
+    if get(data, "process", dict) is None:
+        raise OciError("config.json: process: there is none")
+    config.process = process(config, data["process"])
+    _mounts(config, parts(data, "mounts"), bundle)
+    config.masked = _inside(linux, "linux.maskedPaths")
+    config.read_only = _inside(linux, "linux.readonlyPaths")
+    _linux(config, linux)
+    _hooks(config, get(data, "hooks", dict, {}))
+    profile = get(linux, "linux.seccomp", dict)
+    if profile is not None:
+        from rvisor.oci import seccomp
+
+        config.process["seccomp"] = seccomp.program(profile)
+    return config
+
+
+def _root(config: Config, data: dict[str, Any], bundle: str) -> None:
+    root = get(data, "root", dict)
+    path = get(root, "root.path", str, "") if root else ""
+    if not root or not path:
+        raise OciError("config.json: root.path: there is none")
+    config.root = os.path.normpath(os.path.join(bundle, path))
+    if not os.path.isdir(config.root):
+        raise OciError(f"config.json: root.path: {config.root} is not a directory")
+    config.root_read_only = get(root, "root.readonly", bool, False)
+
+
+def _annotations(data: dict[str, Any]) -> dict[str, str]:
+    found = get(data, "annotations", dict, {})
+    if not all(isinstance(value, str) for value in found.values()):
+        raise OciError("config.json: annotations: not all are strings")
+    return dict(found)
+
+
+def process(config: Config, data: dict[str, Any]) -> Process:
+    """The first process, or a further one of `exec`."""
+    args = texts(data, "process.args")
+    if not args or (len(args) == 1 and not args[0]):
+        raise OciError("config.json: process.args: there is no command")
+    cwd = get(data, "process.cwd", str, "")
+    if not cwd.startswith("/"):
+        raise OciError(f"config.json: process.cwd: {cwd!r} is not an absolute path")
+    user = get(data, "process.user", dict, {})
+    groups = get(user, "process.user.additionalGids", list, [])
+    if user.get("username"):
+        raise OciError("config.json: process.user.username: this is for Windows; write uid and gid")
+    size = get(data, "process.consoleSize", dict, {})
+    if size:
+        config.terminal_size = (
+            get(size, "process.consoleSize.height", int, 0),
+            get(size, "process.consoleSize.width", int, 0),
+        )
+    for name in ("selinuxLabel", "apparmorProfile"):
+        if get(data, f"process.{name}", str, ""):
+            config.warnings.append(f"process.{name} is for programs on the host's kernel; there is none here")
+    for name in ("scheduler", "ioPriority", "execCPUAffinity"):
+        if data.get(name):
+            raise OciError(f"config.json: process.{name}: not supported")
+    made = messages.process(
+        args,
+        env={},
+        cwd=os.path.normpath(cwd),
+        uid=_id(user, "process.user.uid"),
+        gid=_id(user, "process.user.gid"),
+        groups=[_id({"additionalGids": group}, "process.user.additionalGids") for group in groups],
+        terminal=get(data, "process.terminal", bool, False),
+    )
+    made["env"] = texts(data, "process.env")
+    if made["uid"] == 0 and not any(entry.startswith("HOME=") for entry in made["env"]):
+        made["env"].append("HOME=/root")
+    made["umask"] = get(user, "process.user.umask", int)
+    made["no_new_privs"] = get(data, "process.noNewPrivileges", bool, False)
+    made["oom_score_adj"] = get(data, "process.oomScoreAdj", int)
+    made["rlimits"] = _rlimits(parts(data, "process.rlimits"))
+    made["capabilities"] = _capabilities(get(data, "process.capabilities", dict, {}))
+    return made
+
+
+def _id(data: dict[str, Any], where: str) -> int:
+    value: int = get(data, where, int, 0)
+    if not 0 <= value <= _LARGEST_ID:
+        raise OciError(f"config.json: {where}: {value} is no id")
+    return value
+
+
+def _rlimits(limits: list[dict[str, Any]]) -> list[Rlimit]:
+    found: list[Rlimit] = []
+    for limit in limits:
+        name = get(limit, "process.rlimits.type", str, "")
+        if name.removeprefix("RLIMIT_") not in RLIMITS or not name.startswith("RLIMIT_"):
+            raise OciError(f"config.json: process.rlimits.type: {name!r} is not known")
+        which = RLIMITS.index(name.removeprefix("RLIMIT_"))
+        if any(other["which"] == which for other in found):
+            raise OciError(f"config.json: process.rlimits: {name} is there twice")
+        soft, hard = get(limit, "process.rlimits.soft", int, 0), get(limit, "process.rlimits.hard", int, 0)
+        if not 0 <= soft <= hard < 1 << 64:
+            raise OciError(f"config.json: process.rlimits: {name}: {soft} and {hard} are no limits")
+        found.append({"which": which, "soft": soft, "hard": hard})
+    return found
+
+
+def _capabilities(sets: dict[str, Any]) -> Capabilities:
+    """Without any there are none, as runc has it."""
+    masks = {}
+    for name in ("bounding", "effective", "inheritable", "permitted", "ambient"):
+        mask = 0
+        for capability in texts(sets, f"process.capabilities.{name}"):
+            short = capability.removeprefix("CAP_")
+            if short not in CAPABILITIES:
+                raise OciError(f"config.json: process.capabilities.{name}: {capability!r} is not known")
+            mask |= 1 << CAPABILITIES.index(short)
+        masks[name] = mask
+    # The kernel would refuse more.
+    masks["effective"] &= masks["permitted"]
+    masks["ambient"] &= masks["permitted"] & masks["inheritable"]
+    return {
+        "bounding": masks["bounding"],
+        "effective": masks["effective"],
+        "inheritable": masks["inheritable"],
+        "permitted": masks["permitted"],
+        "ambient": masks["ambient"],
+    }
+
+
+def _namespaces(config: Config, linux: dict[str, Any]) -> None:
+    found: dict[str, str] = {}
+    for namespace in parts(linux, "linux.namespaces"):
+        kind = get(namespace, "linux.namespaces.type", str, "")
+        if kind in found:
+            raise OciError(f"config.json: linux.namespaces: {kind} is there twice")
+        if kind not in ("pid", "network", "mount", "ipc", "uts", "user", "cgroup"):
+            raise OciError(f"config.json: linux.namespaces: {kind!r} is not supported")
+        found[kind] = get(namespace, "linux.namespaces.path", str, "")
+    for kind in ("pid", "mount", "ipc"):
+        if kind not in found:
+            raise OciError(f"config.json: linux.namespaces: without {kind} it would be the host's, which is not there")
+        if found[kind]:
+            raise OciError(f"config.json: linux.namespaces: {kind}: a private kernel cannot join {found[kind]}")
+    for kind in ("user", "cgroup", "uts"):
+        if found.get(kind):
+            raise OciError(f"config.json: linux.namespaces: {kind}: a private kernel cannot join {found[kind]}")
+    if "uts" not in found:
+        if config.hostname:
+            raise OciError("config.json: hostname: needs a uts namespace")
+        config.hostname = os.uname().nodename[:64]
+    if "network" not in found:
+        config.network = "host"
+    elif found["network"]:
+        config.network = {"ns": found["network"]}
+
+
+def _linux(config: Config, linux: dict[str, Any]) -> None:
+    for name in ("uidMappings", "gidMappings"):
+        for part in parts(linux, f"linux.{name}"):
+            if part.get("containerID", 0) != part.get("hostID", 0):
+                raise OciError(f"config.json: linux.{name}: ids other than the host's are not supported")
+    for device in parts(linux, "linux.devices"):
+        path = os.path.normpath(get(device, "linux.devices.path", str, ""))
+        if path not in [f"/dev/{name}" for name in DEVICES]:
+            raise OciError(f"config.json: linux.devices: {path}: a private kernel cannot serve this device")
+    config.cgroups_path = get(linux, "linux.cgroupsPath", str, "")
+    config.resources = get(linux, "linux.resources", dict, {})
+    for name, value in get(linux, "linux.sysctl", dict, {}).items():
+        path = name.replace(".", "/") if "/" not in name else name
+        if not path.startswith("net/") or not isinstance(value, str):
+            raise OciError(f"config.json: linux.sysctl: {name}: only those of the network can be set")
+        if config.network == "host":
+            raise OciError(f"config.json: linux.sysctl: {name}: the network is the host's")
+        config.sysctls[path] = value
+    propagation = get(linux, "linux.rootfsPropagation", str, "")
+    if propagation not in ("", "private", "rprivate", "slave", "rslave"):
+        raise OciError(f"config.json: linux.rootfsPropagation: {propagation}: the guest's mounts are its own")
+    for name in ("intelRdt", "personality", "timeOffsets", "netDevices", "memoryPolicy"):
+        if linux.get(name):
+            raise OciError(f"config.json: linux.{name}: not supported")
+    if get(linux, "linux.mountLabel", str, ""):
+        config.warnings.append("linux.mountLabel is for programs on the host's kernel; there is none here")
+
+
+def _inside(linux: dict[str, Any], where: str) -> list[str]:
+    found = []
+    for path in texts(linux, where):
+        if not path.startswith("/"):
+            raise OciError(f"config.json: {where}: {path!r} is not an absolute path")
+        found.append(os.path.normpath(path))
+    return found
+
+
+def _mounts(config: Config, mounts: list[dict[str, Any]], bundle: str) -> None:
+    if len(mounts) > _MOUNTS:
+        raise OciError(f"config.json: mounts: more than {_MOUNTS}")
+    empty: list[str] = []
+    for mount in mounts:
+        target = get(mount, "mounts.destination", str, "")
+        if not target:
+            raise OciError("config.json: mounts.destination: there is none")
+        target = "/" + os.path.normpath(target).lstrip("/")
+        options = texts(mount, "mounts.options")
+        kind = get(mount, "mounts.type", str, "")
+        if kind in ("bind", "none", "") and ("bind" in options or "rbind" in options or kind == "bind"):
+            kind = "bind"
+        if mount.get("uidMappings") or mount.get("gidMappings"):
+            raise OciError(f"config.json: mounts: {target}: ids are not mapped")
+        if _own(target, kind, empty):
+            continue
+        if kind in ("cgroup", "cgroup2", "sysfs"):
+            empty.append(target)
+            volume = messages.volume(None, target, read_only=True)
+            volume["mode"] = 0o555
+            config.volumes.append(volume)
+        elif kind in ("bind", "tmpfs"):
+            config.volumes.append(_mount(config, mount, target, kind, options, bundle))
+        else:
+            raise OciError(f"config.json: mounts: {target}: the type {kind!r} is not supported")
+
+
+def _own(target: str, kind: str, empty: list[str]) -> bool:
+    """Is it one of those that the private kernel mounts itself, or below one that is empty?"""
+    own = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue"}
+    if own.get(target) == kind:
+        return True
+    return kind in ("cgroup", "cgroup2") and any(target.startswith(f"{top}/") for top in empty)
+
+
+def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, options: list[str], bundle: str) -> Volume:
+    if target == "/":
+        raise OciError("config.json: mounts: / is the root")
+    volume = messages.volume(None, target, read_only=False)
+    if kind == "bind":
+        source = os.path.normpath(os.path.join(bundle, get(mount, "mounts.source", str, "")))
+        if not os.path.exists(source):
+            raise OciError(f"config.json: mounts: {target}: the source {source}: no such file or directory")
+        if not (os.path.isdir(source) or os.path.isfile(source)):
+            raise OciError(
+                f"config.json: mounts: {target}: the source {source} is neither a directory nor a regular file"
+            )
+        volume["source"] = source
+    else:
+        volume["mode"] = 0o1777
+    for option in options:
+        name, _, value = option.partition("=")
+        if name in ("ro", "rro"):
+            volume["read_only"] = True
+        elif name == "rw":
+            volume["read_only"] = False
+        elif name in ("noexec", "nosuid", "nodev"):
+            volume[{"noexec": "no_exec", "nosuid": "no_suid", "nodev": "no_dev"}[name]] = True  # type: ignore[literal-required]
+        elif name in ("exec", "suid", "dev"):
+            volume[f"no_{name}"] = False  # type: ignore[literal-required]
+        elif kind == "tmpfs" and name == "size":
+            volume["size"] = _size(target, value)
+        elif kind == "tmpfs" and name == "mode":
+            try:
+                volume["mode"] = int(value, 8) & 0o7777
+            except ValueError:
+                raise OciError(f"config.json: mounts: {target}: mode={value} is no mode") from None
+        elif kind == "tmpfs" and (name == "nr_inodes" or (name in ("uid", "gid") and value == "0")):
+            continue
+        elif kind == "tmpfs" and name == "tmpcopyup":
+            _copies_nothing(config, target)
+        elif option not in _HARMLESS:
+            raise OciError(f"config.json: mounts: {target}: the option {option!r} is not supported")
+    return volume
+
+
+def _copies_nothing(config: Config, target: str) -> None:
+    """What lies in the root below such a mount would have to be copied; there must be nothing."""
+    path = os.path.join(config.root, target.lstrip("/"))
+    if (
+        os.path.realpath(path).startswith(os.path.realpath(config.root) + "/")
+        and os.path.isdir(path)
+        and os.listdir(path)
+    ):
+        raise OciError(f"config.json: mounts: {target}: the option 'tmpcopyup' is not supported where there are files")
+
+
+def _size(target: str, text: str) -> int:
+    units = {"k": 10, "m": 20, "g": 30}
+    shift = units.get(text[-1:].lower(), 0)
+    try:
+        if text.endswith("%"):
+            pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+            return pages * page * int(text[:-1]) // 100
+        return int(text[:-1] if shift else text) << shift
+    except ValueError:
+        raise OciError(f"config.json: mounts: {target}: size={text} is no size") from None
+
+
+def _hooks(config: Config, hooks: dict[str, Any]) -> None:
+    for stage in ("createContainer", "startContainer"):
+        if parts(hooks, f"hooks.{stage}"):
+            raise OciError(f"config.json: hooks.{stage}: there are no host namespaces for them to run in")
+    for stage in HOOKS:
+        found = []
+        for hook in parts(hooks, f"hooks.{stage}"):
+            path = get(hook, f"hooks.{stage}.path", str, "")
+            if not path.startswith("/"):
+                raise OciError(f"config.json: hooks.{stage}.path: {path!r} is not an absolute path")
+            timeout = get(hook, f"hooks.{stage}.timeout", int)
+            if timeout is not None and timeout <= 0:
+                raise OciError(f"config.json: hooks.{stage}.timeout: must be more than 0")
+            env = texts(hook, f"hooks.{stage}.env")
+            found.append(Hook(path, texts(hook, f"hooks.{stage}.args") or [path], env, timeout))
+        config.hooks[stage] = found

@@ -1,0 +1,279 @@
+"""From a bundle to a sandbox that stands before its program's first instruction: `create`, and `run`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from rvisor._sentry import find, spawn
+from rvisor.errors import RvisorError
+from rvisor.oci import cgroups, config, hooks, state
+from rvisor.oci.errors import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor._sentry.messages import LaunchSpec
+    from rvisor.oci.config import Config
+    from rvisor.oci.log import Log
+    from rvisor.oci.state import Container
+
+
+class Request:
+    """The flags of `create` and `run`."""
+
+    def __init__(self, *, root: str, name: str, bundle: str, log: Log) -> None:
+        self.root = root
+        self.id = name
+        self.bundle = os.path.abspath(bundle or ".")
+        self.log = log
+        self.pid_file = ""
+        self.console_socket = ""
+        self.pidfd_socket = ""
+        self.systemd_cgroup = False
+
+
+class _Hooks:
+    """Stands where `--network user` has its helper: the operator's hooks connect the namespace."""
+
+    servers = ()
+
+    def __init__(self, container: Container, wanted: Config) -> None:
+        self._container = container
+        self._config = wanted
+
+    def connect(self, pid: int) -> None:
+        """The sandbox's namespaces are there, and nothing has run in them."""
+        _found(self._container, pid)
+        for stage in ("prestart", "createRuntime"):
+            told = self._container.state("creating")
+            hooks.run(stage, self._config.hooks[stage], told, bundle=str(self._container.data["bundle"]))
+
+    def close(self) -> None:
+        return
+
+
+def _found(container: Container, pid: int) -> None:
+    container.write(pid=pid, start_time=state.start_time(pid))
+
+
+def create(request: Request) -> Container:
+    """Make the container; what runs of it outlives this process. On failure nothing is left of it."""
+    wanted = config.read(request.bundle)
+    for warning in wanted.warnings:
+        request.log.warning(warning)
+    if wanted.process["terminal"] and not request.console_socket:
+        raise OciError("cannot allocate tty if runc will detach without setting console socket")
+    if request.console_socket and not wanted.process["terminal"]:
+        raise OciError("cannot use console socket if runc will not detach or allocate tty")
+    container = state.new(request.root, request.id)
+    try:
+        _create(container, wanted, request)
+    except BaseException:
+        _undo(container, wanted, request)
+        raise
+    container.unlock()
+    return container
+
+
+def _undo(container: Container, wanted: Config, request: Request) -> None:
+    try:
+        told = container.state("stopped")
+        container.destroy()
+        run_late(wanted.hooks["poststop"], "poststop", told, request.bundle, request.log)
+    except (OSError, RvisorError) as error:
+        request.log.warning(f"cleaning up: {error}")
+    if request.pid_file:
+        try:
+            os.unlink(request.pid_file)
+        except OSError:
+            return
+
+
+def run_late(wanted: list[config.Hook], stage: str, told: dict[str, object], bundle: str, log: Log) -> None:
+    """Hooks whose failure cannot undo anything: it is logged, and the next one runs."""
+    for hook in wanted:
+        try:
+            hooks.run(stage, [hook], told, bundle=bundle)
+        except (OSError, OciError) as error:
+            log.warning(str(error))
+
+
+def _create(container: Container, wanted: Config, request: Request) -> None:
+    path = cgroups.normal_path(wanted.cgroups_path, container.id, systemd=request.systemd_cgroup)
+    groups = cgroups.paths(path)
+    container.write(
+        bundle=request.bundle,
+        rootfs=wanted.root,
+        annotations=wanted.annotations,
+        owner=str(os.geteuid()),
+        hooks={stage: hooks.record(wanted.hooks[stage]) for stage in ("poststart", "poststop")},
+        process=dict(wanted.process, args=[]),
+    )
+    cgroups.make(groups)
+    container.write(cgroups=groups)
+    cgroups.set_limits(groups, wanted.resources)
+    listener = _listen(container.directory)
+    slave = -1
+    try:
+        if wanted.process["terminal"]:
+            slave = terminal(request.console_socket, wanted.terminal_size)
+        running = _launch(container, wanted, groups, listener.fileno(), slave)
+    finally:
+        listener.close()
+        if slave >= 0:
+            os.close(slave)
+    try:
+        running.wait_until_loaded()
+        if not running.held:
+            running.wait()
+            raise OciError("the sandbox ended before its program began")
+        if not container.pid:
+            _found(container, running.pid)
+            for stage in ("prestart", "createRuntime"):
+                hooks.run(stage, wanted.hooks[stage], container.state("creating"), bundle=request.bundle)
+        if request.pidfd_socket:
+            send_pidfd(request.pidfd_socket, running.pid)
+        if request.pid_file:
+            replace(request.pid_file, str(running.pid))
+        container.write(phase="created")
+        running.hand_over()
+    except BaseException:
+        running.close()
+        raise
+
+
+def _launch(container: Container, wanted: Config, groups: list[str], control: int, slave: int) -> spawn.Running:
+    limits = wanted.resources
+    memory = (limits.get("memory") or {}).get("limit")
+    cpu = limits.get("cpu") or {}
+    quota, period = cpu.get("quota"), cpu.get("period") or 100_000
+    pids = (limits.get("pids") or {}).get("limit")
+    helper = _Hooks(container, wanted) if wanted.network == "user" else None
+    spec: LaunchSpec = {
+        "id": _plain(container.id),
+        "sentry": find.find(find.SENTRY),
+        "stub": find.find(find.STUB),
+        "root": {"path": wanted.root, "overlay": "none", "read_only": wanted.root_read_only},
+        "volumes": wanted.volumes,
+        "masked": wanted.masked,
+        "read_only": wanted.read_only,
+        "process": wanted.process,
+        "hostname": wanted.hostname or "localhost",
+        "domainname": wanted.domainname,
+        "network": wanted.network,
+        "sysctls": wanted.sysctls,
+        "network_fd": None,
+        "network_rules": [],
+        "files": [],
+        "limits": {
+            "memory": memory if memory and memory > 0 else None,
+            "millicpus": max(10, quota * 1000 // period) if quota and quota > 0 else None,
+            "pids": pids if pids and pids > 0 else None,
+        },
+        "cgroups": groups,
+        "platform": os.environ.get("RVISOR_PLATFORM", "slots"),
+        "strace_fd": None,
+        "log_fd": None,
+        "events_fd": -1,
+        "caller_fd": None,
+        "detached": True,
+        "control_fd": control,
+        "hold": True,
+    }
+    streams = (0, 1, 2) if slave < 0 else (slave, slave, slave)
+    return spawn.start(
+        spec,
+        launcher=find.find(find.LAUNCHER),
+        stdin=streams[0],
+        stdout=streams[1],
+        stderr=streams[2],
+        network=helper,
+    )
+
+
+def _plain(name: str) -> str:
+    """A name as the launcher has them; the container's own is in the paths."""
+    plain = "".join(c if c.isascii() and (c.islower() or c.isdigit()) else "-" for c in name.lower())
+    return plain[:64]
+
+
+def _listen(directory: str) -> socket.socket:
+    from rvisor._sentry.control import SOCKET
+
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    old = os.umask(0o177)
+    try:
+        # A name of any length: those of sockets are short.
+        listener.bind(f"/proc/self/fd/{fd}/{SOCKET}")
+        listener.listen(64)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(old)
+        os.close(fd)
+    return listener
+
+
+def terminal(console_socket: str, size: tuple[int, int] | None) -> int:
+    """The slave of a new terminal whose master was sent over the socket; raw, as guests have their own discipline."""
+    import fcntl
+    import struct
+    import termios
+    import tty
+
+    master, slave = os.openpty()
+    try:
+        tty.setraw(slave)
+        os.set_blocking(slave, False)
+        if size is not None:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[0] & 0xFFFF, size[1] & 0xFFFF, 0, 0))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to:
+            to.connect(console_socket)
+            socket.send_fds(to, [os.ttyname(slave).encode()], [master])
+    except OSError as error:
+        os.close(slave)
+        raise OciError(f"console socket {console_socket}: {error.strerror}") from None
+    finally:
+        os.close(master)
+    return slave
+
+
+def send_pidfd(path: str, pid: int) -> None:
+    """Send a descriptor of the process over the socket."""
+    fd = os.pidfd_open(pid)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to:
+            to.connect(path)
+            socket.send_fds(to, [b"pidfd"], [fd])
+    except OSError as error:
+        raise OciError(f"pidfd socket {path}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, text: str) -> None:
+    """Write a file as a whole."""
+    directory, name = os.path.split(os.path.abspath(path))
+    new = os.path.join(directory, f".{name}")
+    try:
+        with open(new, "w", encoding="ascii") as file:
+            file.write(text)
+        os.rename(new, path)
+    except OSError as error:
+        raise OciError(f"pid file {path}: {error.strerror}") from None
+
+
+def wait(container: Container) -> int:
+    """In the process that has created it: wait for its end, passing signals on. Its status as a shell has it."""
+    pid = container.pid
+
+    def forward(number: int, _frame: object) -> None:
+        os.kill(pid, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, forward)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return 128 - code if code < 0 else code

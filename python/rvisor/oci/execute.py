@@ -1,0 +1,196 @@
+"""exec: one more program in a container, over its kernel's control socket.
+
+With `--detach` a small process stays whose pid is in the pid file: it passes on signals and the terminal's size, and
+ends with the program's status, so that callers can wait for it as if it were the program.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+import termios
+
+from rvisor.errors import ControlError, RvisorError, SandboxGone
+from rvisor.oci import config, state
+from rvisor.oci import create as creating
+from rvisor.oci.errors import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from rvisor._sentry.control import Control
+    from rvisor._sentry.messages import Process
+    from rvisor.oci.cli import Command
+    from rvisor.oci.state import Container
+
+_PASSED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGCONT,
+)
+_GONE = 128 + signal.SIGKILL
+
+
+def exec_(command: Command) -> int:
+    """The status is the program's, or 0 with `--detach`."""
+    flags = command.flags
+    container = state.find(command.root, command.id)
+    status = container.status()
+    if status == "paused" and not flags.on("ignore-paused"):
+        raise OciError("cannot exec in a paused container")
+    if status not in ("created", "running", "paused"):
+        raise OciError(
+            f"cannot exec a container that has {status}" if status == "stopped" else f"cannot exec: {status}"
+        )
+    wanted = config.Config()
+    process = _process(command, container, wanted)
+    socket = flags.text("console-socket")
+    if process["terminal"] != bool(socket):
+        raise OciError("exec: a terminal needs --console-socket, and a console socket a terminal")
+    slave = -1
+    try:
+        control = container.control()
+        if process["terminal"]:
+            slave = creating.terminal(socket, wanted.terminal_size)
+        pid = control.exec(process, descriptors=(slave,) if slave >= 0 else (0, 1, 2))
+    except SandboxGone:
+        raise OciError("cannot exec a container that has stopped") from None
+    except ControlError as error:
+        raise _refused(error) from None
+    if flags.on("detach"):
+        return _detach(command, container, control, pid, slave)
+    return _wait(container, control, pid, slave)
+
+
+def _refused(error: ControlError) -> OciError:
+    refused = OciError(f"exec failed: {error}")
+    refused.status = error.status if error.status in (126, 127) else 255
+    return refused
+
+
+def _process(command: Command, container: Container, wanted: config.Config) -> Process:
+    flags = command.flags
+    recorded: Process = container.data["process"]
+    source = flags.text("process")
+    if source:
+        process = config.process(wanted, config.read_json("/dev/stdin" if source == "-" else source))
+    else:
+        args = flags.words[1:]
+        if not args:
+            raise OciError("exec: process args cannot be empty")
+        process = recorded.copy()
+        process["args"] = args
+        process["terminal"] = False
+        process["env"] = [*process["env"], *flags.every("env")]
+        if any("=" not in entry for entry in flags.every("env")):
+            raise OciError("exec: --env needs NAME=VALUE")
+    # What the container may not call, no program in it may.
+    process["seccomp"] = recorded["seccomp"]
+    if flags.given("tty"):
+        process["terminal"] = flags.on("tty")
+    if cwd := flags.text("cwd"):
+        process["cwd"] = cwd
+    if not process["cwd"].startswith("/"):
+        raise OciError(f"exec: {process['cwd']!r} is not an absolute path")
+    if user := flags.text("user"):
+        process["uid"], process["gid"] = _user(user, process["gid"])
+    for group in flags.every("additional-gids"):
+        process["groups"] = [*process["groups"], _number(group)]
+    if flags.given("no-new-privs"):
+        process["no_new_privs"] = flags.on("no-new-privs")
+    if extra := flags.every("cap"):
+        _add_capabilities(process, extra)
+    if flags.text("cgroup"):
+        raise OciError("exec: --cgroup: every program of a container is in its one control group")
+    return process
+
+
+def _user(text: str, gid: int) -> tuple[int, int]:
+    user, _, group = text.partition(":")
+    return _number(user), _number(group) if group else gid
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) >= (1 << 32) - 1:
+        raise OciError(f"exec: {text!r} is no id")
+    return int(text)
+
+
+def _add_capabilities(process: Process, names: list[str]) -> None:
+    mask = 0
+    for name in names:
+        short = name.upper().removeprefix("CAP_")
+        if short not in config.CAPABILITIES:
+            raise OciError(f"exec: --cap: {name!r} is not known")
+        mask |= 1 << config.CAPABILITIES.index(short)
+    sets = process["capabilities"]
+    if sets is not None:
+        sets["bounding"] |= mask
+        sets["permitted"] |= mask
+        sets["effective"] |= mask
+
+
+def _detach(command: Command, container: Container, control: Control, pid: int, slave: int) -> int:
+    from rvisor._sentry import spawn
+
+    proxy = spawn.stay_behind()
+    if proxy == 0:
+        _stay(container, control, pid, slave)
+    try:
+        if path := command.flags.text("pidfd-socket"):
+            creating.send_pidfd(path, proxy)
+        if path := command.flags.text("pid-file"):
+            creating.replace(path, str(proxy))
+    except BaseException:
+        os.kill(proxy, signal.SIGKILL)
+        control.signal(signal.SIGKILL, pid=pid)
+        raise
+    return 0
+
+
+def _stay(container: Container, control: Control, pid: int, slave: int) -> NoReturn:
+    status = _GONE
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for number in range(3):
+            os.dup2(null, number)
+        os.chdir("/")
+        if slave >= 0:
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        kept = sorted({0, 1, 2, control.fileno(), *([slave] if slave >= 0 else [])})
+        for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+            os.closerange(low + 1, high)
+        status = _wait(container, control, pid, slave)
+    finally:
+        os._exit(status)
+
+
+def _wait(container: Container, control: Control, pid: int, slave: int) -> int:
+    def tell(number: int, _frame: object) -> None:
+        # Another connection: this one may be in the middle of a message.
+        try:
+            with container.control() as other:
+                if number != signal.SIGWINCH:
+                    other.signal(number, pid=pid)
+                elif slave >= 0:
+                    rows, columns = struct.unpack("HHHH", fcntl.ioctl(slave, termios.TIOCGWINSZ, b"\0" * 8))[:2]
+                    other.resize(pid, rows=rows, columns=columns)
+        except (OSError, RvisorError):
+            return
+
+    for number in (*_PASSED, signal.SIGWINCH):
+        signal.signal(number, tell)
+    try:
+        ended = control.wait(pid)
+    except SandboxGone:
+        return _GONE
+    return _GONE if ended is None else ended.status

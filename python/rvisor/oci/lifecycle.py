@@ -1,0 +1,89 @@
+"""create, start, run."""
+
+from __future__ import annotations
+
+from rvisor.errors import RvisorError, SandboxGone
+from rvisor.oci import config, state
+from rvisor.oci import create as creating
+from rvisor.oci.errors import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor.oci.cli import Command
+    from rvisor.oci.state import Container
+
+
+def _request(command: Command) -> creating.Request:
+    command.words(1, 1)
+    flags = command.flags
+    request = creating.Request(root=command.root, name=command.id, bundle=flags.text("bundle"), log=command.log)
+    request.pid_file = flags.text("pid-file")
+    request.console_socket = flags.text("console-socket")
+    request.pidfd_socket = flags.text("pidfd-socket")
+    request.systemd_cgroup = command.common.on("systemd-cgroup")
+    state.check_id(command.id)
+    return request
+
+
+def create(command: Command) -> int:
+    creating.create(_request(command))
+    return 0
+
+
+def start(command: Command) -> int:
+    command.words(1, 1)
+    container = state.find(command.root, command.id, lock=True)
+    _begin(container, command)
+    return 0
+
+
+def _begin(container: Container, command: Command) -> None:
+    status = container.status()
+    if status == "stopped":
+        raise OciError("cannot start a container that has stopped")
+    if status != "created":
+        raise OciError(
+            f"cannot start an already {status} container"
+            if status != "creating"
+            else "cannot start a container that is being created"
+        )
+    try:
+        with container.control() as control:
+            control.start()
+    except SandboxGone:
+        raise OciError("cannot start a container that has stopped") from None
+    container.write(phase="running")
+    late(container, "poststart", container.state("running"), command)
+
+
+def late(container: Container, stage: str, told: dict[str, object], command: Command) -> None:
+    """The hooks of a stage that were written down."""
+    recorded = (container.data.get("hooks") or {}).get(stage, [])
+    wanted = [config.Hook(h["path"], h["args"], h["env"], h["timeout"]) for h in recorded]
+    creating.run_late(wanted, stage, told, str(container.data.get("bundle", "/")), command.log)
+
+
+def run(command: Command) -> int:
+    request = _request(command)
+    detached = command.flags.on("detach")
+    container = creating.create(request)
+    status = 1
+    try:
+        container.lock()
+        _begin(container, command)
+        container.unlock()
+        if detached:
+            return 0
+        status = creating.wait(container)
+    except BaseException:
+        detached = False
+        raise
+    finally:
+        if not detached and not command.flags.on("keep"):
+            try:
+                told = container.state("stopped")
+                container.destroy()
+                late(container, "poststop", told, command)
+            except RvisorError as error:
+                command.log.warning(str(error))
+    return status

@@ -1,0 +1,250 @@
+"""The containers that there are: one directory each below `--root`.
+
+    ROOT/ID/            made by mkdir, which decides who creates; locked (flock) by whoever changes the container
+        state.json      replaced as a whole
+        control         the sandbox's control socket
+
+What a container does is not written down but asked of the host: a process is what its pid and its start time say.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+
+from rvisor.oci.errors import NoSuchContainer, OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from rvisor._sentry.control import Control
+
+STATE = "state.json"
+VERSION = "1.0.2"
+_LARGEST_ID = 255
+_LARGEST_STATE = 16 << 20
+
+
+def default_root() -> str:
+    """Where root's containers are, and where other users'."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.geteuid() != 0 and runtime.startswith("/"):
+        return os.path.join(runtime, "runrsc")
+    return "/run/runrsc"
+
+
+def check_id(name: str) -> str:
+    """A name that can be a directory's."""
+    plain = all(c.isascii() and (c.isalnum() or c in "_+-.") for c in name)
+    if not name or not plain or name in (".", "..") or len(name) > _LARGEST_ID:
+        raise OciError(f"invalid container ID format: {name!r}")
+    return name
+
+
+def start_time(pid: int) -> int:
+    """When the process began, in the host's ticks; 0 if it is no more, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return 0 if fields[0] in "ZX" else int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+class Container:
+    """One container, as its directory says. `lock` first, to change it."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self.id = name
+        self.directory = os.path.join(root, name)
+        self.data: dict[str, Any] = {}
+        self._lock = -1
+
+    @property
+    def pid(self) -> int:
+        return int(self.data.get("pid", 0))
+
+    @property
+    def cgroups(self) -> list[str]:
+        return list(self.data.get("cgroups", []))
+
+    def read(self) -> None:
+        """Raises NoSuchContainer. A directory without a state is one that is being made, or was left by a crash."""
+        from json import loads
+
+        try:
+            with open(os.path.join(self.directory, STATE), encoding="utf-8") as file:
+                self.data = loads(file.read(_LARGEST_STATE))
+        except FileNotFoundError:
+            if not os.path.isdir(self.directory):
+                raise NoSuchContainer from None
+            self.data = {}
+        except NotADirectoryError:
+            raise NoSuchContainer from None
+        except ValueError:
+            raise OciError(f"the state of container {self.id} cannot be read: delete it with --force") from None
+
+    def write(self, **changes: object) -> None:
+        """Change what is written down, at once and as a whole."""
+        from json import dumps
+
+        self.data.update(changes)
+        path = os.path.join(self.directory, STATE)
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(dumps(self.data))
+        os.rename(f"{path}.new", path)
+
+    def lock(self) -> None:
+        """Be the only one who changes it. The lock ends with the process."""
+        while True:
+            try:
+                fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoSuchContainer from None
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # Whoever had it before may have removed the directory.
+            try:
+                now = os.stat(self.directory)
+            except FileNotFoundError:
+                now = None
+            locked = os.fstat(fd)
+            if now is not None and (now.st_dev, now.st_ino) == (locked.st_dev, locked.st_ino):
+                self._lock = fd
+                return
+            os.close(fd)
+
+    def unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def alive(self) -> bool:
+        """Does its first process exist, and is it no zombie?"""
+        began = self.data.get("start_time", 0)
+        return self.pid > 0 and began != 0 and start_time(self.pid) == began
+
+    def status(self) -> str:
+        """creating, created, running, paused or stopped."""
+        from rvisor.oci import cgroups
+
+        if not self.alive():
+            creator = int(self.data.get("creator", 0))
+            if self.data.get("phase") == "creating" and self.pid == 0 and creator:
+                return "creating" if start_time(creator) == self.data.get("creator_start") else "stopped"
+            return "stopped"
+        if self.data.get("paused") and cgroups.frozen(self.cgroups):
+            return "paused"
+        return str(self.data["phase"])
+
+    def state(self, status: str | None = None) -> dict[str, object]:
+        """What the runtime specification calls the state of a container."""
+        status = status or self.status()
+        state: dict[str, object] = {
+            "ociVersion": VERSION,
+            "id": self.id,
+            "status": status,
+            "pid": 0 if status == "stopped" else self.pid,
+            "bundle": self.data.get("bundle", ""),
+            "rootfs": self.data.get("rootfs", ""),
+            "created": self.data.get("created", ""),
+            "owner": self.data.get("owner", ""),
+        }
+        if annotations := self.data.get("annotations"):
+            state["annotations"] = annotations
+        return state
+
+    def control(self) -> Control:
+        """A connection to the sandbox's kernel; raises SandboxGone."""
+        from rvisor._sentry.control import Control
+
+        return Control.connect(self.directory)
+
+    def destroy(self) -> None:
+        """End what runs of it, and remove its control groups and its directory."""
+        from rvisor._sentry import cgroup
+        from rvisor.oci import cgroups
+
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
+            if self.data.get("paused"):
+                cgroups.freeze(self.cgroups, False)
+            wait_until(lambda: not self.alive(), 10.0)
+        cgroups.kill_all(self.cgroups)
+        if left := cgroup.remove(self.cgroups):
+            raise OciError(f"could not remove the control group {left[0]}")
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the directory. Its state goes first: what is left by a crash is then nothing's."""
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return
+        for name in sorted(names, key=lambda n: n != STATE):
+            try:
+                os.unlink(os.path.join(self.directory, name))
+            except FileNotFoundError:
+                continue
+        try:
+            os.rmdir(self.directory)
+        except FileNotFoundError:
+            return
+
+
+def new(root: str, name: str) -> Container:
+    """A container that there was not, locked. Raises OciError if there is one of this name."""
+    check_id(name)
+    try:
+        os.makedirs(root, mode=0o711, exist_ok=True)
+        os.mkdir(os.path.join(root, name), 0o711)
+    except FileExistsError:
+        raise OciError(f"container with id exists: {name}") from None
+    except OSError as error:
+        raise OciError(f"making {os.path.join(root, name)}: {error.strerror}") from None
+    container = Container(root, name)
+    container.lock()
+    container.write(
+        phase="creating",
+        creator=os.getpid(),
+        creator_start=start_time(os.getpid()),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 10**9:09d}Z",
+    )
+    return container
+
+
+def find(root: str, name: str, *, lock: bool = False) -> Container:
+    """The container of this name; raises NoSuchContainer."""
+    container = Container(root, check_id(name))
+    if lock:
+        container.lock()
+    container.read()
+    return container
+
+
+def every(root: str) -> Iterator[Container]:
+    """All containers, by name."""
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            yield find(root, name)
+        except OciError:
+            continue
+
+
+def wait_until(holds: Any, seconds: float) -> bool:
+    """Look again and again, for at most so long."""
+    end = time.monotonic() + seconds
+    pause = 0.001
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+    return True

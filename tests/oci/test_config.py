@@ -1,0 +1,181 @@
+"""config.json: what a program sees of it, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from framework.bundle import Runtime
+
+Config = dict[str, Any]
+
+
+def _capabilities(config: Config) -> None:
+    config["process"]["capabilities"] = {name: ["CAP_CHOWN"] for name in ("bounding", "effective", "permitted")}
+
+
+def _user(config: Config) -> None:
+    config["process"].update(
+        user={"uid": 12, "gid": 34, "additionalGids": [56], "umask": 0o77}, cwd="/tmp", env=["PATH=/bin", "A=b"]
+    )
+
+
+def _limit(config: Config) -> None:
+    config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]
+
+
+def _names(config: Config) -> None:
+    config.update(hostname="hh", domainname="dd")
+
+
+def _tmpfs(config: Config) -> None:
+    config["mounts"].append({"destination": "/tmp/t", "type": "tmpfs", "options": ["size=1m", "mode=700", "noexec"]})
+    config["root"]["readonly"] = False
+
+
+def _seccomp(config: Config) -> None:
+    config["root"]["readonly"] = False
+    rules = [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30},
+        {
+            "names": ["kill"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 3,
+            "args": [{"index": 1, "value": 9, "op": "SCMP_CMP_EQ"}],
+        },
+    ]
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+
+
+SEEN: list[tuple[str, Callable[[Config], None], str]] = [
+    ("grep CapEff /proc/self/status", _capabilities, "CapEff:\t0000000000000001\n"),
+    ("id -u; id -g; id -G; umask; pwd; echo $A", _user, "12\n34\n34 56\n0077\n/tmp\nb\n"),
+    ("ulimit -n; ulimit -Hn", _limit, "77\n88\n"),
+    ("hostname; cat /proc/sys/kernel/domainname", _names, "hh\ndd\n"),
+    ("echo x > /x || echo no", lambda c: None, "no\n"),
+    ("echo x > /x && cat /x", lambda c: c["root"].update(readonly=False), "x\n"),
+    (
+        "ls -ld /tmp/t | cut -c1-10; dd if=/dev/zero of=/tmp/t/x bs=65536 count=40 2>/dev/null || echo full",
+        _tmpfs,
+        "drwx------\nfull\n",
+    ),
+    (
+        "mkdir /q 2>/dev/null || echo no; kill -9 1 2>/dev/null || echo no; kill -0 1 && echo yes",
+        _seccomp,
+        "no\nno\nyes\n",
+    ),
+    ("cat /etc/secret | wc -c", lambda c: c["linux"].update(maskedPaths=["/etc/secret", "/proc/nothing"]), "0\n"),
+    (
+        "ls /tmp/m | wc -l",
+        lambda c: c["linux"].update(maskedPaths=["/bin"]) or c["process"].update(args=["/bin/true"]),
+        "",
+    ),
+    (
+        "echo x > /tmp/f || echo no",
+        lambda c: (c["root"].update(readonly=False), c["linux"].update(readonlyPaths=["/tmp"])),
+        "no\n",
+    ),
+    ("grep NoNewPrivs /proc/self/status", lambda c: None, "NoNewPrivs:\t1\n"),
+    (
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null; echo",
+        lambda c: c["linux"].update(sysctl={"net.ipv4.ip_forward": "1"}),
+        "\n",
+    ),
+    ("cat /proc/self/oom_score_adj", lambda c: c["process"].update(oomScoreAdj=333), "333\n"),
+]
+
+
+@pytest.mark.parametrize("script, change, expected", SEEN, ids=[s[0].partition(";")[0][:30] for s in SEEN])
+def test_seen(runrsc: Runtime, script: str, change: Callable[[Config], None], expected: str) -> None:
+    (runrsc.bundle / "rootfs" / "bin" / "wc").symlink_to("busybox")
+    (runrsc.bundle / "rootfs" / "bin" / "cut").symlink_to("busybox")
+    (runrsc.bundle / "rootfs" / "tmp").chmod(0o1777)
+    (runrsc.bundle / "rootfs" / "etc" / "secret").write_text("secret\n")
+    done = runrsc.run("sh", "-c", f"exec 2>/dev/null; {script}", change=change)
+    assert done.stdout == expected, done.stderr
+
+
+def test_binds(runrsc: Runtime) -> None:
+    (runrsc.bundle / "data").mkdir()
+    (runrsc.bundle / "data" / "f").write_text("data\n")
+
+    def binds(config: Config) -> None:
+        config["root"]["readonly"] = True
+        for target, options in (("/rw", ["rbind", "rw"]), ("/ro", ["bind", "ro"])):
+            config["mounts"].append({"destination": target, "type": "bind", "source": "data", "options": options})
+        config["mounts"].append({"destination": "/etc/one", "type": "bind", "source": "data/f", "options": ["bind"]})
+
+    done = runrsc.run("sh", "-c", "cat /rw/f /etc/one; echo new > /rw/g; echo x > /ro/h || echo no", change=binds)
+    assert done.stdout == "data\ndata\nno\n", done.stderr
+    assert (runrsc.bundle / "data" / "g").read_text() == "new\n"
+
+
+def test_hooks(runrsc: Runtime) -> None:
+    out = runrsc.bundle / "hooks"
+
+    def hooks(config: Config) -> None:
+        script = f'echo "$STAGE $(cat)" >> {out}'
+        config["hooks"] = {
+            stage: [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": [f"STAGE={stage}", "PATH=/bin:/usr/bin"]}]
+            for stage in ("prestart", "createRuntime", "poststart", "poststop")
+        }
+
+    assert runrsc.run("true", change=hooks).returncode == 0
+    seen = [line.split(" ", 1) for line in out.read_text().splitlines()]
+    assert [stage for stage, _ in seen] == ["prestart", "createRuntime", "poststart", "poststop"]
+    states = [json.loads(text) for _, text in seen]
+    assert [state["status"] for state in states] == ["creating", "creating", "running", "stopped"]
+    assert states[0]["pid"] > 0
+    assert states[0]["bundle"] == str(runrsc.bundle)
+
+
+@pytest.mark.parametrize(
+    "hook, why",
+    [
+        ({"path": "/bin/false"}, "status 1"),
+        ({"path": "/bin/sleep", "args": ["sleep", "50"], "timeout": 1}, "killed"),
+        ({"path": "/nothing"}, "no such file"),
+    ],
+)
+def test_hooks_that_fail(runrsc: Runtime, hook: Config, why: str) -> None:
+    runrsc.config("true", change=lambda c: c.update(hooks={"createRuntime": [hook]}))
+    runrsc.refused("create", "--bundle", str(runrsc.bundle), runrsc.name, why=why)
+    assert runrsc.left() == []
+
+
+REFUSED: list[tuple[Callable[[Config], object], str]] = [
+    (lambda c: c["linux"].update(devices=[{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]), "/dev/fuse"),
+    (lambda c: c["linux"].update(namespaces=[{"type": "mount"}, {"type": "ipc"}]), "without pid"),
+    (lambda c: c["linux"]["namespaces"][0].update(path="/proc/1/ns/pid"), "cannot join"),
+    (lambda c: c["linux"].update(sysctl={"kernel.panic": "1"}), "linux.sysctl: kernel.panic"),
+    (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "linux.intelRdt"),
+    (lambda c: c["linux"].update(uidMappings=[{"containerID": 0, "hostID": 1000, "size": 1}]), "linux.uidMappings"),
+    (lambda c: c["linux"].update(rootfsPropagation="shared"), "linux.rootfsPropagation"),
+    (lambda c: c["linux"].update(resources={"memory": {"limit": 4096}}), "too small"),
+    (lambda c: c["linux"].update(resources={"rdma": {"x": {}}}), "linux.resources.rdma"),
+    (lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_ACT_NOTIFY"}), "SCMP_ACT_NOTIFY"),
+    (lambda c: c["process"].update(args=[]), "process.args"),
+    (lambda c: c["process"].update(cwd="tmp"), "process.cwd"),
+    (lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_X", "soft": 1, "hard": 1}]), "RLIMIT_X"),
+    (lambda c: c["process"].update(capabilities={"bounding": ["CAP_X"]}), "CAP_X"),
+    (lambda c: c["process"].update(user={"uid": -1}), "process.user.uid"),
+    (lambda c: c["mounts"].append({"destination": "/x", "type": "ext4", "source": "/dev/sda"}), "ext4"),
+    (lambda c: c["mounts"].append({"destination": "/x", "type": "bind", "source": "/no", "options": ["bind"]}), "/no"),
+    (lambda c: c["mounts"].append({"destination": "/x", "type": "tmpfs", "options": ["idmap"]}), "idmap"),
+    (lambda c: c.update(hooks={"startContainer": [{"path": "/bin/true"}]}), "startContainer"),
+    (lambda c: c.update(mounts=[{"destination": f"/m{i}", "type": "tmpfs"} for i in range(10001)]), "more than 10000"),
+]
+
+
+@pytest.mark.parametrize("change, why", REFUSED, ids=[why.replace("/", "") for _, why in REFUSED])
+def test_refused(runrsc: Runtime, change: Callable[[Config], object], why: str) -> None:
+    runrsc.config("true", change=lambda c: void(change(c)))
+    runrsc.refused("create", "--bundle", str(runrsc.bundle), runrsc.name, why=why)
+    assert runrsc.left() == []
+
+
+def void(_: object) -> None:
+    return
