@@ -124,7 +124,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     }
     let k = &t.kernel;
     let pid = k.new_pid()?;
-    let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork() };
+    let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork()? };
     // The descriptor's number is taken before anything is made that would have to be unmade.
     let reserved = OpenFile::new(Rc::new(vfs::PathOnly), c::O_PATH, None);
     let pidfd = if a.flags & PIDFD != 0 { Some(crate::fd::install(t, reserved, c::O_CLOEXEC)?) } else { None };

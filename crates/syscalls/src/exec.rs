@@ -149,6 +149,11 @@ pub fn program(t: &Rc<Task>, p: Path, name: Vec<u8>, mut args: Vec<Vec<u8>>, env
     let dumpable = privileges::dumpable(t, &cred, readable);
     let image = build(t, &main, &file, interp.as_ref(), &args, &env, &execfn, &cred, secure)?;
     image.exec.mm.running.replace(Some(Rc::new(busy)));
+    let files = t.files()?;
+    if Rc::strong_count(&files) > 2 {
+        let own = files.fork()?;
+        t.files.replace(Some(own));
+    }
     commit(t, image, cred, secure, dumpable, at, comm);
     Ok(())
 }
@@ -290,13 +295,10 @@ fn commit(t: &Rc<Task>, image: Image, cred: Cred, secure: bool, dumpable: i32, e
     table.exec();
     *p.actions.borrow_mut() = Rc::new(table.into());
     t.altstack.set(Default::default());
-    let files = t.files.borrow().clone();
-    if let Some(f) = files {
-        let own = if Rc::strong_count(&f) > 2 { f.fork() } else { f };
-        for closed in own.exec() {
+    if let Some(f) = &*t.files.borrow() {
+        for closed in f.exec() {
             t.kernel.closed(closed, p.pid);
         }
-        t.files.replace(Some(own));
     }
     image.exec.mm.exe.replace(Some(exe));
     p.has_execed.set(true);

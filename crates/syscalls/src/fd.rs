@@ -16,7 +16,13 @@ pub(crate) fn limit(t: &Task) -> u64 {
 
 /// Installs a new file at the lowest free number.
 pub(crate) fn install(t: &Task, f: Rc<OpenFile>, flags: i32) -> Result<i32> {
+    vfs::file::room(1)?;
     t.files()?.add(f, flags & c::O_CLOEXEC != 0, 0, limit(t))
+}
+
+/// When the kernel itself has no more descriptors of the host, the guest's own limit is not what was reached.
+pub(crate) fn host_limit(e: Errno) -> Errno {
+    if e == Errno::EMFILE { Errno::ENFILE } else { e }
 }
 
 pub fn close(t: &Rc<Task>, fd: Fd) -> Result {
@@ -33,7 +39,7 @@ pub fn close_range(t: &Rc<Task>, first: u32, last: u32, flags: Flags) -> Result 
         return Err(Errno::EINVAL);
     }
     if flags & UNSHARE != 0 {
-        let own = t.files()?.fork();
+        let own = t.files()?.fork()?;
         t.files.replace(Some(own));
     }
     let files = t.files()?;
@@ -73,10 +79,11 @@ fn replace(t: &Task, old: Fd, new: Fd, close_on_exec: bool) -> Result<i32> {
     if new.0 < 0 || new.0 as u64 >= limit(t) {
         return Err(Errno::EBADF);
     }
-    if let Ok(was) = files.close(new.0) {
+    let was = files.get(new.0).ok();
+    files.put(new.0, f, close_on_exec, limit(t))?;
+    if let Some(was) = was {
         t.kernel.closed(was, t.process.pid);
     }
-    files.put(new.0, f, close_on_exec, limit(t))?;
     Ok(new.0)
 }
 

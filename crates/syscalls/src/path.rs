@@ -43,7 +43,8 @@ fn file_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Path> {
 async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) -> Result<i32> {
     let name = path.get(&*t.mem())?;
     let from = base(t, dir, &name)?;
-    let opened = as_caller(t, |w| w.open(&from, &name, flags, mode))?;
+    vfs::file::room(0)?;
+    let opened = as_caller(t, |w| w.open(&from, &name, flags, mode)).map_err(crate::fd::host_limit)?;
     finish_open(t, opened, flags).await
 }
 
@@ -581,6 +582,9 @@ pub fn getcwd(t: &Rc<Task>, buf: OutBuf<1>, size: usize) -> Result<usize> {
         None => b"(unreachable)".to_vec(),
     };
     name.push(0);
+    if name.len() > 4096 {
+        return Err(Errno::ENAMETOOLONG);
+    }
     if name.len() > size {
         return Err(Errno::ERANGE);
     }

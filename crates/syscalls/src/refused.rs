@@ -35,7 +35,7 @@ pub fn unshare(t: &Rc<Task>, flags: Flags) -> Result {
         t.fs.replace(own);
     }
     if flags & c::CLONE_FILES != 0 {
-        let own = t.files()?.fork();
+        let own = t.files()?.fork()?;
         t.files.replace(Some(own));
     }
     Ok(())

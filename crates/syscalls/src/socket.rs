@@ -94,7 +94,7 @@ fn split_kind(kind: i32) -> Result<(i32, i32)> {
 pub fn socket(t: &Rc<Task>, domain: i32, kind: i32, protocol: i32) -> Result<i32> {
     let (kind, flags) = split_kind(kind)?;
     let caller = caller(t);
-    let s = net::make(&caller, domain, kind, protocol)?;
+    let s = net::make(&caller, domain, kind, protocol).map_err(crate::fd::host_limit)?;
     install(t, SocketFile::open(s, caller, flags), flags)
 }
 

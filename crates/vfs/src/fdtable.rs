@@ -1,7 +1,7 @@
 //! Descriptors: which number is which open file.
 use crate::OpenFile;
 use abi::{Errno, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 #[derive(Clone)]
@@ -14,18 +14,55 @@ struct Entry {
 #[derive(Default)]
 pub struct FdTable {
     entries: RefCell<Vec<Option<Entry>>>,
+    /// No number below it is free.
+    free_from: Cell<usize>,
 }
 
 /// No table is larger, whatever RLIMIT_NOFILE says (fs.nr_open).
 pub const MAX: u64 = 1 << 20;
+/// All tables of the sandbox together have no more entries, of 16 bytes: a program may fork with a large one.
+const MAX_IN_ALL: usize = 1 << 22;
+
+thread_local! {
+    static IN_ALL: Cell<usize> = const { Cell::new(0) };
+}
+
+/// So many more entries. ENOMEM: there are too many.
+fn grow(by: usize) -> Result {
+    let all = IN_ALL.get() + by;
+    if all > MAX_IN_ALL {
+        return Err(Errno::ENOMEM);
+    }
+    IN_ALL.set(all);
+    Ok(())
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        IN_ALL.set(IN_ALL.get() - self.entries.get_mut().len());
+    }
+}
 
 impl FdTable {
     pub fn new() -> Rc<FdTable> {
         Rc::default()
     }
 
-    pub fn fork(&self) -> Rc<FdTable> {
-        Rc::new(FdTable { entries: RefCell::new(self.entries.borrow().clone()) })
+    /// A copy. ENOMEM: the tables of all processes together are too large.
+    pub fn fork(&self) -> Result<Rc<FdTable>> {
+        let v = self.entries.borrow();
+        let used = v.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
+        grow(used)?;
+        Ok(Rc::new(FdTable {
+            entries: RefCell::new(v[..used].to_vec()),
+            free_from: Cell::new(self.free_from.get().min(used)),
+        }))
+    }
+
+    /// The lowest free number from `min` on.
+    fn lowest_free(&self, v: &[Option<Entry>], min: usize) -> usize {
+        let from = min.max(self.free_from.get());
+        (from..v.len()).find(|i| v[*i].is_none()).unwrap_or(v.len().max(min))
     }
 
     /// EBADF if it is not open.
@@ -40,29 +77,28 @@ impl FdTable {
     pub fn add(&self, file: Rc<OpenFile>, close_on_exec: bool, min: i32, limit: u64) -> Result<i32> {
         let mut v = self.entries.borrow_mut();
         let min = min as usize;
-        let at = (min..v.len()).find(|i| v[*i].is_none()).unwrap_or(v.len().max(min));
+        let at = self.lowest_free(&v, min);
         if at as u64 >= limit.min(MAX) {
             return Err(Errno::EMFILE);
         }
         if at >= v.len() {
+            grow(at + 1 - v.len())?;
             v.resize(at + 1, None);
         }
         v[at] = Some(Entry { file, close_on_exec });
+        if min <= self.free_from.get() {
+            self.free_from.set(at + 1);
+        }
         Ok(at as i32)
     }
 
     /// EMFILE if no number below `limit` is free.
     pub fn room(&self, limit: u64) -> Result {
-        let v = self.entries.borrow();
-        let limit = limit.min(MAX);
-        if (v.len() as u64) < limit || v.iter().take(limit as usize).any(Option::is_none) {
-            Ok(())
-        } else {
-            Err(Errno::EMFILE)
-        }
+        let at = self.lowest_free(&self.entries.borrow(), 0);
+        if (at as u64) < limit.min(MAX) { Ok(()) } else { Err(Errno::EMFILE) }
     }
 
-    /// Puts a file on a number, closing what was there. EBADF beyond `limit`.
+    /// Puts a file on a number, closing what was there. EBADF beyond `limit`; ENOMEM: the tables are too large.
     pub fn put(&self, fd: i32, file: Rc<OpenFile>, close_on_exec: bool, limit: u64) -> Result {
         if fd < 0 || fd as u64 >= limit.min(MAX) {
             return Err(Errno::EBADF);
@@ -71,6 +107,7 @@ impl FdTable {
             let mut v = self.entries.borrow_mut();
             let at = fd as usize;
             if at >= v.len() {
+                grow(at + 1 - v.len())?;
                 v.resize(at + 1, None);
             }
             v[at].replace(Entry { file, close_on_exec })
@@ -81,8 +118,9 @@ impl FdTable {
 
     /// Closes; the file comes back so that the caller may release its locks.
     pub fn close(&self, fd: i32) -> Result<Rc<OpenFile>> {
-        let old = self.entries.borrow_mut().get_mut(fd as usize).and_then(Option::take);
-        old.map(|e| e.file).ok_or(Errno::EBADF)
+        let old = self.entries.borrow_mut().get_mut(fd as usize).and_then(Option::take).ok_or(Errno::EBADF)?;
+        self.free_from.set(self.free_from.get().min(fd as usize));
+        Ok(old.file)
     }
 
     pub fn close_on_exec(&self, fd: i32) -> Result<bool> {
@@ -173,5 +211,36 @@ mod tests {
             }
         }
         assert_eq!(t.numbers(0, u32::MAX), model.keys().copied().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn all_tables_together_have_a_limit() {
+        let t = FdTable::new();
+        let file = OpenFile::new(Rc::new(Nothing), 0, None);
+        t.put(MAX as i32 - 1, file.clone(), false, MAX).unwrap();
+        let mut copies = Vec::new();
+        while let Ok(copy) = t.fork() {
+            copies.push(copy);
+        }
+        assert_eq!(copies.len(), MAX_IN_ALL / MAX as usize - 1);
+        let other = FdTable::new();
+        assert_eq!(other.add(file.clone(), false, 0, MAX), Err(Errno::ENOMEM));
+        copies.pop();
+        assert_eq!(other.add(file, false, 0, MAX), Ok(0));
+        t.close(MAX as i32 - 1).unwrap();
+        assert_eq!(t.fork().unwrap().entries.borrow().len(), 0);
+    }
+
+    #[test]
+    fn many_are_added_and_closed_quickly() {
+        let t = FdTable::new();
+        let file = OpenFile::new(Rc::new(Nothing), 0, None);
+        for n in 0..300_000 {
+            assert_eq!(t.add(file.clone(), false, 0, MAX), Ok(n));
+        }
+        for n in (0..300_000).rev() {
+            t.close(n).unwrap();
+        }
+        assert_eq!(t.add(file, false, 0, MAX), Ok(0));
     }
 }

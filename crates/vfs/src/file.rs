@@ -131,6 +131,23 @@ pub trait FileOps: Any {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// The sandbox has no more open file descriptions (fs.file-max).
+pub const FILES_MAX: usize = 1 << 18;
+
+thread_local! {
+    static FILES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// ENFILE if one more open file description would be too many. Who has made it already counts it with `made`.
+pub fn room(made: usize) -> Result {
+    if FILES.get() - made < FILES_MAX { Ok(()) } else { Err(Errno::ENFILE) }
+}
+
+/// How many open file descriptions there are.
+pub fn count() -> usize {
+    FILES.get()
+}
+
 /// An open file description, open(2): what descriptors point to, and dup and fork share.
 pub struct OpenFile {
     ops: Rc<dyn FileOps>,
@@ -154,6 +171,7 @@ impl OpenFile {
         path: Option<crate::Path>,
         writing: Option<crate::busy::Writing>,
     ) -> Rc<OpenFile> {
+        FILES.set(FILES.get() + 1);
         Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path, _writing: writing })
     }
     pub fn ops(&self) -> &dyn FileOps {
@@ -200,6 +218,7 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        FILES.set(FILES.get() - 1);
         self.ops.clone().release(self);
         if crate::inotify::watched() {
             self.told(if self.writable() { abi::c::IN_CLOSE_WRITE } else { abi::c::IN_CLOSE_NOWRITE });

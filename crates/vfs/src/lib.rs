@@ -8,6 +8,7 @@ mod fdtable;
 pub mod file;
 mod inode;
 pub mod inotify;
+mod kept;
 pub mod locks;
 mod path;
 mod walk;

@@ -1,5 +1,5 @@
 //! The tree: dentries, mounts, and places in it.
-use crate::{Inode, StatFs};
+use crate::{Inode, StatFs, kept};
 use abi::{Errno, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,16 +11,14 @@ pub struct Dentry {
     pub name: RefCell<Box<[u8]>>,
     pub inode: Rc<dyn Inode>,
     children: RefCell<HashMap<Box<[u8]>, Weak<Dentry>>>,
-    /// Recently used children, so that they live while nobody holds them.
-    kept: RefCell<Vec<Rc<Dentry>>>,
+    /// Its place among those that are kept while nobody holds them, and that it was used since that was last looked at.
+    pub(crate) kept: Cell<usize>,
+    pub(crate) used: Cell<bool>,
     /// The name is gone: unlinked, or renamed over.
     pub removed: Cell<bool>,
     /// How many mounts stand on it.
     pub mounted: Cell<u32>,
 }
-
-/// Children a directory keeps alive by itself.
-const KEPT: usize = 64;
 
 impl Dentry {
     pub fn root(inode: Rc<dyn Inode>) -> Rc<Dentry> {
@@ -33,7 +31,8 @@ impl Dentry {
             name: RefCell::new(name.into()),
             inode,
             children: RefCell::default(),
-            kept: RefCell::default(),
+            kept: Cell::new(usize::MAX),
+            used: Cell::new(false),
             removed: Cell::new(false),
             mounted: Cell::new(0),
         })
@@ -41,7 +40,9 @@ impl Dentry {
 
     /// The child of that name that is known.
     pub fn known(&self, name: &[u8]) -> Option<Rc<Dentry>> {
-        self.children.borrow().get(name)?.upgrade()
+        let d = self.children.borrow().get(name)?.upgrade()?;
+        d.used.set(true);
+        Some(d)
     }
 
     /// Looks a name up, asking the file system unless it is known.
@@ -74,7 +75,7 @@ impl Dentry {
     pub fn insert(self: &Rc<Dentry>, name: &[u8], inode: Rc<dyn Inode>) -> Rc<Dentry> {
         let d = Dentry::new(Some(self.clone()), name, inode);
         self.children.borrow_mut().insert(name.into(), Rc::downgrade(&d));
-        self.keep(&d);
+        kept::keep(&d);
         d
     }
 
@@ -85,35 +86,53 @@ impl Dentry {
         d
     }
 
-    fn keep(&self, d: &Rc<Dentry>) {
-        let mut kept = self.kept.borrow_mut();
-        if kept.len() >= KEPT {
-            kept.remove(0);
-            if self.children.borrow().len() > 4 * KEPT {
-                self.children.borrow_mut().retain(|_, w| w.strong_count() > 0);
-            }
-        }
-        kept.push(d.clone());
+    fn take(&self, name: &[u8]) -> Option<Rc<Dentry>> {
+        self.children.borrow_mut().remove(name)?.upgrade()
     }
 
     /// Forgets a child whose name is gone.
     pub fn forget(&self, name: &[u8]) {
-        if let Some(d) = self.children.borrow_mut().remove(name).and_then(|w| w.upgrade()) {
+        if let Some(d) = self.take(name) {
             d.removed.set(true);
-            self.kept.borrow_mut().retain(|k| !Rc::ptr_eq(k, &d));
+            kept::release(&d);
         }
     }
 
     /// Gives a known child another parent and name.
     pub fn moved(self: &Rc<Dentry>, name: &[u8], to: &Rc<Dentry>, new_name: &[u8]) {
         to.forget(new_name);
-        let d = self.children.borrow_mut().remove(name).and_then(|w| w.upgrade());
-        if let Some(d) = d {
-            self.kept.borrow_mut().retain(|k| !Rc::ptr_eq(k, &d));
+        if let Some(d) = self.take(name) {
             *d.parent.borrow_mut() = Some(to.clone());
             *d.name.borrow_mut() = new_name.into();
             to.children.borrow_mut().insert(new_name.into(), Rc::downgrade(&d));
-            to.keep(&d);
+        }
+    }
+
+    /// How many names it knows, for tests.
+    #[cfg(test)]
+    pub(crate) fn children(&self) -> usize {
+        self.children.borrow().len()
+    }
+
+    /// Leaves its parent, which comes back.
+    fn leave(&mut self) -> Option<Rc<Dentry>> {
+        let up = self.parent.take()?;
+        let mut names = up.children.borrow_mut();
+        // Another may have the name by now.
+        if names.get(&**self.name.borrow()).is_some_and(|w| w.strong_count() == 0) {
+            names.remove(&**self.name.borrow());
+        }
+        drop(names);
+        Some(up)
+    }
+}
+
+impl Drop for Dentry {
+    fn drop(&mut self) {
+        let mut up = self.leave();
+        // Not by recursion: the way up may be longer than the stack is deep.
+        while let Some(mut d) = up.and_then(Rc::into_inner) {
+            up = d.leave();
         }
     }
 }

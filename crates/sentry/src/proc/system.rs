@@ -29,7 +29,7 @@ const SYS: [(&str, &str); 23] = [
     ("vm/overcommit_memory", "0\n"),
     ("vm/max_map_count", "65530\n"),
     ("fs/aio-max-nr", "65536\n"),
-    ("fs/file-max", "1048576\n"),
+    ("fs/file-max", "262144\n"),
     ("fs/nr_open", "1048576\n"),
     ("fs/pipe-max-size", "1048576\n"),
 ];
