@@ -167,6 +167,41 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
     map(t, Mapping { addr: addr.0, len, prot, flags, shared, file }, host_fd).await
 }
 
+/// remap_file_pages(2): another part of a shared file, where one is mapped. `page`: which, in pages.
+///
+/// EINVAL: not such a mapping, all of one file; `prot` is not 0.
+pub async fn remap_file_pages(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, page: u64, flags: Flags) -> Result {
+    let (start, len) = (addr.0 & !(PAGE_SIZE - 1), len & !(PAGE_SIZE - 1));
+    let end = start.checked_add(len).filter(|e| *e > start).ok_or(Errno::EINVAL)?;
+    let offset = page.checked_mul(PAGE_SIZE).filter(|o| o.checked_add(len).is_some()).ok_or(Errno::EINVAL)?;
+    if prot != 0 {
+        return Err(Errno::EINVAL);
+    }
+    settled(t, start, len).await;
+    let (file, write_shared, prot, locked) = {
+        let mm = t.mm();
+        let space = mm.space.borrow();
+        space.check_mapped(start..end).map_err(|_| Errno::EINVAL)?;
+        let of = |v: &Vma| {
+            let (m, _) = v.file.as_ref().filter(|_| v.shared)?;
+            let m = m.as_any().downcast_ref::<Mapped>().filter(|m| m.segment.is_none())?;
+            Some((m.file.clone()?, m.write_shared, v.prot, v.locked))
+        };
+        let first = space.at(start).and_then(of).ok_or(Errno::EINVAL)?;
+        let same = |v: &Vma| of(v).is_some_and(|(f, _, p, _)| Rc::ptr_eq(&f, &first.0) && p == first.2);
+        if !space.overlapping(start..end).all(same) {
+            return Err(Errno::EINVAL);
+        }
+        first
+    };
+    let nonblock = flags.0 as i32 & c::MAP_NONBLOCK;
+    let flags = c::MAP_FIXED | c::MAP_POPULATE | nonblock | if locked { c::MAP_LOCKED } else { 0 };
+    let host_fd = backing(&file, write_shared)?;
+    let mapped = Mapped::new(t, &file, write_shared);
+    let m = Mapping { addr: start, len, prot, flags, shared: true, file: Some((mapped, offset)) };
+    map(t, m, host_fd).await.map(|_| ())
+}
+
 /// What is to be mapped, and where. `flags`: mmap(2)'s, without the kind.
 pub(crate) struct Mapping {
     pub addr: u64,

@@ -7,6 +7,7 @@ use abi::{Errno, Result, c};
 use guest::io::{SliceSink, SliceSource};
 use guest::{UserIn, UserInOut, UserSink, UserSource};
 use ipc::pipe::{self, PipeEnd};
+use ipc::stdio::HostStream;
 use kernel::wait;
 use net::SocketFile;
 use std::rc::Rc;
@@ -20,6 +21,12 @@ async fn ready(f: &OpenFile, want: Ready) -> Result {
     let q = f.ops().waiters().ok_or(Errno::EAGAIN)?;
     let look = || f.ops().ready().intersects(want | Ready::ERR | Ready::HUP).then_some(());
     wait::until(&[q], None, look).await.map_err(|_| Errno::ERESTARTSYS)
+}
+
+/// Has it bytes to give and take? What only counts or tells, eventfd(2) and its like, does not splice.
+fn has_bytes(f: &OpenFile) -> bool {
+    let stream = f.downcast::<SocketFile>().is_some() || f.downcast::<HostStream>().is_some();
+    stream || f.path().is_some() || f.downcast::<PipeEnd>().is_some()
 }
 
 /// EPIPE comes with a signal; of sockets, only streams have it.
@@ -83,6 +90,9 @@ pub async fn splice(
     let (from, to) = (readable(t, input)?, writable(t, out)?);
     let nonblock = flags & c::SPLICE_F_NONBLOCK as i32 != 0 || from.nonblocking() || to.nonblocking();
     let len = len.min(MAX);
+    if !has_bytes(&from) || !has_bytes(&to) {
+        return Err(Errno::EINVAL);
+    }
     match (from.downcast::<PipeEnd>(), to.downcast::<PipeEnd>()) {
         (Some(_), _) if !in_off.is_null() => Err(Errno::ESPIPE),
         (_, Some(_)) if !out_off.is_null() => Err(Errno::ESPIPE),
@@ -171,7 +181,7 @@ fn shift(from: &Rc<OpenFile>, mut at: u64, to: &Rc<OpenFile>, mut to_at: u64, le
 /// sendfile(2). A stream that takes not all at once is waited for, a pipe only until it takes something.
 pub async fn sendfile(t: &Rc<Task>, out: Fd, input: Fd, offset: UserInOut<i64>, count: usize) -> Result<usize> {
     let (from, to) = (readable(t, input)?, writable(t, out)?);
-    if !from.ops().seekable() || to.flags() & c::O_APPEND != 0 || count > i64::MAX as usize {
+    if !from.ops().seekable() || !has_bytes(&to) || to.flags() & c::O_APPEND != 0 || count > i64::MAX as usize {
         return Err(Errno::EINVAL);
     }
     let start = if offset.is_null() { from.pos() } else { position(&from, offset.get(&*t.mem())?)? };

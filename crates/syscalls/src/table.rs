@@ -205,6 +205,7 @@ crate::syscall_table! {
     209 io_submit(ctx: u64, n: i64, blocks: UserIn<u64>) => @wait aio::io_submit, partial, "done at once; no IOCB_CMD_POLL, no per-operation flags";
     210 io_cancel(ctx: u64, block: Addr, out: Addr) => aio::io_cancel, full;
     213 epoll_create(size: i32) => events::epoll_create, full;
+    216 remap_file_pages(addr: Addr, len: u64, prot: i32, page: u64, flags: Flags) => @wait memory::remap_file_pages, partial, "files only, not shared anonymous memory";
     217 getdents64(fd: Fd, buf: OutBuf<2>, count: usize) => fd::getdents64, full;
     218 set_tid_address(addr: u64) => misc::set_tid_address, full;
     219 restart_syscall(flags: Flags) => signal::restart_syscall, full;

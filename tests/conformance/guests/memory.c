@@ -1,6 +1,7 @@
 /* mmap of every ordinary kind, mprotect, mremap, brk, madvise, /proc/self/maps, shared memory. */
 #include "t.h"
 #include <setjmp.h>
+#include <sys/resource.h>
 
 #define PAGE 4096ul
 static sigjmp_buf back;
@@ -382,4 +383,50 @@ CASE(what_is_wrong_is_looked_for_in_order) {
     OK(ftruncate(fd, 4096));
     ERR(mmap(NULL, 4096, PROT_READ, MAP_SHARED_VALIDATE | 1 << 10, fd, 0), EOPNOTSUPP);
     CHECK(mmap(NULL, 4096, PROT_READ, MAP_SHARED_VALIDATE, fd, 0) != MAP_FAILED);
+}
+CASE(locked_from_the_start) {
+    FD(fd, open("f", O_CREAT | O_RDWR, 0644));
+    OK(ftruncate(fd, PAGE));
+    char *area = mmap(NULL, PAGE, RW, MAP_SHARED | MAP_LOCKED, fd, 0);
+    CHECK(area != MAP_FAILED);
+    ERR(msync(area, PAGE, MS_INVALIDATE), EBUSY);
+    OK(munlock(area, PAGE));
+    OK(msync(area, PAGE, MS_INVALIDATE));
+    NEED_ROOT();
+    struct rlimit limit = {4 * PAGE, 4 * PAGE};
+    OK(setrlimit(RLIMIT_MEMLOCK, &limit));
+    OK(setuid(1));
+    area = mmap(NULL, 3 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+    CHECK(area != MAP_FAILED);
+    MAP_ERR(mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0), EAGAIN);
+    OK(munmap(area, 3 * PAGE));
+    limit.rlim_cur = 0;
+    OK(setrlimit(RLIMIT_MEMLOCK, &limit));
+    MAP_ERR(mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0), EPERM);
+}
+CASE(pages_of_a_file_in_another_order) {
+    char page[PAGE];
+    FD(fd, open("f", O_CREAT | O_RDWR, 0644));
+    for (int i = 0; i < 4; i++) {
+        memset(page, 'a' + i, PAGE);
+        EQ(write(fd, page, PAGE), PAGE);
+    }
+    char *shared = mmap(NULL, 4 * PAGE, RW, MAP_SHARED, fd, 0);
+    char *private = mmap(NULL, PAGE, RW, MAP_PRIVATE, fd, 0);
+    CHECK(shared != MAP_FAILED && private != MAP_FAILED);
+    OK(syscall(SYS_remap_file_pages, shared, PAGE, 0, 2, 0));
+    OK(syscall(SYS_remap_file_pages, shared + PAGE, 2 * PAGE, 0, 0, 0));
+    EQ(shared[0], 'c');
+    EQ(shared[PAGE], 'a');
+    EQ(shared[2 * PAGE], 'b');
+    EQ(shared[3 * PAGE], 'd');
+    shared[0] = 'x';
+    EQ(pread(fd, page, 1, 2 * PAGE), 1);
+    EQ(page[0], 'x');
+    ERR(syscall(SYS_remap_file_pages, private, PAGE, 0, 2, 0), EINVAL);
+    ERR(syscall(SYS_remap_file_pages, shared, PAGE, PROT_READ, 2, 0), EINVAL);
+    ERR(syscall(SYS_remap_file_pages, shared, 0, 0, 2, 0), EINVAL);
+    OK(munmap(shared + 3 * PAGE, PAGE));
+    ERR(syscall(SYS_remap_file_pages, shared + 3 * PAGE, PAGE, 0, 2, 0), EINVAL);
+    ERR(syscall(SYS_remap_file_pages, shared + 2 * PAGE, 2 * PAGE, 0, 2, 0), EINVAL);
 }

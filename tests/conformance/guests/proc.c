@@ -232,3 +232,33 @@ CASE(settings_of_the_kernel) {
     CHECK(strlen(slurp("/proc/sys/kernel/tainted")) >= 2);
     CHECK(strlen(slurp("/proc/sys/kernel/core_pattern")) >= 1);
 }
+/* A field of the mapping at an address, in kB; -1: there is none. */
+static long in_smaps(const char *file, void *address, const char *name) {
+    char *line, *at = slurp(file);
+    int here = address == NULL;
+    while ((line = strsep(&at, "\n"))) {
+        unsigned long start, end;
+        if (address && sscanf(line, "%lx-%lx", &start, &end) == 2)
+            here = start <= (uintptr_t)address && (uintptr_t)address < end;
+        else if (here && strncmp(line, name, strlen(name)) == 0)
+            return strtol(line + strlen(name), NULL, 10);
+    }
+    return -1;
+}
+CASE(what_mappings_take) {
+    char *none = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *full = mmap(NULL, 1 << 20, PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+    CHECK(none != MAP_FAILED && full != MAP_FAILED);
+    memset(full, 1, 1 << 20);
+    EQ(in_smaps("/proc/self/smaps", none, "Size:"), 1024);
+    EQ(in_smaps("/proc/self/smaps", none, "Rss:"), 0);
+    EQ(in_smaps("/proc/self/smaps", none, "Locked:"), 0);
+    EQ(in_smaps("/proc/self/smaps", full, "Size:"), 1024);
+    EQ(in_smaps("/proc/self/smaps", full, "Rss:"), 1024);
+    EQ(in_smaps("/proc/self/smaps", full, "Private_Dirty:"), 1024);
+    EQ(in_smaps("/proc/self/smaps", full, "Locked:"), 1024);
+    CHECK(in_smaps("/proc/self/smaps_rollup", NULL, "Rss:") >= 1024);
+    EQ(field("VmLck:"), 1024);
+    OK(munlockall());
+    EQ(field("VmLck:"), 0);
+}

@@ -1,8 +1,10 @@
 /* splice, tee, vmsplice, sendfile, copy_file_range: which ends they take, how much they move, when they wait. */
 #include "t.h"
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 
 #define PIPE(name)                                                                                                     \
@@ -223,4 +225,18 @@ CASE(copy_range) {
     i = 0, o = 6;
     EQ(copy_file_range(in, &i, out, &o, 5, 0), 2);
     ERR(copy_file_range(in, &i, out, &o, 5, 0), EFBIG);
+}
+CASE(what_only_counts_does_not_splice) {
+    PIPE(p);
+    FD(counter, eventfd(1, 0));
+    FD(clock, timerfd_create(CLOCK_MONOTONIC, 0));
+    FD(zero, open("/dev/zero", O_RDONLY));
+    FD(f, open("f", O_CREAT | O_RDWR, 0644));
+    ERR(splice(counter, NULL, p[1], NULL, 8, 0), EINVAL);
+    ERR(splice(clock, NULL, p[1], NULL, 8, 0), EINVAL);
+    EQ(splice(zero, NULL, p[1], NULL, 8, 0), 8);
+    ERR(splice(p[0], NULL, counter, NULL, 8, 0), EINVAL);
+    EQ(write(f, "12345678", 8), 8);
+    EQ(lseek(f, 0, SEEK_SET), 0);
+    ERR(sendfile(counter, f, NULL, 8), EINVAL);
 }

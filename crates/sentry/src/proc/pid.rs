@@ -7,7 +7,7 @@ use std::rc::Rc;
 use task::{Kernel, Process, Task};
 use vfs::Follow;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 18] = [
     "mem",
     "stat",
     "status",
@@ -16,6 +16,8 @@ const FILES: [&str; 16] = [
     "comm",
     "environ",
     "maps",
+    "smaps",
+    "smaps_rollup",
     "mounts",
     "mountinfo",
     "limits",
@@ -231,6 +233,8 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         "environ" => return Ok(t.map_or(Vec::new(), |t| memory(t, t.mm().env.get()))),
         "auxv" => return Ok(t.map_or(Vec::new(), |t| t.mm().auxv.borrow().clone())),
         "maps" => t.map_or(String::new(), |t| t.mm().space.borrow().maps()),
+        "smaps" => t.map_or(String::new(), |t| t.mm().space.borrow().smaps()),
+        "smaps_rollup" => t.map_or(String::new(), |t| t.mm().space.borrow().smaps_rollup()),
         "mounts" | "mountinfo" => mounts(k, name == "mountinfo"),
         "limits" => limits(p),
         "oom_score_adj" => format!("{}\n", p.oom_score_adj.get().0),
