@@ -163,7 +163,8 @@ pub fn version() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Has the C library and the runtime ask the host now for what they would otherwise ask later, behind the filter.
+/// Has the C library and the runtime ask the host now for what they would otherwise ask later, behind the filter. Before
+/// the first thread is made: one that allocates first has an arena of its own, and its chunks come to be everybody's.
 pub fn prepare_for_filter() {
     // SAFETY: only sets a number. One arena: more would grow by mprotect, and ask how many CPUs there are.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };

@@ -243,11 +243,11 @@ fn run_on<P: Platform>(
 ) -> Result<u8, (u8, String)> {
     let fail = |m: String| (125u8, m);
     let signals = host::signals::Signals::new().map_err(|e| fail(format!("cannot listen for signals: {e}")))?;
+    host::process::prepare_for_filter();
     // From here on there is a second thread; it inherits the signals blocked above.
     p.start().map_err(|e| fail(format!("cannot start the stubs: {e}")))?;
     let features = p.features();
     let version = host::process::version();
-    host::process::prepare_for_filter();
     network(&spec).map_err(fail)?;
     kernel::helper::start().map_err(|e| fail(format!("cannot start the helpers: {e}")))?;
     confine(spec.platform).map_err(fail)?;
