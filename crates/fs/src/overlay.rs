@@ -43,6 +43,17 @@ pub fn mount(dev: u64, lower: Rc<dyn Inode>, upper: Rc<dyn Inode>) -> Rc<dyn Ino
     OverlayInode::new(&fs, Some(upper), Some(lower), None)
 }
 
+/// Joins directories, the uppermost of the lower ones first. Without an upper one nothing may be written.
+pub fn join(dev: u64, lowers: Vec<Rc<dyn Inode>>, upper: Option<Rc<dyn Inode>>) -> Rc<dyn Inode> {
+    let mut all = lowers.into_iter().rev();
+    let Some(mut below) = all.next() else { return upper.expect("a lower directory") };
+    for above in all.chain(upper) {
+        let fs = Rc::new(OverlayFs { dev, origin: RefCell::default() });
+        below = OverlayInode::new(&fs, Some(above), Some(below), None);
+    }
+    below
+}
+
 fn is_whiteout(a: &Attr) -> bool {
     a.kind() == c::S_IFCHR && a.rdev == 0
 }

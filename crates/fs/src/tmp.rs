@@ -23,24 +23,24 @@ pub struct TmpFs {
     next: Cell<u64>,
     bytes: Cell<u64>,
     /// Bytes all files together may have.
-    limit: u64,
+    limit: Cell<u64>,
     inodes: Cell<u64>,
-    inodes_max: u64,
+    inodes_max: Cell<u64>,
 }
 
 impl TmpFs {
     fn new(dev: u64, limit: u64, inodes_max: u64) -> Rc<TmpFs> {
         let (next, bytes, inodes) = (Cell::new(1), Cell::new(0), Cell::new(0));
-        Rc::new(TmpFs { dev, next, bytes, limit, inodes, inodes_max })
+        Rc::new(TmpFs { dev, next, bytes, limit: Cell::new(limit), inodes, inodes_max: Cell::new(inodes_max) })
     }
 
     fn limit(&self) -> u64 {
-        self.limit
+        self.limit.get()
     }
 
     /// Bytes that are left, in whole pages.
     fn room(&self) -> u64 {
-        self.limit.saturating_sub(self.bytes.get()) & !(PAGE - 1)
+        self.limit.get().saturating_sub(self.bytes.get()) & !(PAGE - 1)
     }
 
     /// One file has `new` bytes instead of `old`. ENOSPC beyond the limit.
@@ -57,7 +57,7 @@ impl TmpFs {
     }
 
     fn may_add_inode(&self) -> Result {
-        if self.inodes.get() < self.inodes_max { Ok(()) } else { Err(Errno::ENOSPC) }
+        if self.inodes.get() < self.inodes_max.get() { Ok(()) } else { Err(Errno::ENOSPC) }
     }
 }
 
@@ -96,6 +96,54 @@ pub fn mount(dev: u64, mode: u32, limit: u64, inodes_max: u64) -> Rc<dyn Inode> 
     let root = TmpInode::new(&fs, New { mode: c::S_IFDIR | mode, uid: 0, gid: 0 }, 0, dir_body());
     root.bump(|a| a.nlink = 2);
     root
+}
+
+/// How mount(2) makes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Of the root: permission bits and owner.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// u64::MAX: no limit.
+    pub bytes: u64,
+    pub inodes: u64,
+    pub said: Said,
+}
+
+/// Which options were given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said {
+    pub size: bool,
+    pub inodes: bool,
+    pub mode: bool,
+}
+
+pub fn mount_with(dev: u64, o: &Options) -> Rc<dyn Inode> {
+    let root = mount(dev, o.mode, o.bytes, o.inodes);
+    if let Some(i) = root.as_any().downcast_ref::<TmpInode>() {
+        i.bump(|a| (a.uid, a.gid) = (o.uid, o.gid));
+    }
+    root
+}
+
+/// The options of the file system whose root this is, if it is one of these.
+pub fn options(root: &Rc<dyn Inode>) -> Option<Options> {
+    let i = root.as_any().downcast_ref::<TmpInode>()?;
+    let a = i.attr.get();
+    let (bytes, inodes) = (i.fs.limit.get(), i.fs.inodes_max.get());
+    Some(Options { mode: a.mode & 0o7777, uid: a.uid, gid: a.gid, bytes, inodes, said: Said::default() })
+}
+
+/// Gives it other limits. EINVAL if it has more already.
+pub fn change(root: &Rc<dyn Inode>, o: &Options) -> Result {
+    let i = root.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EINVAL)?;
+    if i.fs.bytes.get() > o.bytes || i.fs.inodes.get() > o.inodes {
+        return Err(Errno::EINVAL);
+    }
+    i.fs.limit.set(o.bytes);
+    i.fs.inodes_max.set(o.inodes);
+    Ok(())
 }
 
 /// A file with these contents, alone in a file system of its own: root's, and for everyone to read.
@@ -410,15 +458,15 @@ impl Inode for TmpInode {
     fn statfs(&self) -> Result<StatFs> {
         // As Linux's, no limit shows as no size.
         let limited = |n: u64| if n == u64::MAX { 0 } else { n };
-        let free = limited(self.fs.limit).saturating_sub(self.fs.bytes.get()) / PAGE;
+        let free = limited(self.fs.limit.get()).saturating_sub(self.fs.bytes.get()) / PAGE;
         Ok(StatFs {
             magic: MAGIC,
             bsize: PAGE as i64,
-            blocks: limited(self.fs.limit) / PAGE,
+            blocks: limited(self.fs.limit.get()) / PAGE,
             bfree: free,
             bavail: free,
-            files: limited(self.fs.inodes_max),
-            ffree: limited(self.fs.inodes_max).saturating_sub(self.fs.inodes.get()),
+            files: limited(self.fs.inodes_max.get()),
+            ffree: limited(self.fs.inodes_max.get()).saturating_sub(self.fs.inodes.get()),
             namelen: 255,
             flags: 0,
         })

@@ -1,4 +1,5 @@
 //! Credentials of a thread: credentials(7), capabilities(7).
+use crate::userns::UserNs;
 use std::rc::Rc;
 
 /// One thread's identity inside the container. Immutable; a change makes a new one.
@@ -20,6 +21,7 @@ pub struct Cred {
     pub ambient: u64,
     pub securebits: u32,
     pub no_new_privs: bool,
+    pub user_ns: Rc<UserNs>,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -56,6 +58,8 @@ pub const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
 pub const SECURE_BITS: u32 = 0x55;
 pub const SECURE_LOCKS: u32 = SECURE_BITS << 1;
 
+/// Every capability there is.
+pub const CAPS_ALL: u64 = (1 << (CAP_LAST + 1)) - 1;
 /// What `docker run` gives by default: 14 capabilities.
 pub const CAPS_DEFAULT: u64 = 0xa804_25fb;
 
@@ -80,12 +84,46 @@ impl Cred {
             ambient: 0,
             securebits: 0,
             no_new_privs: false,
+            user_ns: UserNs::first(),
         }
     }
 
-    /// capable(): the capability is in the effective set.
+    /// capable(): the capability is in the effective set, and counts in the whole sandbox.
     pub fn has(&self, cap: u32) -> bool {
+        self.has_own(cap) && self.user_ns.is_first()
+    }
+
+    /// The capability is in the effective set, over what belongs to the own user namespace.
+    pub fn has_own(&self, cap: u32) -> bool {
         self.effective & (1 << cap) != 0
+    }
+
+    /// ns_capable(): over what belongs to `ns`. Who made a namespace has every capability in it.
+    pub fn has_in(&self, ns: &Rc<UserNs>, cap: u32) -> bool {
+        let mut at = ns;
+        loop {
+            if *at == self.user_ns {
+                return self.has_own(cap);
+            }
+            if at.level() <= self.user_ns.level() {
+                return false;
+            }
+            let Some(parent) = &at.parent else { return false };
+            if *parent == self.user_ns && at.owner == self.euid {
+                return true;
+            }
+            at = parent;
+        }
+    }
+
+    /// Over a file of these owners, who must have names in the own user namespace.
+    pub fn has_over(&self, cap: u32, uid: u32, gid: u32) -> bool {
+        self.has_own(cap) && self.user_ns.maps(uid, gid)
+    }
+
+    /// Is this user id the own namespace's root?
+    pub fn is_root(&self, uid: u32) -> bool {
+        self.user_ns.user(0) == Some(uid)
     }
 
     /// Is it the same user as `other`, as those calls ask that change another process?

@@ -14,4 +14,5 @@ pub mod signal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod timer;
+pub mod userns;
 pub mod wait;

@@ -8,6 +8,7 @@ use platform::{Platform, Ptrace, Slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use task::{Config, ExitStatus, Kernel};
+use vfs::mount::{NO_DEV, NO_EXEC, NO_SUID};
 use vfs::{FsContext, Inode, MountOptions, MountTable};
 use wire::{Event, IdMap, MountKind, SentrySpec};
 
@@ -39,16 +40,18 @@ fn tmpfs(dev: u64, mode: u32, size: Option<u64>, spec: &SentrySpec) -> Rc<dyn In
 }
 
 fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) -> Result<Rc<MountTable>, String> {
-    let table = Rc::new(MountTable::default());
+    let table = MountTable::first();
     let read_only_root = spec.root_read_only;
     let single = spec.ids == IdMap::Single;
     for (i, m) in spec.mounts.iter().enumerate() {
         let dev = FIRST_DEV + i as u64;
         let mut o = MountOptions { kind: "tmpfs".into(), source: "tmpfs".into(), ..MountOptions::default() };
-        (o.no_exec, o.no_suid, o.no_dev) = (m.no_exec, m.no_suid, m.no_dev);
+        for (wanted, flag) in [(m.no_exec, NO_EXEC), (m.no_suid, NO_SUID), (m.no_dev, NO_DEV)] {
+            o.flags |= if wanted { flag } else { 0 };
+        }
         let root: Rc<dyn Inode> = match &m.kind {
             &MountKind::Host { fd, read_only, exclusive, .. } => {
-                o.read_only = read_only;
+                o.flags |= if read_only { READ_ONLY } else { 0 };
                 o.kind = "rvisor".into();
                 o.source = "host".into();
                 fs::host::mount(take(fd), read_only, exclusive, single)
@@ -64,7 +67,7 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 fs::overlay::mount(dev, lower, upper)
             }
             &MountKind::Tmpfs { size, mode, read_only } => {
-                o.read_only = read_only;
+                o.flags |= if read_only { READ_ONLY } else { 0 };
                 tmpfs(dev, mode.unwrap_or(0o1777), size, spec)
             }
             kind @ (MountKind::Mask | MountKind::ReadOnly) => {
@@ -90,7 +93,7 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
         if i == 0 {
             if read_only_root {
                 make_places(&root, &spec.mounts[1..]).map_err(|e| format!("cannot prepare the root: {e}"))?;
-                o.read_only = true;
+                o.flags |= READ_ONLY;
             }
             table.mount(None, root, o);
             continue;
@@ -114,8 +117,9 @@ fn mount_queues(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result
     let root = ipc::mqueue::fs::mount(FIRST_DEV + spec.mounts.len() as u64 + 1, &k.queues);
     let target = format!("{}/mqueue", dev.target);
     let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
-    let o = MountOptions { no_exec: true, no_suid: true, no_dev: true, ..MountOptions::default() };
-    table.mount(Some(on), root, MountOptions { kind: "mqueue".into(), source: "mqueue".into(), ..o });
+    let flags = NO_EXEC | NO_SUID | NO_DEV;
+    let (kind, source) = ("mqueue".into(), "mqueue".into());
+    table.mount(Some(on), root, MountOptions { flags, kind, source, ..MountOptions::default() });
     Ok(())
 }
 
@@ -132,7 +136,7 @@ fn mount_terminals(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Res
 
 /// What will be mounted has its place before the root is read-only.
 fn make_places(root: &Rc<dyn Inode>, mounts: &[wire::Mount]) -> abi::Result {
-    let table = Rc::new(MountTable::default());
+    let table = MountTable::first();
     table.mount(None, root.clone(), MountOptions::default());
     let covered = |i: usize| mounts[..i].iter().any(|m| mounts[i].target.starts_with(&format!("{}/", m.target)));
     for (_, m) in mounts.iter().enumerate().filter(|&(i, _)| !covered(i)) {
@@ -156,10 +160,9 @@ fn cover(table: &Rc<MountTable>, dev: u64, m: &wire::Mount, mask: bool) -> abi::
         Err(abi::Errno::ENOENT | abi::Errno::ENOTDIR) => return Ok(()),
         on => on?,
     };
-    let mut o =
-        MountOptions { kind: on.mount.kind.clone(), source: on.mount.source.clone(), ..MountOptions::default() };
-    o.read_only = true;
-    (o.no_exec, o.no_suid, o.no_dev) = (on.mount.no_exec, on.mount.no_suid, on.mount.no_dev);
+    let flags = READ_ONLY | on.mount.flags.get() & (NO_EXEC | NO_SUID | NO_DEV);
+    let (kind, source) = (on.mount.sb.kind.clone(), on.mount.source.clone());
+    let mut o = MountOptions { flags, kind, source, ..MountOptions::default() };
     let dir = on.inode().attr()?.is_dir();
     let over = match (mask, dir) {
         (false, _) => on.inode().clone(),
@@ -268,9 +271,12 @@ fn run_on<P: Platform>(
     };
     let k = Kernel::new(config, table);
     if let Some(name) = &spec.domainname {
-        *k.domainname.borrow_mut() = name.clone().into_bytes();
+        *k.first.uts.domainname.borrow_mut() = name.clone().into_bytes();
     }
     source.set(&k);
+    if let Some(m) = k.mounts.all().iter().find(|m| m.sb.kind == "proc") {
+        k.proc_fs.set(m.sb.clone()).ok();
+    }
     mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
     mount_queues(&k.mounts, &spec, &k).map_err(fail)?;
     let t = start::process(&k, &spec.process, start::standard_streams()).map_err(|e| (e.status, e.message))?;

@@ -4,6 +4,7 @@ mod memory;
 mod pid;
 mod system;
 mod sysvipc;
+mod users;
 
 use abi::{Errno, Result};
 use fs::proc::Node;
@@ -76,6 +77,7 @@ impl fs::proc::Source for Source {
             || SET.iter().any(|s| path.starts_with(s))
             || path.ends_with("/oom_score_adj")
             || path.ends_with("/comm")
+            || users::is(path)
     }
 
     fn private(&self, path: &str) -> bool {
@@ -96,7 +98,7 @@ impl fs::proc::Source for Source {
         let k = self.kernel()?;
         match path {
             "sys/kernel/hostname" => {
-                k.hostname.replace(data.trim_ascii_end().to_vec());
+                k.callers_namespaces().uts.hostname.replace(data.trim_ascii_end().to_vec());
                 Ok(())
             }
             p if let Some(limit) = p.strip_prefix("sys/fs/mqueue/") => {
@@ -113,6 +115,12 @@ impl fs::proc::Source for Source {
                 let name = data.trim_ascii_end();
                 t.comm.replace(name[..name.len().min(15)].to_vec());
                 Ok(())
+            }
+            p if users::is(p) => {
+                let (pid, rest) = split(p).ok_or(Errno::ENOENT)?;
+                let t = k.process(pid).and_then(|p| p.leader()).ok_or(Errno::ESRCH)?;
+                let by = k.task(task::caller().1).ok_or(Errno::ESRCH)?;
+                users::write(&t, &by, rest.rsplit('/').next().unwrap_or(rest), data)
             }
             _ => Err(Errno::EACCES),
         }

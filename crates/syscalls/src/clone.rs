@@ -22,8 +22,9 @@ const fn bits(list: &[i32]) -> u64 {
     b
 }
 
-/// What is served; the rest is namespaces and ptrace.
+/// What is served.
 const KNOWN: u64 = CLONE_CLEAR_SIGHAND
+    | NAMESPACES
     | bits(&[
         c::CLONE_VM,
         c::CLONE_FS,
@@ -109,19 +110,18 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     if has(c::CLONE_NEWNS) && has(c::CLONE_FS) {
         return Err(Errno::EINVAL);
     }
-    if a.flags & NAMESPACES != 0 {
-        return Err(Errno::EPERM);
-    }
     let thread = has(c::CLONE_THREAD);
     if a.flags & !KNOWN != 0
         || (thread && !has(c::CLONE_SIGHAND))
         || (has(c::CLONE_SIGHAND) && !has(c::CLONE_VM))
         || (has(c::CLONE_SIGHAND) && a.flags & CLONE_CLEAR_SIGHAND != 0)
         || (thread && has(c::CLONE_VFORK) && a.exit_signal != 0)
+        || (has(c::CLONE_NEWUSER) && (thread || has(c::CLONE_FS)))
         || (a.flags & PIDFD != 0 && (thread || has(c::CLONE_DETACHED)))
     {
         return Err(Errno::EINVAL);
     }
+    let fresh = crate::ns::fresh(t, (a.flags & NAMESPACES) as i32)?;
     let k = &t.kernel;
     let pid = k.new_pid()?;
     let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork()? };
@@ -140,8 +140,10 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         t.op(Op::Write { addr: a.pidfd, bytes: fd.to_ne_bytes().to_vec() });
     }
     let mm = if has(c::CLONE_VM) { t.mm() } else { t.mm().fork(k.new_mm_id()) };
-    let fs = if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() };
-    let child = Task::new(pid, &process, mm, t.cred(), fs, files);
+    let fs = fresh.fs.unwrap_or_else(|| if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() });
+    let cred = fresh.cred.map_or_else(|| t.cred(), Rc::new);
+    let child = Task::new(pid, &process, mm, cred, fs, files);
+    child.ns.replace(fresh.ns.unwrap_or_else(|| t.namespaces()));
     if has(c::CLONE_SYSVSEM) {
         let list = t.sem_undo.borrow_mut().get_or_insert_with(UndoList::new).clone();
         child.sem_undo.replace(Some(list));

@@ -64,10 +64,12 @@ fn rights(t: &Task, data: &[u8], files: &mut Vec<Rc<OpenFile>>) -> Result {
 }
 
 fn credentials(t: &Task, data: &[u8]) -> Result<Control> {
-    let u = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
+    let mut u = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
     let cred = t.cred();
-    let uid = [cred.ruid, cred.euid, cred.suid].contains(&u.uid) || cred.has(CAP_SETUID);
-    let gid = [cred.rgid, cred.egid, cred.sgid].contains(&u.gid) || cred.has(CAP_SETGID);
+    u.uid = cred.user_ns.user(u.uid).ok_or(Errno::EINVAL)?;
+    u.gid = cred.user_ns.group(u.gid).ok_or(Errno::EINVAL)?;
+    let uid = [cred.ruid, cred.euid, cred.suid].contains(&u.uid) || cred.has_own(CAP_SETUID);
+    let gid = [cred.rgid, cred.egid, cred.sgid].contains(&u.gid) || cred.has_own(CAP_SETGID);
     if !(uid && gid && (u.pid == t.process.pid || cred.has(CAP_SYS_ADMIN))) {
         return Err(Errno::EPERM);
     }

@@ -84,7 +84,7 @@ fn running(p: &Path) -> Result<Running> {
 /// Opens a program file, checking that it may be executed.
 fn open(t: &Task, p: &Path) -> Result<Rc<OpenFile>> {
     let a = p.inode().attr()?;
-    if !a.is_file() || p.mount.no_exec {
+    if !a.is_file() || p.mount.has(vfs::mount::NO_EXEC) {
         return Err(Errno::EACCES);
     }
     vfs::permission(&a, &t.cred(), MAY_EXEC)?;
@@ -219,10 +219,10 @@ fn build(
         (c::AT_BASE, at_base),
         (c::AT_FLAGS, 0),
         (c::AT_ENTRY, main.entry.wrapping_add(bias)),
-        (c::AT_UID, cred.ruid as u64),
-        (c::AT_EUID, cred.euid as u64),
-        (c::AT_GID, cred.rgid as u64),
-        (c::AT_EGID, cred.egid as u64),
+        (c::AT_UID, cred.user_ns.show_user(cred.ruid) as u64),
+        (c::AT_EUID, cred.user_ns.show_user(cred.euid) as u64),
+        (c::AT_GID, cred.user_ns.show_group(cred.rgid) as u64),
+        (c::AT_EGID, cred.user_ns.show_group(cred.egid) as u64),
         (c::AT_SECURE, secure as u64),
         (c::AT_HWCAP2, k.hwcap2),
     ];

@@ -126,7 +126,7 @@ pub async fn waitid(
         Change::Trapped(code) => (c::CLD_TRAPPED, code),
         Change::Continued => (c::CLD_CONTINUED, c::SIGCONT),
     };
-    let uid = w.process.leader().map_or(0, |l| l.cred().ruid);
+    let uid = w.process.leader().map_or(0, |l| t.cred().user_ns.show_user(l.cred().ruid));
     info.put_opt(&*mem, &SigInfo::child(code, w.pid, uid, status))?;
     rusage.put_opt(&*mem, &usage(&w.process))
 }

@@ -6,6 +6,7 @@ use guest::{UserInOut, UserOut};
 use kernel::wait;
 use std::rc::Rc;
 use task::Task;
+use task::ns::NsAnswer;
 use task::sigio;
 use vfs::OpenFile;
 use vfs::locks::{END, Family, Lock, Owner};
@@ -431,6 +432,11 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             }
             .map(|()| 0)
         }
+        _ if let Some(ns) = f.downcast::<task::ns::NsFile>() => match ns.ioctl(t, cmd)? {
+            NsAnswer::File(f) => install(t, f, c::O_CLOEXEC).map(i64::from),
+            NsAnswer::Number(n) => Ok(i64::from(n)),
+            NsAnswer::Uid(id) => UserOut::new(arg).put(&*mem, &id).map(|()| 0),
+        },
         _ => f.ops().ioctl(&f, &*mem, cmd, arg),
     }
 }

@@ -75,33 +75,45 @@ pub fn setpgid(t: &Rc<Task>, pid: i32, pgid: i32) -> Result {
 }
 
 pub fn getuid(t: &Rc<Task>) -> Result<u32> {
-    Ok(t.cred().ruid)
+    let c = t.cred();
+    Ok(c.user_ns.show_user(c.ruid))
 }
 pub fn geteuid(t: &Rc<Task>) -> Result<u32> {
-    Ok(t.cred().euid)
+    let c = t.cred();
+    Ok(c.user_ns.show_user(c.euid))
 }
 pub fn getgid(t: &Rc<Task>) -> Result<u32> {
-    Ok(t.cred().rgid)
+    let c = t.cred();
+    Ok(c.user_ns.show_group(c.rgid))
 }
 pub fn getegid(t: &Rc<Task>) -> Result<u32> {
-    Ok(t.cred().egid)
+    let c = t.cred();
+    Ok(c.user_ns.show_group(c.egid))
 }
 
 pub fn getresuid(t: &Rc<Task>, r: UserOut<u32>, e: UserOut<u32>, s: UserOut<u32>) -> Result {
     let (c, mem) = (t.cred(), t.mem());
-    r.put(&*mem, &c.ruid)?;
-    e.put(&*mem, &c.euid)?;
-    s.put(&*mem, &c.suid)
+    r.put(&*mem, &c.user_ns.show_user(c.ruid))?;
+    e.put(&*mem, &c.user_ns.show_user(c.euid))?;
+    s.put(&*mem, &c.user_ns.show_user(c.suid))
 }
 
 pub fn getresgid(t: &Rc<Task>, r: UserOut<u32>, e: UserOut<u32>, s: UserOut<u32>) -> Result {
     let (c, mem) = (t.cred(), t.mem());
-    r.put(&*mem, &c.rgid)?;
-    e.put(&*mem, &c.egid)?;
-    s.put(&*mem, &c.sgid)
+    r.put(&*mem, &c.user_ns.show_group(c.rgid))?;
+    e.put(&*mem, &c.user_ns.show_group(c.egid))?;
+    s.put(&*mem, &c.user_ns.show_group(c.sgid))
 }
 
 const SAME: u32 = u32::MAX;
+
+/// The kernel's number of an id that the caller gives; SAME stays. EINVAL if it stands for nobody.
+fn user(c: &Cred, id: u32) -> Result<u32> {
+    if id == SAME { Ok(SAME) } else { c.user_ns.user(id).ok_or(Errno::EINVAL) }
+}
+fn group(c: &Cred, id: u32) -> Result<u32> {
+    if id == SAME { Ok(SAME) } else { c.user_ns.group(id).ok_or(Errno::EINVAL) }
+}
 
 /// Changes the user ids, and the capabilities with them (capabilities(7), "Effect of user ID changes").
 fn set_uids(t: &Task, ruid: u32, euid: u32, suid: u32) -> Result {
@@ -130,9 +142,10 @@ fn set_gids(t: &Task, rgid: u32, egid: u32, sgid: u32) -> Result {
 
 pub fn setuid(t: &Rc<Task>, uid: u32) -> Result {
     let c = t.cred();
+    let uid = user(&c, uid)?;
     if uid == SAME {
         Err(Errno::EINVAL)
-    } else if c.has(CAP_SETUID) {
+    } else if c.has_own(CAP_SETUID) {
         set_uids(t, uid, uid, uid)
     } else if uid == c.ruid || uid == c.suid {
         set_uids(t, SAME, uid, SAME)
@@ -143,9 +156,10 @@ pub fn setuid(t: &Rc<Task>, uid: u32) -> Result {
 
 pub fn setgid(t: &Rc<Task>, gid: u32) -> Result {
     let c = t.cred();
+    let gid = group(&c, gid)?;
     if gid == SAME {
         Err(Errno::EINVAL)
-    } else if c.has(CAP_SETGID) {
+    } else if c.has_own(CAP_SETGID) {
         set_gids(t, gid, gid, gid)
     } else if gid == c.rgid || gid == c.sgid {
         set_gids(t, SAME, gid, SAME)
@@ -156,7 +170,8 @@ pub fn setgid(t: &Rc<Task>, gid: u32) -> Result {
 
 pub fn setreuid(t: &Rc<Task>, r: u32, e: u32) -> Result {
     let c = t.cred();
-    let may = |id: u32, set: &[u32]| id == SAME || c.has(CAP_SETUID) || set.contains(&id);
+    let (r, e) = (user(&c, r)?, user(&c, e)?);
+    let may = |id: u32, set: &[u32]| id == SAME || c.has_own(CAP_SETUID) || set.contains(&id);
     if !may(r, &[c.ruid, c.euid]) || !may(e, &[c.ruid, c.euid, c.suid]) {
         return Err(Errno::EPERM);
     }
@@ -167,7 +182,8 @@ pub fn setreuid(t: &Rc<Task>, r: u32, e: u32) -> Result {
 
 pub fn setregid(t: &Rc<Task>, r: u32, e: u32) -> Result {
     let c = t.cred();
-    let may = |id: u32, set: &[u32]| id == SAME || c.has(CAP_SETGID) || set.contains(&id);
+    let (r, e) = (group(&c, r)?, group(&c, e)?);
+    let may = |id: u32, set: &[u32]| id == SAME || c.has_own(CAP_SETGID) || set.contains(&id);
     if !may(r, &[c.rgid, c.egid]) || !may(e, &[c.rgid, c.egid, c.sgid]) {
         return Err(Errno::EPERM);
     }
@@ -178,8 +194,9 @@ pub fn setregid(t: &Rc<Task>, r: u32, e: u32) -> Result {
 
 pub fn setresuid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
     let c = t.cred();
+    let (r, e, s) = (user(&c, r)?, user(&c, e)?, user(&c, s)?);
     let own = [SAME, c.ruid, c.euid, c.suid];
-    if !c.has(CAP_SETUID) && ![r, e, s].iter().all(|id| own.contains(id)) {
+    if !c.has_own(CAP_SETUID) && ![r, e, s].iter().all(|id| own.contains(id)) {
         return Err(Errno::EPERM);
     }
     set_uids(t, r, e, s)
@@ -187,8 +204,9 @@ pub fn setresuid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
 
 pub fn setresgid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
     let c = t.cred();
+    let (r, e, s) = (group(&c, r)?, group(&c, e)?, group(&c, s)?);
     let own = [SAME, c.rgid, c.egid, c.sgid];
-    if !c.has(CAP_SETGID) && ![r, e, s].iter().all(|id| own.contains(id)) {
+    if !c.has_own(CAP_SETGID) && ![r, e, s].iter().all(|id| own.contains(id)) {
         return Err(Errno::EPERM);
     }
     set_gids(t, r, e, s)
@@ -197,23 +215,25 @@ pub fn setresgid(t: &Rc<Task>, r: u32, e: u32, s: u32) -> Result {
 /// setfsuid(2): the old id, whether or not the change was allowed.
 pub fn setfsuid(t: &Rc<Task>, uid: u32) -> Result<u32> {
     let old = t.cred();
-    if uid != SAME && (old.has(CAP_SETUID) || [old.ruid, old.euid, old.suid, old.fsuid].contains(&uid)) {
+    let uid = user(&old, uid).unwrap_or(SAME);
+    if uid != SAME && (old.has_own(CAP_SETUID) || [old.ruid, old.euid, old.suid, old.fsuid].contains(&uid)) {
         let mut c = Cred::clone(&old);
         c.fsuid = uid;
         crate::privileges::after_setfsuid(&old, &mut c);
         crate::privileges::commit(t, c);
     }
-    Ok(old.fsuid)
+    Ok(old.user_ns.show_user(old.fsuid))
 }
 
 pub fn setfsgid(t: &Rc<Task>, gid: u32) -> Result<u32> {
     let old = t.cred();
-    if gid != SAME && (old.has(CAP_SETGID) || [old.rgid, old.egid, old.sgid, old.fsgid].contains(&gid)) {
+    let gid = group(&old, gid).unwrap_or(SAME);
+    if gid != SAME && (old.has_own(CAP_SETGID) || [old.rgid, old.egid, old.sgid, old.fsgid].contains(&gid)) {
         let mut c = Cred::clone(&old);
         c.fsgid = gid;
         crate::privileges::commit(t, c);
     }
-    Ok(old.fsgid)
+    Ok(old.user_ns.show_group(old.fsgid))
 }
 
 const NGROUPS_MAX: i32 = 65536;
@@ -225,7 +245,7 @@ pub fn getgroups(t: &Rc<Task>, size: i32, list: UserOut<u32>) -> Result<i32> {
         return Err(Errno::EINVAL);
     }
     if size > 0 {
-        let bytes: Vec<u8> = c.groups.iter().flat_map(|g| g.to_ne_bytes()).collect();
+        let bytes: Vec<u8> = c.groups.iter().flat_map(|g| c.user_ns.show_group(*g).to_ne_bytes()).collect();
         t.mem().write(list.addr(), &bytes)?;
     }
     Ok(n)
@@ -233,7 +253,8 @@ pub fn getgroups(t: &Rc<Task>, size: i32, list: UserOut<u32>) -> Result<i32> {
 
 pub fn setgroups(t: &Rc<Task>, size: i32, list: UserIn<u32>) -> Result {
     let old = t.cred();
-    if !old.has(CAP_SETGID) {
+    let may = old.user_ns.may_set_groups();
+    if !old.has_own(CAP_SETGID) || !may {
         return Err(Errno::EPERM);
     }
     if !(0..=NGROUPS_MAX).contains(&size) {
@@ -241,7 +262,8 @@ pub fn setgroups(t: &Rc<Task>, size: i32, list: UserIn<u32>) -> Result {
     }
     let mut bytes = vec![0u8; size as usize * 4];
     t.mem().read(list.addr(), &mut bytes)?;
-    let groups: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let given = bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+    let groups: Vec<u32> = given.map(|g| old.user_ns.group(g).ok_or(Errno::EINVAL)).collect::<Result<_>>()?;
     let mut c = Cred::clone(&old);
     c.groups = groups.into();
     t.set_cred(c);
@@ -307,7 +329,7 @@ pub fn capset(t: &Rc<Task>, header: UserIn<[u32; 2]>, data: UserIn<[u32; 6]>) ->
     if permitted & !old.permitted != 0
         || effective & !permitted != 0
         || inheritable & !(old.inheritable | old.bounding) != 0
-        || (inheritable & !(old.inheritable | old.permitted) != 0 && !old.has(kernel::cred::CAP_SETPCAP))
+        || (inheritable & !(old.inheritable | old.permitted) != 0 && !old.has_own(kernel::cred::CAP_SETPCAP))
     {
         return Err(Errno::EPERM);
     }

@@ -149,7 +149,7 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
         if !f.readable() || (shared && prot & c::PROT_WRITE != 0 && !f.writable()) {
             return Err(Errno::EACCES);
         }
-        if prot & c::PROT_EXEC != 0 && f.path().is_some_and(|p| p.mount.no_exec) {
+        if prot & c::PROT_EXEC != 0 && f.path().is_some_and(|p| p.mount.has(vfs::mount::NO_EXEC)) {
             return Err(Errno::EPERM);
         }
         offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;

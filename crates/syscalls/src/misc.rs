@@ -22,23 +22,22 @@ pub fn uname(t: &Rc<Task>, out: UserOut<Utsname>) -> Result {
         f[..n].copy_from_slice(&s[..n]);
         f
     };
-    let k = &t.kernel;
     let persona = t.persona.get();
     out.put(
         &*t.mem(),
         &Utsname {
             sysname: field(b"Linux"),
-            nodename: field(&k.hostname.borrow()),
+            nodename: field(&t.namespaces().uts.hostname.borrow()),
             release: field(if persona & UNAME26 != 0 { RELEASE_26 } else { RELEASE }.as_bytes()),
             version: field(VERSION.as_bytes()),
             machine: field(if persona & PER_MASK == PER_LINUX32 { b"i686" } else { b"x86_64" }),
-            domainname: field(&k.domainname.borrow()),
+            domainname: field(&t.namespaces().uts.domainname.borrow()),
         },
     )
 }
 
 fn set_name(t: &Task, buf: u64, len: usize, to: &std::cell::RefCell<Vec<u8>>) -> Result {
-    if !t.cred().has(CAP_SYS_ADMIN) {
+    if !t.cred().has_in(&t.namespaces().uts.user_ns, CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     if len > 64 {
@@ -50,10 +49,10 @@ fn set_name(t: &Task, buf: u64, len: usize, to: &std::cell::RefCell<Vec<u8>>) ->
     Ok(())
 }
 pub fn sethostname(t: &Rc<Task>, buf: InBuf<1>, len: usize) -> Result {
-    set_name(t, buf.0, len, &t.kernel.hostname)
+    set_name(t, buf.0, len, &t.namespaces().uts.hostname)
 }
 pub fn setdomainname(t: &Rc<Task>, buf: InBuf<1>, len: usize) -> Result {
-    set_name(t, buf.0, len, &t.kernel.domainname)
+    set_name(t, buf.0, len, &t.namespaces().uts.domainname)
 }
 
 pub fn sysinfo(t: &Rc<Task>, out: UserOut<Sysinfo>) -> Result {

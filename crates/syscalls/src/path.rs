@@ -115,15 +115,16 @@ pub async fn creat(t: &Rc<Task>, path: PathArg, mode: u32) -> Result<i32> {
     open_at(t, CWD, path, c::O_CREAT | c::O_WRONLY | c::O_TRUNC, mode).await
 }
 
-fn stat_of(a: &Attr) -> Stat {
+fn stat_of(t: &Task, a: &Attr) -> Stat {
+    let cred = t.cred();
     let time = |ns: i64| [ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000)];
     Stat {
         dev: a.dev,
         ino: a.ino,
         nlink: a.nlink as u64,
         mode: a.mode,
-        uid: a.uid,
-        gid: a.gid,
+        uid: cred.user_ns.show_user(a.uid),
+        gid: cred.user_ns.show_group(a.gid),
         rdev: a.rdev,
         size: a.size as i64,
         blksize: a.blksize as i64,
@@ -137,12 +138,12 @@ fn stat_of(a: &Attr) -> Stat {
 
 pub fn stat(t: &Rc<Task>, path: PathArg, out: UserOut<Stat>) -> Result {
     let a = attr_at(t, CWD, path, 0)?;
-    out.put(&*t.mem(), &stat_of(&a))
+    out.put(&*t.mem(), &stat_of(t, &a))
 }
 
 pub fn lstat(t: &Rc<Task>, path: PathArg, out: UserOut<Stat>) -> Result {
     let a = attr_at(t, CWD, path, c::AT_SYMLINK_NOFOLLOW)?;
-    out.put(&*t.mem(), &stat_of(&a))
+    out.put(&*t.mem(), &stat_of(t, &a))
 }
 
 /// What fstat tells of a file without a name: a pipe, an eventfd, a standard stream.
@@ -167,6 +168,12 @@ fn anonymous(f: &vfs::OpenFile) -> Result<Attr> {
         });
     }
     let now = host::time::realtime_ns() as i64;
+    if let Some(ns) = f.downcast::<task::ns::NsFile>() {
+        /// nsfs.
+        const DEV: u64 = 4;
+        let attr = Attr { dev: DEV, ino: ns.0.ino(), mode: c::S_IFREG | 0o444, nlink: 1, ..Attr::default() };
+        return Ok(Attr { blksize: 4096, atime: now, mtime: now, ctime: now, ..attr });
+    }
     if let Some(s) = f.downcast::<net::SocketFile>() {
         /// sockfs.
         const DEV: u64 = 8;
@@ -191,7 +198,7 @@ fn attr_of(f: &vfs::OpenFile) -> Result<Attr> {
 
 pub fn fstat(t: &Rc<Task>, fd: Fd, out: UserOut<Stat>) -> Result {
     let f = t.files()?.get(fd.0)?;
-    out.put(&*t.mem(), &stat_of(&attr_of(&f)?))
+    out.put(&*t.mem(), &stat_of(t, &attr_of(&f)?))
 }
 
 fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
@@ -210,7 +217,7 @@ fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
 
 pub fn newfstatat(t: &Rc<Task>, dir: Fd, path: PathArg, out: UserOut<Stat>, flags: Flags) -> Result {
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH | c::AT_NO_AUTOMOUNT)?;
-    out.put(&*t.mem(), &stat_of(&attr_at(t, dir, path, flags)?))
+    out.put(&*t.mem(), &stat_of(t, &attr_at(t, dir, path, flags)?))
 }
 
 pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out: UserOut<Statx>) -> Result {
@@ -231,8 +238,8 @@ pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out:
         mask: c::STATX_BASIC_STATS | if a.btime != 0 { c::STATX_BTIME } else { 0 },
         blksize: a.blksize,
         nlink: a.nlink,
-        uid: a.uid,
-        gid: a.gid,
+        uid: t.cred().user_ns.show_user(a.uid),
+        gid: t.cred().user_ns.show_group(a.gid),
         mode: a.mode as u16,
         ino: a.ino,
         size: a.size,
@@ -276,6 +283,9 @@ pub fn fstatfs(t: &Rc<Task>, fd: Fd, out: UserOut<Statfs>) -> Result {
     let s = match f.path() {
         Some(p) => p.mount.statfs(&p.dentry)?,
         // sockfs
+        None if f.downcast::<task::ns::NsFile>().is_some() => {
+            StatFs { magic: 0x6e73_6673, bsize: 4096, namelen: 255, ..StatFs::default() }
+        }
         None if f.downcast::<net::SocketFile>().is_some() => {
             StatFs { magic: 0x534f_434b, bsize: 4096, namelen: 255, ..StatFs::default() }
         }
@@ -319,7 +329,7 @@ fn access_at(t: &Task, dir: Fd, path: PathArg, mode: i32, flags: i32) -> Result 
         let real = Cred {
             fsuid: old.ruid,
             fsgid: old.rgid,
-            effective: if old.ruid == 0 { old.permitted } else { 0 },
+            effective: if old.is_root(old.ruid) { old.permitted } else { 0 },
             ..Cred::clone(&old)
         };
         t.set_cred(real);
@@ -455,7 +465,14 @@ pub fn fchmod(t: &Rc<Task>, fd: Fd, mode: u32) -> Result {
 pub fn fchownat(t: &Rc<Task>, dir: Fd, path: PathArg, uid: u32, gid: u32, flags: Flags) -> Result {
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
     let p = file_at(t, dir, path, flags)?;
-    as_caller(t, |w| w.chown(&p, uid, gid))
+    change_owner(t, &p, uid, gid)
+}
+
+fn change_owner(t: &Task, p: &Path, uid: u32, gid: u32) -> Result {
+    let ns = t.cred().user_ns.clone();
+    let user = if uid == u32::MAX { uid } else { ns.user(uid).ok_or(Errno::EINVAL)? };
+    let group = if gid == u32::MAX { gid } else { ns.group(gid).ok_or(Errno::EINVAL)? };
+    as_caller(t, |w| w.chown(p, user, group))
 }
 pub fn chown(t: &Rc<Task>, path: PathArg, uid: u32, gid: u32) -> Result {
     fchownat(t, CWD, path, uid, gid, Flags(0))
@@ -469,7 +486,7 @@ pub fn fchown(t: &Rc<Task>, fd: Fd, uid: u32, gid: u32) -> Result {
         return Err(Errno::EBADF);
     }
     match f.path() {
-        Some(p) => as_caller(t, |w| w.chown(p, uid, gid)),
+        Some(p) => change_owner(t, p, uid, gid),
         None => Ok(()),
     }
 }
@@ -565,7 +582,7 @@ pub fn chroot(t: &Rc<Task>, path: PathArg) -> Result {
         return Err(Errno::ENOTDIR);
     }
     vfs::permission(&a, &t.cred(), vfs::MAY_EXEC)?;
-    if !t.cred().has(kernel::cred::CAP_SYS_CHROOT) {
+    if !t.cred().has_own(kernel::cred::CAP_SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     *t.fs().root.borrow_mut() = p;

@@ -42,8 +42,9 @@ pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
     let a = p.inode().attr()?;
     let old = t.cred();
     let mut new = Cred::clone(&old);
-    let honour = !p.mount.no_suid;
-    if honour && !old.no_new_privs {
+    let honour = !p.mount.has(vfs::mount::NO_SUID) && t.fs().mounts.holds(&p.mount);
+    let honour = honour && old.user_ns.is_within(&p.mount.sb.user_ns);
+    if honour && !old.no_new_privs && old.user_ns.maps(a.uid, a.gid) {
         if a.mode & c::S_ISUID != 0 {
             new.euid = a.uid;
         }
@@ -61,18 +62,18 @@ pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
             return Err(Errno::EPERM);
         }
     }
-    let suid_root = new.ruid != 0 && new.euid == 0;
+    let suid_root = !new.is_root(new.ruid) && new.is_root(new.euid);
     if new.securebits & SECBIT_NOROOT == 0 && !(caps.is_some() && suid_root) {
-        if new.euid == 0 || new.ruid == 0 {
+        if new.is_root(new.euid) || new.is_root(new.ruid) {
             new.permitted = old.bounding | old.inheritable;
         }
-        effective |= new.euid == 0;
+        effective |= new.is_root(new.euid);
     }
     let is_setid = new.euid != old.ruid || new.egid != old.rgid;
     let tracer = t.trace().and_then(|tr| tr.tracer());
-    let watched = tracer.is_some_and(|by| !by.cred().has(CAP_SYS_PTRACE));
+    let watched = tracer.is_some_and(|by| !by.cred().has_in(&old.user_ns, CAP_SYS_PTRACE));
     if (is_setid || new.permitted & !old.permitted != 0) && (old.no_new_privs || watched) {
-        if old.no_new_privs || !old.has(CAP_SETUID) {
+        if old.no_new_privs || !old.has_own(CAP_SETUID) {
             new.euid = new.ruid;
             new.egid = new.rgid;
         }
@@ -85,7 +86,7 @@ pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
     new.permitted |= new.ambient;
     new.effective = if effective { new.permitted } else { new.ambient };
     new.securebits &= !SECBIT_KEEP_CAPS;
-    let secure = is_setid || new.ruid != 0 && (effective || new.permitted & !new.ambient != 0);
+    let secure = is_setid || !new.is_root(new.ruid) && (effective || new.permitted & !new.ambient != 0);
     Ok((new, secure))
 }
 
@@ -95,7 +96,7 @@ pub fn set_securebits(t: &Task, bits: u64) -> Result<i64> {
     let now = old.securebits;
     let changes_locked = (now & SECURE_LOCKS) >> 1 & (now ^ bits as u32) != 0;
     let unlocks = (now & SECURE_LOCKS) & !(bits as u32) != 0;
-    if changes_locked || unlocks || bits & !((SECURE_LOCKS | SECURE_BITS) as u64) != 0 || !old.has(CAP_SETPCAP) {
+    if changes_locked || unlocks || bits & !((SECURE_LOCKS | SECURE_BITS) as u64) != 0 || !old.has_own(CAP_SETPCAP) {
         return Err(Errno::EPERM);
     }
     t.set_cred(Cred { securebits: bits as u32, ..Cred::clone(&old) });
@@ -119,7 +120,7 @@ pub fn set_keepcaps(t: &Task, on: u64) -> Result<i64> {
 /// prctl(PR_CAPBSET_DROP).
 pub fn drop_bound(t: &Task, cap: u64) -> Result<i64> {
     let old = t.cred();
-    if !old.has(CAP_SETPCAP) {
+    if !old.has_own(CAP_SETPCAP) {
         return Err(Errno::EPERM);
     }
     if cap > CAP_LAST as u64 {
@@ -134,7 +135,7 @@ pub fn after_setuid(old: &Cred, new: &mut Cred) {
     if old.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
         return;
     }
-    let root = |c: &Cred| [c.ruid, c.euid, c.suid].contains(&0);
+    let root = |c: &Cred| [c.ruid, c.euid, c.suid].iter().any(|id| old.is_root(*id));
     if root(old) && !root(new) {
         if old.securebits & SECBIT_KEEP_CAPS == 0 {
             new.permitted = 0;
@@ -142,9 +143,9 @@ pub fn after_setuid(old: &Cred, new: &mut Cred) {
         }
         new.ambient = 0;
     }
-    if old.euid == 0 && new.euid != 0 {
+    if old.is_root(old.euid) && !old.is_root(new.euid) {
         new.effective = 0;
-    } else if old.euid != 0 && new.euid == 0 {
+    } else if !old.is_root(old.euid) && old.is_root(new.euid) {
         new.effective = new.permitted;
     }
 }
@@ -164,9 +165,9 @@ pub fn after_setfsuid(old: &Cred, new: &mut Cred) {
     if old.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
         return;
     }
-    if old.fsuid == 0 && new.fsuid != 0 {
+    if old.is_root(old.fsuid) && !old.is_root(new.fsuid) {
         new.effective &= !FILES;
-    } else if old.fsuid != 0 && new.fsuid == 0 {
+    } else if !old.is_root(old.fsuid) && old.is_root(new.fsuid) {
         new.effective |= new.permitted & FILES;
     }
 }
@@ -181,7 +182,7 @@ pub fn dumpable(t: &Rc<Task>, new: &Cred, readable: bool) -> i32 {
 /// A change that makes a process undumpable and forgets PR_SET_PDEATHSIG (commit_creds in Linux).
 fn gains(old: &Cred, new: &Cred) -> bool {
     (old.euid, old.egid, old.fsuid, old.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid)
-        || new.permitted & !old.permitted != 0
+        || (new.permitted & !old.permitted != 0 && old.user_ns == new.user_ns)
 }
 
 /// Changes a thread's credentials as its own doing.

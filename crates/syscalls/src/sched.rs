@@ -43,7 +43,11 @@ fn target(t: &Rc<Task>, pid: i32) -> Result<Rc<Task>> {
 /// EPERM unless it is the caller's user's, or the caller may change anyone's.
 fn may_change(t: &Task, who: &Task) -> Result {
     let cred = t.cred();
-    if cred.same_user(&who.cred()) || cred.has(CAP_SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+    if cred.same_user(&who.cred()) || cred.has_in(&who.cred().user_ns, CAP_SYS_NICE) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 const SCHED_OTHER: i32 = 0;

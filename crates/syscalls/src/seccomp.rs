@@ -71,7 +71,7 @@ fn filter(t: &Rc<Task>, flags: Flags, args: u64) -> Result<i64> {
         return Err(Errno::EINVAL);
     }
     let cred = t.cred();
-    if !cred.no_new_privs && !cred.has(CAP_SYS_ADMIN) {
+    if !cred.no_new_privs && !cred.has_own(CAP_SYS_ADMIN) {
         return Err(Errno::EACCES);
     }
     let mut bytes = vec![0u8; len * size_of::<Insn>()];

@@ -66,7 +66,7 @@ crate::syscall_table! {
     53 socketpair(domain: i32, kind: i32, protocol: i32, out: UserOut<[i32; 2]>) => socket::socketpair, full;
     54 setsockopt(fd: Fd, level: i32, name: i32, value: InBuf<4>, len: i32) => socket::setsockopt, partial, "the common options";
     55 getsockopt(fd: Fd, level: i32, name: i32, value: OutBuf<4>, len: UserInOut<i32>) => socket::getsockopt, partial, "the common options";
-    56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @context clone::clone, partial, "no namespaces";
+    56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @context clone::clone, partial, "no network, pid and time namespaces: EPERM";
     57 fork() => @context clone::fork, full;
     58 vfork() => @context clone::vfork, full;
     59 execve(path: PathArg, argv: Addr, envp: Addr) => @context exec::execve, full;
@@ -160,7 +160,7 @@ crate::syscall_table! {
     151 mlockall(flags: Flags) => pages::mlockall, partial, "counted, without effect; not for a growing heap";
     152 munlockall() => pages::munlockall, full;
     153 vhangup() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
-    155 pivot_root() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
+    155 pivot_root(new: PathArg, put: PathArg) => mount::pivot_root, full;
     157 prctl(op: i32, a: u64, b: u64, d: u64, e: u64) => misc::prctl, partial, "the common options";
     158 arch_prctl(op: i32, addr: u64) => misc::arch_prctl, partial, "the gs base is not the guest's";
     159 adjtimex(tx: UserInOut<Timex>) => time::adjtimex, partial, "the clock is the host's: read only";
@@ -169,8 +169,8 @@ crate::syscall_table! {
     162 sync() => fd::sync, full;
     163 acct() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     164 settimeofday() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
-    165 mount() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
-    166 umount2() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
+    165 mount(source: Addr, target: PathArg, kind: Addr, flags: u64, data: Addr) => mount::mount, partial, "tmpfs, ramfs, overlay, devpts; proc and sysfs for the sandbox's own root";
+    166 umount2(target: PathArg, flags: Flags) => mount::umount2, full;
     167 swapon() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     168 swapoff() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     169 reboot() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
@@ -256,7 +256,7 @@ crate::syscall_table! {
     269 faccessat(dir: Fd, path: PathArg, mode: i32) => path::faccessat, full;
     270 pselect6(n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timespec>, sig: UserIn<[u64; 2]>) => @wait events::pselect6, full;
     271 ppoll(fds: UserInOut<PollFd>, n: usize, timeout: UserIn<Timespec>, set: UserIn<u64>, size: usize) => @wait events::ppoll, full;
-    272 unshare(flags: Flags) => refused::unshare, partial, "no namespaces: EPERM";
+    272 unshare(flags: Flags) => ns::unshare, partial, "no network, pid and time namespaces: EPERM";
     273 set_robust_list(head: u64, len: usize) => misc::set_robust_list, full;
     274 get_robust_list(pid: i32, head: UserOut<u64>, len: UserOut<u64>) => misc::get_robust_list, full;
     275 splice(input: Fd, in_off: UserInOut<i64>, out: Fd, out_off: UserInOut<i64>, len: usize, flags: Flags) => @wait splice::splice, full;
@@ -288,7 +288,7 @@ crate::syscall_table! {
     305 clock_adjtime(id: i32, tx: UserInOut<Timex>) => time::clock_adjtime, partial, "the clock is the host's: read only";
     306 syncfs(fd: Fd) => fd::syncfs, full;
     307 sendmmsg(fd: Fd, msgs: UserInOut<MmsgHdr>, n: u32, flags: Flags) => @wait message::sendmmsg, partial, "no MSG_OOB on unix sockets";
-    308 setns(fd: Fd, kind: i32) => refused::setns, refused, "no namespaces: EINVAL";
+    308 setns(fd: Fd, kind: i32) => ns::setns, full;
     309 getcpu(cpu: UserOut<u32>, node: UserOut<u32>) => misc::getcpu, partial, "the first CPU that the thread may run on";
     310 process_vm_readv(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_readv, full;
     311 process_vm_writev(pid: i32, local: UserIn<Iovec>, ln: usize, remote: UserIn<Iovec>, rn: usize, flags: Flags) => vm::process_vm_writev, full;
@@ -317,7 +317,7 @@ crate::syscall_table! {
     334 rseq() => misc::nosys, refused, "programs do without";
     424 pidfd_send_signal(fd: Fd, sig: i32, info: UserIn<SigInfo>, flags: Flags) => pidfd::pidfd_send_signal, full;
     434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, partial, "no PIDFD_THREAD";
-    435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no namespaces";
+    435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no network, pid and time namespaces: EPERM";
     436 close_range(first: u32, last: u32, flags: Flags) => fd::close_range, full;
     437 openat2(dir: Fd, path: PathArg, how: Addr, size: usize) => @wait path::openat2, full;
     438 pidfd_getfd(pidfd: Fd, target: Fd, flags: Flags) => pidfd::pidfd_getfd, full;

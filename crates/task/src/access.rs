@@ -12,12 +12,13 @@ impl Task {
             return true;
         }
         let (me, other) = (self.cred(), who.cred());
-        if me.has(CAP_SYS_PTRACE) {
+        if me.has_in(&other.user_ns, CAP_SYS_PTRACE) {
             return true;
         }
         let (uid, gid, caps) = if real { (me.ruid, me.rgid, me.permitted) } else { (me.fsuid, me.fsgid, me.effective) };
         let same = [other.euid, other.suid, other.ruid].iter().all(|u| *u == uid)
             && [other.egid, other.sgid, other.rgid].iter().all(|g| *g == gid);
-        same && who.process.dumpable.get() == 1 && other.permitted & !caps == 0
+        let covered = other.user_ns == me.user_ns && other.permitted & !caps == 0;
+        same && who.process.dumpable.get() == 1 && covered
     }
 }

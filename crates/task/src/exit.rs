@@ -91,6 +91,13 @@ impl crate::Kernel {
 }
 
 impl Task {
+    /// What semop(2) was to undo is undone, if nobody else shares the list.
+    pub fn undo_semaphores(&self) {
+        if let Some(list) = self.sem_undo.take() {
+            list.leave(self.process.pid);
+        }
+    }
+
     /// The thread is gone: its traces in memory, its place in the group; with the last thread the process ends.
     pub fn finish_exit(self: &Rc<Task>) {
         let p = self.process.clone();
@@ -102,9 +109,7 @@ impl Task {
         self.kernel.forget_task(self);
         p.threads.borrow_mut().retain(|t| !Rc::ptr_eq(t, self));
         self.end_vfork();
-        if let Some(list) = self.sem_undo.take() {
-            list.leave(p.pid);
-        }
+        self.undo_semaphores();
         if let Some(files) = self.files.borrow_mut().take() {
             self.kernel.close_files(files, &p);
         }

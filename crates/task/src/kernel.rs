@@ -1,4 +1,5 @@
 //! The sandbox: every process, and what they share.
+use crate::ns::Namespaces;
 use crate::{ExitStatus, Mm, Process, Task};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,13 +29,16 @@ impl Config {
     }
 }
 
+/// Device numbers of file systems that guests mount: above those that are there from the start.
+const FIRST_DEV: u64 = 0x80;
+
 /// Largest pid, as /proc/sys/kernel/pid_max.
 pub const PID_MAX: i32 = 4_194_304;
 
 pub struct Kernel {
     pub config: Config,
-    pub hostname: RefCell<Vec<u8>>,
-    pub domainname: RefCell<Vec<u8>>,
+    /// The namespaces of the first process.
+    pub first: Rc<Namespaces>,
     processes: RefCell<BTreeMap<i32, Rc<Process>>>,
     tasks: RefCell<BTreeMap<i32, Rc<Task>>>,
     by_tag: RefCell<Vec<Option<Rc<Task>>>>,
@@ -55,8 +59,11 @@ pub struct Kernel {
     /// Tracees that have something to do for their tracers.
     pub errands: RefCell<Vec<Rc<Task>>>,
     pub mounts: Rc<vfs::MountTable>,
+    /// What mount(2) shows of the kernel.
+    pub proc_fs: std::cell::OnceCell<Rc<vfs::Super>>,
+    pub sys_fs: std::cell::OnceCell<Rc<vfs::Super>>,
+    next_dev: Cell<u64>,
     pub locks: vfs::locks::Locks,
-    pub sysv: ipc::sysv::Sysv,
     pub queues: Rc<ipc::mqueue::Queues>,
     pub sigio: crate::sigio::Sigio,
     /// Lines for the debug log.
@@ -80,8 +87,7 @@ pub struct Kernel {
 impl Kernel {
     pub fn new(config: Config, mounts: Rc<vfs::MountTable>) -> Rc<Kernel> {
         let k = Rc::new(Kernel {
-            hostname: RefCell::new(config.hostname.clone().into_bytes()),
-            domainname: RefCell::new(b"(none)".to_vec()),
+            first: Namespaces::first(&config.hostname),
             config,
             processes: RefCell::default(),
             tasks: RefCell::default(),
@@ -96,8 +102,10 @@ impl Kernel {
             execs: RefCell::default(),
             errands: RefCell::default(),
             mounts,
+            proc_fs: Default::default(),
+            sys_fs: Default::default(),
+            next_dev: Cell::new(FIRST_DEV),
             locks: Default::default(),
-            sysv: Default::default(),
             queues: ipc::mqueue::Queues::new(),
             sigio: Default::default(),
             log: RefCell::default(),
@@ -130,6 +138,11 @@ impl Kernel {
                 return Ok(pid);
             }
         }
+    }
+
+    /// A device number for a file system that is mounted.
+    pub fn new_dev(&self) -> u64 {
+        self.next_dev.replace(self.next_dev.get() + 1)
     }
 
     pub fn new_mm_id(&self) -> u64 {

@@ -9,6 +9,7 @@ mod exit;
 mod flight;
 mod jobs;
 mod kernel;
+pub mod ns;
 pub mod pidfd;
 mod process;
 pub mod sigio;

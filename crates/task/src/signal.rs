@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 /// Does `from` have the right to signal `to`?
 pub fn may_signal(from: &Cred, to: &Cred) -> bool {
-    from.has(CAP_KILL) || [from.euid, from.ruid].iter().any(|u| *u == to.ruid || *u == to.suid)
+    from.has_in(&to.user_ns, CAP_KILL) || [from.euid, from.ruid].iter().any(|u| *u == to.ruid || *u == to.suid)
 }
 
 impl Process {

@@ -80,6 +80,7 @@ pub struct Task {
     mem: RefCell<Option<Rc<dyn Memory>>>,
     cred: RefCell<Rc<Cred>>,
     pub fs: RefCell<Rc<FsContext>>,
+    pub ns: RefCell<Rc<crate::ns::Namespaces>>,
     /// What the thread, and those it shares it with, have to undo on semaphores at their end.
     pub sem_undo: RefCell<Option<Rc<UndoList>>>,
     pub files: RefCell<Option<Rc<FdTable>>>,
@@ -189,6 +190,7 @@ impl Task {
             mem: RefCell::new(None),
             cred: RefCell::new(cred),
             fs: RefCell::new(fs),
+            ns: RefCell::new(process.kernel.first.clone()),
             sem_undo: RefCell::new(None),
             files: RefCell::new(Some(files)),
             comm: RefCell::default(),

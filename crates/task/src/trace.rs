@@ -106,7 +106,8 @@ impl Trace {
 }
 
 fn covers(tracer: &Cred, tracee: &Cred) -> bool {
-    tracee.permitted & !tracer.permitted == 0 || tracer.has(CAP_SYS_PTRACE)
+    let within = tracee.user_ns == tracer.user_ns && tracee.permitted & !tracer.permitted == 0;
+    within || tracer.has_in(&tracee.user_ns, CAP_SYS_PTRACE)
 }
 
 impl Task {

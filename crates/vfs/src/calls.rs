@@ -1,9 +1,9 @@
 //! What system calls do to names: open, create, remove, rename, and attributes.
 use crate::busy::Writing;
-use crate::inotify;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
+use crate::{inotify, mount};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
 use std::rc::Rc;
@@ -83,7 +83,7 @@ impl Caller<'_> {
         match there {
             Some(_) if exclusive => Err(Errno::EEXIST),
             Some(d) => {
-                let p = self.fs.mounts.enter(Path { mount: last.parent.mount.clone(), dentry: d });
+                let p = mount::enter(Path { mount: last.parent.mount.clone(), dentry: d });
                 let a = p.inode().attr()?;
                 if !a.is_link() {
                     return self.open_path(p, flags, false);
@@ -162,16 +162,16 @@ impl Caller<'_> {
             permission(&a, self.cred, want)?;
         }
         let regular = a.is_file() || a.is_dir();
-        if p.mount.read_only && (write || trunc) && regular {
+        if p.mount.read_only() && (write || trunc) && regular {
             return Err(Errno::EROFS);
         }
-        if flags & c::O_NOATIME != 0 && a.uid != self.cred.fsuid && !self.cred.has(CAP_FOWNER) {
+        if flags & c::O_NOATIME != 0 && a.uid != self.cred.fsuid && !self.cred.has_over(CAP_FOWNER, a.uid, a.gid) {
             return Err(Errno::EPERM);
         }
         match a.kind() {
             c::S_IFIFO => return Ok(Opened::Fifo(p, (a.dev, a.ino))),
             c::S_IFSOCK => return Err(Errno::ENXIO),
-            c::S_IFCHR | c::S_IFBLK if p.mount.no_dev => return Err(Errno::EACCES),
+            c::S_IFCHR | c::S_IFBLK if p.mount.has(mount::NO_DEV) => return Err(Errno::EACCES),
             c::S_IFCHR if matches!(c::major(a.rdev), 5 | 136) => return Ok(Opened::Terminal(p, a.rdev)),
             _ => {}
         }
@@ -301,7 +301,7 @@ impl Caller<'_> {
         if last.slash {
             return Err(Errno::ENOTDIR);
         }
-        if d.mounted.get() > 0 {
+        if self.fs.mounts.has_mount_on(&d) {
             return Err(Errno::EBUSY);
         }
         last.parent.inode().unlink(&last.name)?;
@@ -329,7 +329,7 @@ impl Caller<'_> {
         if !a.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        if d.mounted.get() > 0 {
+        if self.fs.mounts.has_mount_on(&d) {
             return Err(Errno::EBUSY);
         }
         last.parent.inode().rmdir(&last.name)?;
@@ -392,14 +392,14 @@ impl Caller<'_> {
                         _ => {}
                     }
                 }
-                if t.mounted.get() > 0 {
+                if self.fs.mounts.has_mount_on(t) {
                     return Err(Errno::EBUSY);
                 }
             }
             None if flags & EXCHANGE != 0 => return Err(Errno::ENOENT),
             None => walk.may_change(&to.parent)?,
         }
-        if d.mounted.get() > 0 {
+        if self.fs.mounts.has_mount_on(&d) {
             return Err(Errno::EBUSY);
         }
         from.parent.inode().rename(&from.name, to.parent.inode(), &to.name, flags)?;
@@ -427,11 +427,15 @@ impl Caller<'_> {
 
     /// EROFS on a read-only mount.
     pub fn writable_mount(&self, p: &Path) -> Result {
-        if p.mount.read_only { Err(Errno::EROFS) } else { Ok(()) }
+        if p.mount.read_only() { Err(Errno::EROFS) } else { Ok(()) }
     }
 
     fn owner(&self, a: &Attr) -> Result {
-        if a.uid == self.cred.fsuid || self.cred.has(CAP_FOWNER) { Ok(()) } else { Err(Errno::EPERM) }
+        if a.uid == self.cred.fsuid || self.cred.has_over(CAP_FOWNER, a.uid, a.gid) {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
     pub fn chmod(&self, p: &Path, mode: u32) -> Result {
@@ -442,7 +446,7 @@ impl Caller<'_> {
         }
         self.owner(&a)?;
         let mut mode = mode & 0o7777;
-        if !self.cred.in_group(a.gid) && !self.cred.has(CAP_FSETID) {
+        if !self.cred.in_group(a.gid) && !self.cred.has_over(CAP_FSETID, a.uid, a.gid) {
             mode &= !c::S_ISGID;
         }
         p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
@@ -456,7 +460,7 @@ impl Caller<'_> {
         let a = p.inode().attr()?;
         let pick = |new: u32| (new != u32::MAX).then_some(new);
         let (uid, gid) = (pick(uid), pick(gid));
-        if !self.cred.has(CAP_CHOWN) {
+        if !self.cred.has_over(CAP_CHOWN, a.uid, a.gid) {
             let same_owner = a.uid == self.cred.fsuid;
             let own_group = |g| self.cred.in_group(g);
             if uid.is_some_and(|u| u != a.uid || !same_owner) || gid.is_some_and(|g| !same_owner || !own_group(g)) {
@@ -518,10 +522,10 @@ impl Caller<'_> {
     /// access(2) with this caller's fsuid and fsgid.
     pub fn access(&self, p: &Path, want: u32) -> Result {
         let a = p.inode().attr()?;
-        if want & MAY_WRITE != 0 && p.mount.read_only && (a.is_file() || a.is_dir() || a.is_link()) {
+        if want & MAY_WRITE != 0 && p.mount.read_only() && (a.is_file() || a.is_dir() || a.is_link()) {
             return Err(Errno::EROFS);
         }
-        if want & MAY_EXEC != 0 && p.mount.no_exec && a.is_file() {
+        if want & MAY_EXEC != 0 && p.mount.has(mount::NO_EXEC) && a.is_file() {
             return Err(Errno::EACCES);
         }
         permission(&a, self.cred, want)

@@ -10,6 +10,7 @@ mod inode;
 pub mod inotify;
 mod kept;
 pub mod locks;
+pub mod mount;
 mod path;
 mod walk;
 
@@ -18,7 +19,8 @@ pub use epoch::{epoch, next_epoch};
 pub use fdtable::FdTable;
 pub use file::{Backing, DirEntry, FileOps, OpenFile, PathOnly, Ready};
 pub use inode::{Attr, Follow, Inode, New, SetAttr, StatFs};
-pub use path::{Dentry, Mount, MountOptions, MountTable, Path, name_of};
+pub use mount::{Mount, MountOptions, MountTable, Super};
+pub use path::{Dentry, Path, name_of};
 pub use walk::{
     Found, FsContext, Last, MAY_EXEC, MAY_READ, MAY_WRITE, RESOLVE_BENEATH, RESOLVE_CACHED, RESOLVE_IN_ROOT, Scope,
     Walk, permission,

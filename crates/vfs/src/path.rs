@@ -1,5 +1,5 @@
 //! The tree: dentries, mounts, and places in it.
-use crate::{Inode, StatFs, kept};
+use crate::{Inode, Mount, kept};
 use abi::{Errno, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -141,48 +141,6 @@ fn same(a: &Rc<dyn Inode>, b: &Rc<dyn Inode>) -> bool {
     Rc::ptr_eq(a, b)
 }
 
-/// A mounted file system.
-pub struct Mount {
-    pub id: i32,
-    /// Where it stands; `None` for the root, and for one that stands nowhere.
-    pub on: Option<Path>,
-    pub root: Rc<Dentry>,
-    /// In no tree: for files that never have a name.
-    hidden: bool,
-    pub read_only: bool,
-    pub no_dev: bool,
-    pub no_exec: bool,
-    pub no_suid: bool,
-    /// As /proc/mounts shows them.
-    pub source: String,
-    pub kind: String,
-}
-
-impl Mount {
-    /// A file system that stands nowhere.
-    pub fn hidden(root: Rc<dyn Inode>, kind: &str) -> Rc<Mount> {
-        Rc::new(Mount {
-            id: 0,
-            on: None,
-            root: Dentry::root(root),
-            hidden: true,
-            read_only: false,
-            no_dev: true,
-            no_exec: false,
-            no_suid: true,
-            source: kind.to_owned(),
-            kind: kind.to_owned(),
-        })
-    }
-
-    pub fn statfs(&self, d: &Dentry) -> Result<StatFs> {
-        let mut s = d.inode.statfs()?;
-        const ST_VALID: i64 = 0x20;
-        s.flags |= ST_VALID | if self.read_only { 1 } else { 0 };
-        Ok(s)
-    }
-}
-
 /// A place in the tree.
 #[derive(Clone)]
 pub struct Path {
@@ -205,70 +163,6 @@ impl std::fmt::Debug for Path {
     }
 }
 
-/// Every mount of the sandbox.
-#[derive(Default)]
-pub struct MountTable {
-    mounts: RefCell<Vec<Rc<Mount>>>,
-    next: Cell<i32>,
-}
-
-/// How a file system is mounted.
-#[derive(Debug, Clone, Default)]
-pub struct MountOptions {
-    pub read_only: bool,
-    pub no_dev: bool,
-    pub no_exec: bool,
-    pub no_suid: bool,
-    pub source: String,
-    pub kind: String,
-}
-
-impl MountTable {
-    /// Mounts `root` on a place, or as the root of all.
-    pub fn mount(&self, on: Option<Path>, root: Rc<dyn Inode>, o: MountOptions) -> Path {
-        self.next.set(self.next.get() + 1);
-        if let Some(p) = &on {
-            p.dentry.mounted.set(p.dentry.mounted.get() + 1);
-        }
-        let mount = Rc::new(Mount {
-            id: self.next.get(),
-            on,
-            root: Dentry::root(root),
-            hidden: false,
-            read_only: o.read_only,
-            no_dev: o.no_dev,
-            no_exec: o.no_exec,
-            no_suid: o.no_suid,
-            source: o.source,
-            kind: o.kind,
-        });
-        self.mounts.borrow_mut().push(mount.clone());
-        Path { dentry: mount.root.clone(), mount }
-    }
-
-    /// The root of whatever is mounted on `p`, or `p`.
-    pub fn enter(&self, mut p: Path) -> Path {
-        while p.dentry.mounted.get() > 0 {
-            let top = self.mounts.borrow().iter().rev().find(|m| m.on.as_ref().is_some_and(|o| o.same(&p))).cloned();
-            match top {
-                Some(m) => p = Path { dentry: m.root.clone(), mount: m },
-                None => break,
-            }
-        }
-        p
-    }
-
-    /// In mount order.
-    pub fn all(&self) -> Vec<Rc<Mount>> {
-        self.mounts.borrow().clone()
-    }
-
-    pub fn root(&self) -> Option<Path> {
-        let m = self.mounts.borrow().first()?.clone();
-        Some(self.enter(Path { dentry: m.root.clone(), mount: m }))
-    }
-}
-
 /// The absolute name of a place as seen from `root`; with ` (deleted)` if it is gone. `None`: it is not below `root`.
 pub fn name_of(p: &Path, root: &Path) -> Option<Vec<u8>> {
     let mut parts: Vec<Box<[u8]>> = Vec::new();
@@ -276,10 +170,10 @@ pub fn name_of(p: &Path, root: &Path) -> Option<Vec<u8>> {
     let mut gone = false;
     while !at.same(root) {
         if Rc::ptr_eq(&at.dentry, &at.mount.root) {
-            if at.mount.hidden {
+            if at.mount.is_hidden() {
                 break;
             }
-            at = at.mount.on.clone()?;
+            at = at.mount.on()?;
             continue;
         }
         gone |= at.dentry.removed.get();

@@ -1,5 +1,6 @@
 //! Path walk: path_resolution(7).
-use crate::{Attr, Dentry, Follow, MountTable, OpenFile, Path};
+use crate::mount::{self, MountTable};
+use crate::{Attr, Dentry, Follow, OpenFile, Path};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, Cred};
 use std::cell::{Cell, RefCell};
@@ -48,10 +49,10 @@ pub fn permission(a: &Attr, cred: &Cred, want: u32) -> Result {
         return Ok(());
     }
     let exec_somewhere = a.is_dir() || a.mode & 0o111 != 0;
-    if cred.has(CAP_DAC_OVERRIDE) && (want & MAY_EXEC == 0 || exec_somewhere) {
+    if cred.has_over(CAP_DAC_OVERRIDE, a.uid, a.gid) && (want & MAY_EXEC == 0 || exec_somewhere) {
         return Ok(());
     }
-    if cred.has(CAP_DAC_READ_SEARCH) && (want == MAY_READ || (a.is_dir() && want & MAY_WRITE == 0)) {
+    if cred.has_over(CAP_DAC_READ_SEARCH, a.uid, a.gid) && (want == MAY_READ || (a.is_dir() && want & MAY_WRITE == 0)) {
         return Ok(());
     }
     Err(Errno::EACCES)
@@ -148,10 +149,10 @@ impl<'a> Walk<'a> {
                 return Ok(at);
             }
             if Rc::ptr_eq(&at.dentry, &at.mount.root) {
-                match &at.mount.on {
+                match at.mount.on() {
                     Some(on) => {
-                        self.scope.cross(&at, on)?;
-                        at = on.clone();
+                        self.scope.cross(&at, &on)?;
+                        at = on;
                     }
                     None => return Ok(at),
                 }
@@ -161,7 +162,7 @@ impl<'a> Walk<'a> {
             if let Some(d) = parent {
                 at.dentry = d;
             }
-            return Ok(self.fs.mounts.enter(at));
+            return Ok(mount::enter(at));
         }
     }
 
@@ -197,10 +198,13 @@ impl<'a> Walk<'a> {
             return Err(Errno::ENAMETOOLONG);
         }
         let dentry = dir.dentry.child(name)?;
-        let p = self.fs.mounts.enter(Path { mount: dir.mount.clone(), dentry });
+        let p = mount::enter(Path { mount: dir.mount.clone(), dentry });
         self.scope.cross(dir, &p)?;
         if !follow || !p.inode().attr()?.is_link() {
             return Ok(Found::Path(p));
+        }
+        if dir.mount.has(mount::NO_SYMFOLLOW) {
+            return Err(Errno::ELOOP);
         }
         self.links += 1;
         if self.links > LINKS_MAX {
@@ -276,7 +280,7 @@ impl<'a> Walk<'a> {
 
     /// EROFS or EACCES unless names may be changed in the directory.
     pub fn may_change(&self, dir: &Path) -> Result {
-        if dir.mount.read_only {
+        if dir.mount.read_only() {
             return Err(Errno::EROFS);
         }
         permission(&dir.inode().attr()?, self.cred, MAY_WRITE | MAY_EXEC)
@@ -290,7 +294,7 @@ impl<'a> Walk<'a> {
         if sticky
             && self.cred.fsuid != d.uid
             && self.cred.fsuid != victim.uid
-            && !self.cred.has(kernel::cred::CAP_FOWNER)
+            && !self.cred.has_over(kernel::cred::CAP_FOWNER, victim.uid, victim.gid)
         {
             return Err(Errno::EPERM);
         }

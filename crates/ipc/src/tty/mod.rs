@@ -67,6 +67,11 @@ impl Terminals {
         self.control.borrow().clone()
     }
 
+    /// devpts, once it is mounted somewhere.
+    pub fn file_system(&self) -> Option<Rc<vfs::Super>> {
+        self.root.borrow().as_ref().map(|p| p.mount.sb.clone())
+    }
+
     /// Says where devpts is mounted, for files that are opened without a name.
     pub fn mounted(&self, root: vfs::Path) {
         *self.root.borrow_mut() = Some(root);

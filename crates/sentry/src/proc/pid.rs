@@ -4,10 +4,11 @@ use abi::{Errno, Result, c};
 use fs::proc::Node;
 use std::fmt::Write;
 use std::rc::Rc;
+use task::ns::{Namespace, NsFile};
 use task::{Kernel, Process, Task};
 use vfs::Follow;
 
-const FILES: [&str; 18] = [
+const FILES: [&str; 22] = [
     "mem",
     "stat",
     "status",
@@ -20,6 +21,10 @@ const FILES: [&str; 18] = [
     "smaps_rollup",
     "mounts",
     "mountinfo",
+    "mountstats",
+    "uid_map",
+    "gid_map",
+    "setgroups",
     "limits",
     "oom_score_adj",
     "cgroup",
@@ -28,7 +33,7 @@ const FILES: [&str; 18] = [
     "oom_score",
 ];
 const LINKS: [&str; 3] = ["exe", "cwd", "root"];
-const DIRS: [&str; 3] = ["fd", "fdinfo", "task"];
+const DIRS: [&str; 4] = ["fd", "fdinfo", "ns", "task"];
 
 /// A process, and the thread that speaks for it; zombies have none.
 fn find(k: &Kernel, pid: i32) -> Result<(Rc<Process>, Option<Rc<Task>>)> {
@@ -60,6 +65,13 @@ pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
                 node(k, tid, if rest == "task" { "comm" } else { rest })
             }
         },
+        "ns" => {
+            let t = t.ok_or(Errno::ENOENT)?;
+            if more.is_empty() {
+                return Ok(Node::Dir(Namespace::NAMES.iter().map(|n| ((*n).to_owned(), LINK)).collect()));
+            }
+            Ok(Node::Link(Namespace::of(&t, more).ok_or(Errno::ENOENT)?.text().into_bytes()))
+        }
         "fd" | "fdinfo" => descriptors(&*t.ok_or(Errno::ENOENT)?, first, more),
         _ if !more.is_empty() => Err(Errno::ENOENT),
         "exe" | "cwd" | "root" => {
@@ -104,6 +116,9 @@ pub fn follow(k: &Kernel, pid: i32, rest: &str) -> Option<Result<Follow>> {
         return Some(place(&t, rest).map(Follow::Path));
     }
     let rest = rest.strip_prefix("task/").and_then(|r| r.split_once('/')).map_or(rest, |(_, r)| r);
+    if let Some(name) = rest.strip_prefix("ns/") {
+        return Some(Namespace::of(&t, name).ok_or(Errno::ENOENT).map(|n| Follow::File(NsFile::open(n))));
+    }
     let fd: i32 = rest.strip_prefix("fd/")?.parse().ok()?;
     let f = t.files().and_then(|f| f.get(fd)).map_err(|_| Errno::ENOENT);
     Some(f.map(|f| match f.path() {
@@ -235,7 +250,8 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         "maps" => t.map_or(String::new(), |t| t.mm().space.borrow().maps()),
         "smaps" => t.map_or(String::new(), |t| t.mm().space.borrow().smaps()),
         "smaps_rollup" => t.map_or(String::new(), |t| t.mm().space.borrow().smaps_rollup()),
-        "mounts" | "mountinfo" => mounts(k, name == "mountinfo"),
+        "mounts" | "mountinfo" | "mountstats" => t.map_or(String::new(), |t| mounts(t, name)),
+        "uid_map" | "gid_map" | "setgroups" => t.map_or(String::new(), |t| super::users::text(k, t, name)),
         "limits" => limits(p),
         "oom_score_adj" => format!("{}\n", p.oom_score_adj.get().0),
         "oom_score" => "0\n".into(),
@@ -260,7 +276,9 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
     );
     if let Some(t) = t {
         let cr = t.cred();
-        let groups: Vec<String> = cr.groups.iter().map(u32::to_string).collect();
+        let mine = super::users::callers(&t.kernel);
+        let (user, group) = (|id| mine.show_user(id), |id| mine.show_group(id));
+        let groups: Vec<String> = cr.groups.iter().map(|g| group(*g).to_string()).collect();
         let set = |x: u64| format!("{x:016x}");
         let (mut ignored, mut caught) = (0u64, 0u64);
         let table = p.actions.borrow().clone();
@@ -277,14 +295,14 @@ fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
              SigQ:\t0/32768\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\nCapInh:\t{}\nCapPrm:\t{}\nCapEff:\t{}\n\
              CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t{}\nvoluntary_ctxt_switches:\t0\n\
              nonvoluntary_ctxt_switches:\t0\n",
-            cr.ruid,
-            cr.euid,
-            cr.suid,
-            cr.fsuid,
-            cr.rgid,
-            cr.egid,
-            cr.sgid,
-            cr.fsgid,
+            user(cr.ruid),
+            user(cr.euid),
+            user(cr.suid),
+            user(cr.fsuid),
+            group(cr.rgid),
+            group(cr.egid),
+            group(cr.sgid),
+            group(cr.fsgid),
             groups.join(" "),
             size / 1024,
             t.mm().space.borrow().locked(0..kernel::mm::USER_END) / 1024,
@@ -321,26 +339,21 @@ fn cpu_list(bits: u64) -> String {
     ranges.collect::<Vec<_>>().join(",")
 }
 
-fn mounts(k: &Kernel, info: bool) -> String {
-    let Some(root) = k.mounts.root() else { return String::new() };
-    let mut s = String::new();
-    for m in k.mounts.all() {
-        let at = match &m.on {
-            None => b"/".to_vec(),
-            Some(p) => vfs::name_of(p, &root).unwrap_or_default(),
-        };
-        let at = String::from_utf8_lossy(&at).replace(' ', "\\040");
-        let mode = if m.read_only { "ro" } else { "rw" };
-        let _ = if info {
-            let parent = m.on.as_ref().map_or(0, |p| p.mount.id);
-            let dev = m.root.inode.attr().map_or(0, |a| a.dev);
-            let (major, minor) = (c::major(dev), c::minor(dev));
-            writeln!(s, "{} {parent} {major}:{minor} / {at} {mode},relatime - {} {} {mode}", m.id, m.kind, m.source)
-        } else {
-            writeln!(s, "{} {at} {} {mode},relatime 0 0", m.source, m.kind)
-        };
+/// Of the mounts that are below the thread's root.
+fn mounts(t: &Task, name: &str) -> String {
+    let fs = t.fs();
+    let root = fs.root.borrow();
+    let all = fs.mounts.all();
+    if name != "mountstats" {
+        return all.iter().filter_map(|m| m.line(m, &root, name == "mountinfo")).collect();
     }
-    s
+    let line = |m: &Rc<vfs::Mount>| {
+        let line = m.line(m, &root, false)?;
+        let mut words = line.split(' ');
+        let (source, at, kind) = (words.next()?, words.next()?, words.next()?);
+        Some(format!("device {source} mounted on {at} with fstype {kind}\n"))
+    };
+    all.iter().filter_map(line).collect()
 }
 
 fn limits(p: &Process) -> String {

@@ -155,8 +155,8 @@ fn sys(k: &Kernel, path: &str) -> Result<Node> {
         return file((*text).to_owned());
     }
     let mut line = match path {
-        "kernel/hostname" => k.hostname.borrow().clone(),
-        "kernel/domainname" => k.domainname.borrow().clone(),
+        "kernel/hostname" => k.callers_namespaces().uts.hostname.borrow().clone(),
+        "kernel/domainname" => k.callers_namespaces().uts.domainname.borrow().clone(),
         "kernel/osrelease" => RELEASE.as_bytes().to_vec(),
         "kernel/version" => VERSION.as_bytes().to_vec(),
         "kernel/random/uuid" => uuid(host::stub::random_u64(), host::stub::random_u64()).into_bytes(),

@@ -23,7 +23,7 @@ fn segments(k: &Kernel) -> String {
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      \
                  dtime      ctime                   rss                  swap\n"
             .to_owned();
-    for (id, g) in k.sysv.segments.all() {
+    for (id, g) in k.callers_namespaces().ipc.sysv.segments.all() {
         let p = g.perm().get();
         let _ = writeln!(
             s,
@@ -50,7 +50,7 @@ fn segments(k: &Kernel) -> String {
 
 fn semaphores(k: &Kernel) -> String {
     let mut s = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n".to_owned();
-    for (id, set) in k.sysv.sems.all() {
+    for (id, set) in k.callers_namespaces().ipc.sysv.sems.all() {
         let p = set.perm().get();
         let _ = writeln!(
             s,
@@ -74,7 +74,7 @@ fn queues(k: &Kernel) -> String {
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      \
                  rtime      ctime\n"
             .to_owned();
-    for (id, q) in k.sysv.queues.all() {
+    for (id, q) in k.callers_namespaces().ipc.sysv.queues.all() {
         let p = q.perm().get();
         let _ = writeln!(
             s,

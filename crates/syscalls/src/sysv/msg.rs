@@ -11,7 +11,7 @@ use std::rc::Rc;
 use task::Task;
 
 pub fn msgget(t: &Rc<Task>, key: i32, flags: i32) -> Result<i32> {
-    t.kernel.sysv.queue(key, flags, &t.cred())
+    t.ipc().sysv.queue(key, flags, &t.cred())
 }
 
 pub async fn msgsnd(t: &Rc<Task>, id: i32, msg: Addr, size: usize, flags: i32) -> Result {
@@ -22,7 +22,7 @@ pub async fn msgsnd(t: &Rc<Task>, id: i32, msg: Addr, size: usize, flags: i32) -
     }
     let mut text = vec![0u8; size];
     mem.read(msg.0.checked_add(8).ok_or(Errno::EFAULT)?, &mut text)?;
-    let q = t.kernel.sysv.queues.get(id)?;
+    let q = t.ipc().sysv.queues.get(id)?;
     q.perm().check(&t.cred(), WRITE)?;
     let m = Message { kind, text };
     let send = || q.send(&m, t.process.pid);
@@ -39,7 +39,7 @@ pub async fn msgrcv(t: &Rc<Task>, id: i32, msg: Addr, size: usize, kind: i64, fl
     if flags & MSG_COPY != 0 && (flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0) {
         return Err(Errno::EINVAL);
     }
-    let q = t.kernel.sysv.queues.get(id)?;
+    let q = t.ipc().sysv.queues.get(id)?;
     q.perm().check(&t.cred(), READ)?;
     let receive = || q.receive(kind, size, flags, t.process.pid);
     let m = if flags & IPC_NOWAIT != 0 {
@@ -57,7 +57,7 @@ pub fn msgctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
         return Err(Errno::EINVAL);
     }
     let (mem, cred) = (t.mem(), t.cred());
-    let table = &t.kernel.sysv.queues;
+    let table = &t.ipc().sysv.queues;
     match cmd {
         IPC_INFO | MSG_INFO => {
             UserOut::new(arg).put(&*mem, &info(t, cmd == MSG_INFO))?;
@@ -76,7 +76,7 @@ pub fn msgctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
         IPC_RMID => {
             let q = table.get(id)?;
             q.perm().owner(&cred)?;
-            t.kernel.sysv.remove_queue(&q);
+            t.ipc().sysv.remove_queue(&q);
             Ok(0)
         }
         IPC_SET => {
@@ -114,7 +114,7 @@ fn stat(q: &Queue) -> MsqidDs {
 
 /// The limits; with `used`, what is in use in three of the fields.
 fn info(t: &Task, used: bool) -> MsgInfo {
-    let all = t.kernel.sysv.queues.all();
+    let all = t.ipc().sysv.queues.all();
     let messages: usize = all.iter().map(|(_, q)| q.count()).sum();
     let bytes: u64 = all.iter().map(|(_, q)| q.bytes.get()).sum();
     let (pool, map, tql) = if used {

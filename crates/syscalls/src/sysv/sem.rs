@@ -10,7 +10,7 @@ use std::rc::Rc;
 use task::Task;
 
 pub fn semget(t: &Rc<Task>, key: i32, n: i32, flags: i32) -> Result<i32> {
-    t.kernel.sysv.semaphores(key, n, flags, &t.cred())
+    t.ipc().sysv.semaphores(key, n, flags, &t.cred())
 }
 
 pub async fn semop(t: &Rc<Task>, id: i32, ops: UserIn<Sembuf>, n: usize) -> Result {
@@ -34,7 +34,7 @@ async fn operate(t: &Rc<Task>, id: i32, ops: UserIn<Sembuf>, n: usize, limit: Op
         Some(l) => Some(host::time::monotonic_ns().saturating_add(l.ns()?)),
         None => None,
     };
-    let set = t.kernel.sysv.sems.get(id)?;
+    let set = t.ipc().sysv.sems.get(id)?;
     if ops.iter().any(|o| usize::from(o.num) >= set.len()) {
         return Err(Errno::EFBIG);
     }
@@ -58,7 +58,7 @@ pub fn semctl(t: &Rc<Task>, id: i32, num: i32, cmd: i32, arg: u64) -> Result<i32
         return Err(Errno::EINVAL);
     }
     let (mem, cred, pid) = (t.mem(), t.cred(), t.process.pid);
-    let table = &t.kernel.sysv.sems;
+    let table = &t.ipc().sysv.sems;
     let find = |want: u32| -> Result<Rc<SemSet>> {
         let set = table.get(id)?;
         set.perm().check(&cred, want)?;
@@ -108,7 +108,7 @@ pub fn semctl(t: &Rc<Task>, id: i32, num: i32, cmd: i32, arg: u64) -> Result<i32
         IPC_RMID => {
             let set = table.get(id)?;
             set.perm().owner(&cred)?;
-            t.kernel.sysv.remove_semaphores(&set);
+            t.ipc().sysv.remove_semaphores(&set);
             Ok(0)
         }
         IPC_SET => {
@@ -135,7 +135,7 @@ fn stat(s: &SemSet) -> SemidDs {
 
 /// The limits; with `used`, what is in use in two of the fields.
 fn info(t: &Task, used: bool) -> SemInfo {
-    let all = t.kernel.sysv.sems.all();
+    let all = t.ipc().sysv.sems.all();
     let sems: usize = all.iter().map(|(_, s)| s.len()).sum();
     SemInfo {
         semmap: SEMMNS,

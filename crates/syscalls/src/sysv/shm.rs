@@ -20,7 +20,7 @@ pub fn shmget(t: &Rc<Task>, key: i32, size: u64, flags: i32) -> Result<i32> {
     if flags & SHM_HUGETLB != 0 {
         return Err(Errno::EPERM);
     }
-    t.kernel.sysv.segment(key, size, flags, &cred, t.process.pid, |size| {
+    t.ipc().sysv.segment(key, size, flags, &cred, t.process.pid, |size| {
         let new = New { mode: flags as u32 & 0o777, uid: cred.euid, gid: cred.egid };
         let f = fs::tmp::memfd(format!("SYSV{key:08x}").as_bytes(), new, c::F_SEAL_SEAL)?;
         let pages = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
@@ -43,7 +43,7 @@ pub async fn shmat(t: &Rc<Task>, id: i32, addr: Addr, flags: i32) -> Result<u64>
     if addr.0 == 0 && flags & SHM_REMAP != 0 {
         return Err(Errno::EINVAL);
     }
-    let s = t.kernel.sysv.segments.get(id)?;
+    let s = t.ipc().sysv.segments.get(id)?;
     let write = flags & SHM_RDONLY == 0;
     let exec = flags & SHM_EXEC != 0;
     let want = READ | if write { WRITE } else { 0 } | if exec { EXEC } else { 0 };
@@ -115,7 +115,7 @@ pub fn shmctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
         return Err(Errno::EINVAL);
     }
     let (mem, cred) = (t.mem(), t.cred());
-    let table = &t.kernel.sysv.segments;
+    let table = &t.ipc().sysv.segments;
     match cmd {
         IPC_INFO => {
             let limits = ShmInfo64 {
@@ -150,7 +150,7 @@ pub fn shmctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
         IPC_RMID => {
             let s = table.get(id)?;
             s.perm().owner(&cred)?;
-            t.kernel.sysv.remove_segment(&s);
+            t.ipc().sysv.remove_segment(&s);
             Ok(0)
         }
         IPC_SET => {
