@@ -32,6 +32,14 @@ pub trait Source {
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
     /// The process whose directory this is: its number, and when it began (monotonic nanoseconds).
     fn process(&self, path: &str) -> Option<(i32, u64)>;
+    /// Are its names always there, so that one looked up is true later?
+    fn fixed(&self) -> bool {
+        false
+    }
+    /// The number that statfs(2) tells the file system by.
+    fn magic(&self) -> i64 {
+        0x9fa0
+    }
     /// A write to a file; EACCES for those that take none.
     fn write(&self, path: &str, data: &[u8]) -> Result;
 }
@@ -128,11 +136,11 @@ impl Inode for ProcInode {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        Ok(StatFs { magic: 0x9fa0, bsize: 4096, namelen: 255, ..StatFs::default() })
+        Ok(StatFs { magic: self.source.magic(), bsize: 4096, namelen: 255, ..StatFs::default() })
     }
 
     fn cacheable(&self) -> bool {
-        false
+        self.source.fixed()
     }
 
     fn as_any(&self) -> &dyn Any {

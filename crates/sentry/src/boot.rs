@@ -8,7 +8,7 @@ use platform::{Platform, Ptrace, Slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use task::{Config, ExitStatus, Kernel};
-use vfs::mount::{NO_DEV, NO_EXEC, NO_SUID};
+use vfs::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use vfs::{FsContext, Inode, MountOptions, MountTable};
 use wire::{Event, IdMap, MountKind, SentrySpec};
 
@@ -160,7 +160,7 @@ fn cover(table: &Rc<MountTable>, dev: u64, m: &wire::Mount, mask: bool) -> abi::
         Err(abi::Errno::ENOENT | abi::Errno::ENOTDIR) => return Ok(()),
         on => on?,
     };
-    let flags = READ_ONLY | on.mount.flags.get() & (NO_EXEC | NO_SUID | NO_DEV);
+    let flags = READ_ONLY | on.mount.flags() & (NO_EXEC | NO_SUID | NO_DEV);
     let (kind, source) = (on.mount.sb.kind.clone(), on.mount.source.clone());
     let mut o = MountOptions { flags, kind, source, ..MountOptions::default() };
     let dir = on.inode().attr()?.is_dir();
@@ -262,6 +262,7 @@ fn run_on<P: Platform>(
         hostname: spec.hostname.clone(),
         memory: spec.limits.memory,
         millicpus: spec.millicpus,
+        quota: spec.limits.millicpus,
         pids: spec.limits.pids,
         cpus: spec.millicpus.div_ceil(1000).max(1) as usize,
         vdso: features.vdso,
@@ -279,6 +280,9 @@ fn run_on<P: Platform>(
     }
     mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
     mount_queues(&k.mounts, &spec, &k).map_err(fail)?;
+    if !spec.mounts.iter().any(|m| m.target.starts_with("/sys")) {
+        crate::sys::mount(&k, |target| place(&k.mounts, target, true));
+    }
     let t = start::process(&k, &spec.process, start::standard_streams()).map_err(|e| (e.status, e.message))?;
     let mut s = Sentry::new(p, k.clone(), signals, strace, log, spec.started_ns);
     if let Some(fd) = spec.control_fd {

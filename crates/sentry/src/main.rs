@@ -13,6 +13,7 @@ mod seccomp;
 mod serve;
 mod sites;
 mod start;
+mod sys;
 mod trace;
 
 use std::process::ExitCode;

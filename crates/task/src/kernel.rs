@@ -13,6 +13,8 @@ pub struct Config {
     pub memory: Option<u64>,
     /// Thousandths of a CPU.
     pub millicpus: u64,
+    /// The limit on them, if there is one.
+    pub quota: Option<u64>,
     pub pids: Option<u64>,
     /// CPUs the guest sees.
     pub cpus: usize,

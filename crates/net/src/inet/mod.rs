@@ -55,6 +55,11 @@ pub fn proc_file(name: &str) -> Result<String> {
     crate::route::proc_file(&stack()?.routes, name)
 }
 
+/// Every interface of the sandbox's network.
+pub fn links() -> Result<Vec<crate::route::Link>> {
+    stack()?.routes.links()
+}
+
 /// The ioctl(2) commands of netdevice(7). ENOTTY for others.
 pub(crate) fn interface(mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
     let stack = stack().map_err(|_| Errno::ENOTTY)?;

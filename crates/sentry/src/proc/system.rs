@@ -125,9 +125,7 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
             file(format!("0.00 0.00 0.00 1/{} {last}\n", k.task_count()))
         }
         "version" => file(format!("Linux version {RELEASE} (rvisor) {VERSION}\n")),
-        "filesystems" => {
-            file("nodev\tproc\nnodev\tmqueue\nnodev\ttmpfs\nnodev\toverlay\nnodev\tdevtmpfs\n\text4\n".into())
-        }
+        "filesystems" => file("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tramfs\nnodev\tmqueue\nnodev\toverlay\n\text4\n".into()),
         "cmdline" => file("rvisor\n".into()),
         "swaps" => file("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".into()),
         "devices" => file("Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n".into()),

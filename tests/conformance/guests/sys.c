@@ -1,0 +1,49 @@
+/* /sys as programs read it: processors, nodes, interfaces. */
+#include "t.h"
+#include <dirent.h>
+#include <sys/statfs.h>
+
+static const char *slurp(const char *path) {
+    static char text[2][4096];
+    static int next;
+    char *to = text[next++ % 2];
+    FD(fd, open(path, O_RDONLY));
+    ssize_t n = read(fd, to, 4095);
+    CHECK(n >= 0);
+    to[n] = 0;
+    close(fd);
+    return to;
+}
+
+CASE(processors) {
+    struct statfs s;
+    OK(statfs("/sys", &s));
+    EQ(s.f_type, 0x62656572);
+    int first = -1, last = 0;
+    CHECK(sscanf(slurp("/sys/devices/system/cpu/online"), "%d-%d", &first, &last) >= 1);
+    EQ(first, 0);
+    EQ(last + 1, sysconf(_SC_NPROCESSORS_ONLN));
+    CHECK(*slurp("/sys/devices/system/cpu/possible") == '0');
+    CHECK(strcmp(slurp("/sys/devices/system/cpu/cpu0/topology/core_id"), "0\n") == 0);
+    CHECK(*slurp("/sys/devices/system/cpu/cpu0/topology/core_siblings_list") == '0');
+    CHECK(strcmp(slurp("/sys/devices/system/node/online"), "0\n") == 0);
+    CHECK(strstr(slurp("/sys/devices/system/node/node0/meminfo"), "Node 0 MemTotal:"));
+    ERR(open("/sys/devices/system/cpu/none", O_RDONLY), ENOENT);
+    DIR *d = opendir("/sys/devices/system/cpu");
+    int cpus = 0, n;
+    for (struct dirent *e; (e = readdir(d));)
+        cpus += sscanf(e->d_name, "cpu%d", &n) == 1;
+    closedir(d);
+    EQ(cpus, last + 1);
+}
+
+CASE(interfaces) {
+    CHECK(strcmp(slurp("/sys/class/net/lo/address"), "00:00:00:00:00:00\n") == 0);
+    CHECK(strcmp(slurp("/sys/class/net/lo/type"), "772\n") == 0);
+    CHECK(strcmp(slurp("/sys/class/net/lo/ifindex"), "1\n") == 0);
+    CHECK(strcmp(slurp("/sys/class/net/lo/mtu"), "65536\n") == 0);
+    CHECK(strstr(slurp("/sys/class/net/lo/uevent"), "INTERFACE=lo\n"));
+    unsigned long bytes;
+    EQ(sscanf(slurp("/sys/class/net/lo/statistics/rx_bytes"), "%lu", &bytes), 1);
+    ERR(open("/sys/class/net/nosuch0/mtu", O_RDONLY), ENOENT);
+}
