@@ -1,8 +1,9 @@
-//! Sockets: what every family does, socket(7). Unix sockets are ours; the others are host sockets inside the
-//! sandbox's network namespace. Things, no system call numbers.
+//! Sockets: what every family does, socket(7). Unix sockets are ours, and so are TCP connections between two guests;
+//! the others are host sockets inside the sandbox's network namespace. Things, no system call numbers.
 #![forbid(unsafe_code)]
 
 mod address;
+mod bytes;
 mod file;
 pub mod inet;
 mod make;

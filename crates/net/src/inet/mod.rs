@@ -1,6 +1,9 @@
-//! AF_INET and AF_INET6: each socket is a host socket inside the sandbox's network namespace, never waited on.
+//! AF_INET and AF_INET6: each socket is a host socket inside the sandbox's network namespace, never waited on. A TCP
+//! connection between two sockets of the sandbox is ours, and only its names and options are the host's.
 mod control;
 mod ifreq;
+mod listeners;
+mod local;
 mod options;
 
 use crate::policy::{Act, Policy};
@@ -10,6 +13,8 @@ use abi::{Errno, Result, c};
 use guest::{Memory, Sink, Source};
 use kernel::reactor::{self, Watch};
 use kernel::wait::WaitQueue;
+use listeners::{Listener, Listeners};
+use local::{End, Limits};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -33,6 +38,7 @@ const RECEIVE_FLAGS: i32 = c::MSG_PEEK | c::MSG_OOB | c::MSG_TRUNC | c::MSG_ERRQ
 pub(crate) struct Stack {
     pub routes: Rc<Routes>,
     pub policy: Policy,
+    listeners: Listeners,
 }
 
 thread_local! {
@@ -42,7 +48,7 @@ thread_local! {
 
 /// Says what the sandbox's sockets go by. Until then there are none.
 pub fn configure(routes: Rc<Routes>, policy: Policy) {
-    STACK.set(Some(Rc::new(Stack { routes, policy })));
+    STACK.set(Some(Rc::new(Stack { routes, policy, listeners: Listeners::default() })));
 }
 
 /// EAFNOSUPPORT where there is no network.
@@ -68,8 +74,8 @@ pub(crate) fn interface(mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
 
 /// A socket of the network.
 pub struct InetSocket {
-    /// Dropped before the descriptor, of which there is no copy.
-    _watch: Watch,
+    /// Dropped before the descriptor, of which there is no copy. `None`: an accepted end of ours.
+    watch: RefCell<Option<Watch>>,
     shared: Rc<Shared>,
     fd: OwnedFd,
     domain: i32,
@@ -80,6 +86,14 @@ pub struct InetSocket {
     timeouts: [Cell<u64>; 2],
     /// SO_LINGER's seconds, which the host must not wait. `None`: off.
     linger: Cell<Option<i32>>,
+    /// The connection, if its other end is in the sandbox too.
+    own: RefCell<Option<Rc<End>>>,
+    listener: RefCell<Option<Rc<Listener>>>,
+    limits: Rc<Limits>,
+    /// The host's socket has neither connected nor listened.
+    fresh: Cell<bool>,
+    /// The options that were set, for those that are accepted: level, name, value.
+    settings: RefCell<Vec<(i32, i32, Vec<u8>)>>,
 }
 
 /// What the reactor tells.
@@ -88,6 +102,8 @@ struct Shared {
     queue: WaitQueue,
     /// What is known to hold. IN only until something is received; OUT until the host refuses bytes.
     ready: Cell<u32>,
+    /// The connection is ours: what the host tells of its socket means nothing.
+    own: Cell<bool>,
 }
 
 /// socket(2): TCP, UDP and ICMP echo. Without flags in `kind`.
@@ -117,15 +133,100 @@ pub fn socket(_caller: &Caller, domain: i32, kind: i32, protocol: i32) -> Result
 
 impl InetSocket {
     fn new(stack: Rc<Stack>, fd: OwnedFd, domain: i32, kind: i32, protocol: i32) -> Result<InetSocket> {
-        let shared = Rc::new(Shared::default());
-        let told = shared.clone();
-        let news = move |events| {
-            told.ready.set(known(events));
-            told.queue.wake();
-        };
-        let watch = reactor::watch_with(fd.as_fd(), host::epoll::EDGE_IN_OUT, Rc::new(news))?;
-        let timeouts = [Cell::new(0), Cell::new(0)];
-        Ok(InetSocket { _watch: watch, shared, fd, domain, kind, protocol, stack, timeouts, linger: Cell::new(None) })
+        let s = InetSocket::unwatched(stack, fd, (domain, kind, protocol), Rc::default(), Rc::default());
+        s.watch()?;
+        Ok(s)
+    }
+
+    fn unwatched(
+        stack: Rc<Stack>,
+        fd: OwnedFd,
+        (domain, kind, protocol): (i32, i32, i32),
+        shared: Rc<Shared>,
+        limits: Rc<Limits>,
+    ) -> InetSocket {
+        InetSocket {
+            watch: RefCell::new(None),
+            shared,
+            fd,
+            domain,
+            kind,
+            protocol,
+            stack,
+            timeouts: [Cell::new(0), Cell::new(0)],
+            linger: Cell::new(None),
+            own: RefCell::new(None),
+            listener: RefCell::new(None),
+            limits,
+            fresh: Cell::new(true),
+            settings: RefCell::default(),
+        }
+    }
+
+    /// Hears of the host's socket from now on.
+    fn watch(&self) -> Result {
+        if self.watch.borrow().is_none() {
+            let told = self.shared.clone();
+            let news = move |events| {
+                if !told.own.get() {
+                    told.ready.set(known(events));
+                    told.queue.wake();
+                }
+            };
+            self.watch.replace(Some(reactor::watch_with(self.fd(), host::epoll::EDGE_IN_OUT, Rc::new(news))?));
+        }
+        Ok(())
+    }
+
+    fn own(&self) -> Option<Rc<End>> {
+        self.own.borrow().clone()
+    }
+
+    /// The connection of ours is over, and the host's socket, which has none, is what there is.
+    fn disown(&self) -> Result {
+        if let Some(end) = self.own.take() {
+            end.close(true);
+        }
+        self.shared.own.set(false);
+        self.watch()
+    }
+
+    /// The next connection from within the sandbox. EAGAIN: there is none.
+    fn accept_own(&self) -> Result<Accepted> {
+        let listener = self.listener.borrow().clone().ok_or(Errno::EAGAIN)?;
+        while let Some(end) = listener.take() {
+            let peer = self.shown(&end.peer_name);
+            if self.stack.policy.check(Act::Accept, &peer).is_err() {
+                end.close(true);
+                continue;
+            }
+            let fd = match host::net::socket(self.domain, self.kind, self.protocol) {
+                Ok(fd) => fd,
+                Err(e) => {
+                    listener.put_back(end);
+                    return Err(e);
+                }
+            };
+            for (level, name, value) in self.settings.borrow().iter() {
+                // It was good for the listener; where it means nothing now, it is not there to be told.
+                let _ = host::net::set_option(fd.as_fd(), *level, *name, value);
+            }
+            let what = (self.domain, self.kind, self.protocol);
+            let new = InetSocket::unwatched(self.stack.clone(), fd, what, end.shared.clone(), end.limits.clone());
+            new.settings.replace(self.settings.borrow().clone());
+            new.own.replace(Some(end));
+            self.bequeath(&new);
+            return Ok(Accepted { socket: Rc::new(new), peer: Address::Inet(peer) });
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// What an accepted socket has of its listener.
+    fn bequeath(&self, new: &InetSocket) {
+        for (n, own) in new.timeouts.iter().zip(&self.timeouts) {
+            n.set(own.get());
+        }
+        new.linger.set(self.linger.get());
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -210,8 +311,13 @@ impl Socket for InetSocket {
     }
 
     fn listen(&self, _caller: &Caller, backlog: i32) -> Result {
+        if self.own.borrow().is_some() {
+            return Err(Errno::EINVAL);
+        }
         self.forget(Ready::all());
-        host::net::listen(self.fd(), backlog)
+        host::net::listen(self.fd(), backlog)?;
+        self.fresh.set(false);
+        self.start_listening(backlog)
     }
 
     fn connect(&self, _caller: &Caller, to: Address) -> Result {
@@ -223,11 +329,32 @@ impl Socket for InetSocket {
         if let Some(a) = &to {
             self.stack.policy.check(Act::Connect, a)?;
         }
+        match (self.own(), &to) {
+            (Some(_), None) => self.disown()?,
+            (Some(end), Some(_)) => {
+                let r = end.connect_again();
+                if r.is_err() && !matches!(r, Err(Errno::EALREADY | Errno::EISCONN)) {
+                    self.disown()?;
+                }
+                return r;
+            }
+            (None, Some(a)) if self.stream() => {
+                if let Some(r) = self.connect_here(a) {
+                    return r;
+                }
+            }
+            _ => {}
+        }
         self.forget(Ready::all());
+        self.fresh.set(self.fresh.get() && to.is_none());
         host::net::connect(self.fd(), to.as_ref())
     }
 
     fn accept(&self, _caller: &Caller) -> Result<Accepted> {
+        match self.accept_own() {
+            Err(Errno::EAGAIN) => {}
+            r => return r,
+        }
         loop {
             self.forget(INPUT);
             let (fd, peer) = host::net::accept(self.fd())?;
@@ -235,23 +362,32 @@ impl Socket for InetSocket {
                 continue;
             }
             let new = InetSocket::new(self.stack.clone(), fd, self.domain, self.kind, self.protocol)?;
-            for (n, own) in new.timeouts.iter().zip(&self.timeouts) {
-                n.set(own.get());
-            }
-            new.linger.set(self.linger.get());
+            new.fresh.set(false);
+            self.bequeath(&new);
             return Ok(Accepted { socket: Rc::new(new), peer: Address::Inet(peer) });
         }
     }
 
     fn name(&self) -> Result<Address> {
+        if let Some(end) = self.own() {
+            return Ok(Address::Inet(self.shown(&end.name)));
+        }
         host::net::name(self.fd()).map(Address::Inet)
     }
 
     fn peer(&self) -> Result<Address> {
+        if let Some(end) = self.own() {
+            end.connected()?;
+            return Ok(Address::Inet(self.shown(&end.peer_name)));
+        }
         host::net::peer(self.fd()).map(Address::Inet)
     }
 
     fn send(&self, _caller: &Caller, src: &mut dyn Source, out: &mut Outgoing) -> Result<usize> {
+        if let Some(end) = self.own() {
+            control::encode(&out.control)?;
+            return end.send(src, out.flags);
+        }
         let to = match &out.to {
             None => None,
             Some(Address::Inet(a)) => Some(*a),
@@ -280,6 +416,9 @@ impl Socket for InetSocket {
     }
 
     fn receive(&self, dst: &mut dyn Sink, flags: i32) -> Result<Incoming> {
+        if let Some(end) = self.own() {
+            return end.receive(dst, flags);
+        }
         self.forget(INPUT);
         let flags = flags & RECEIVE_FLAGS;
         if self.stream() && flags & (c::MSG_ERRQUEUE | c::MSG_OOB) == 0 {
@@ -291,10 +430,19 @@ impl Socket for InetSocket {
 
     /// A datagram goes whole; of a stream the host may take any part.
     fn takes_whole(&self, len: usize) -> bool {
-        !self.stream() || len <= 1
+        match self.own.borrow().as_ref() {
+            Some(end) => end.takes(len),
+            None => !self.stream() || len <= 1,
+        }
     }
 
     fn shutdown(&self, how: i32) -> Result {
+        if let Some(end) = self.own() {
+            return if end.is_opening() { self.disown() } else { end.shutdown(how) };
+        }
+        if how != c::SHUT_WR {
+            self.stop_listening();
+        }
         self.forget(Ready::all());
         let done = host::net::shutdown(self.fd(), how);
         self.shared.queue.wake();
@@ -306,10 +454,17 @@ impl Socket for InetSocket {
     }
 
     fn set_option(&self, caller: &Caller, level: i32, name: i32, value: &[u8]) -> Result {
-        options::set(self, caller, level, name, value)
+        options::set(self, caller, level, name, value)?;
+        if self.stream() {
+            options::note(self, level, name, value)?;
+        }
+        Ok(())
     }
 
     fn take_error(&self) -> Option<Errno> {
+        if let Some(end) = self.own() {
+            return end.take_error();
+        }
         let v = self.get_option(c::SOL_SOCKET, c::SO_ERROR, &[]).ok()?;
         let e = i32::from_ne_bytes(v.try_into().ok()?);
         (e != 0).then(|| Errno::from_raw(e))
@@ -322,6 +477,12 @@ impl Socket for InetSocket {
 
     /// The host is asked only where nothing is known to be there to receive: that may have changed unnoticed.
     fn ready(&self) -> Ready {
+        if let Some(end) = self.own.borrow().as_ref() {
+            return end.ready();
+        }
+        if self.listener.borrow().as_ref().is_some_and(|l| !l.is_empty()) {
+            return Ready::IN | Ready::RDNORM;
+        }
         let r = Ready::from_bits_truncate(self.shared.ready.get());
         if r.contains(Ready::IN) {
             return r;
@@ -336,14 +497,24 @@ impl Socket for InetSocket {
     }
 
     fn ioctl(&self, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
-        let number = match u64::from(cmd) {
-            c::FIONREAD => host::term::input_bytes(self.fd())?,
-            c::TIOCOUTQ => host::term::output_bytes(self.fd())?,
-            host::net::SIOCATMARK => host::net::at_mark(self.fd())?.into(),
+        let number = match (u64::from(cmd), self.own()) {
+            (c::FIONREAD, Some(end)) => end.input_bytes() as i32,
+            (c::TIOCOUTQ, Some(end)) => end.output_bytes() as i32,
+            (host::net::SIOCATMARK, Some(end)) => end.at_mark().into(),
+            (c::FIONREAD, None) => host::term::input_bytes(self.fd())?,
+            (c::TIOCOUTQ, None) => host::term::output_bytes(self.fd())?,
+            (host::net::SIOCATMARK, None) => host::net::at_mark(self.fd())?.into(),
             _ => return Err(Errno::ENOTTY),
         };
         mem.write(arg, &number.to_ne_bytes())?;
         Ok(0)
+    }
+
+    fn release(&self) {
+        self.stop_listening();
+        if let Some(end) = self.own() {
+            end.close(self.linger.get() == Some(0));
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -37,6 +37,12 @@ pub fn get(s: &InetSocket, level: i32, name: i32, optval: &[u8]) -> Result<Vec<u
     let given = optval.len().min(MAX_VALUE);
     value[..given].copy_from_slice(&optval[..given]);
     let n = host::net::option(s.fd(), level, name, &mut value)?;
+    if (level, name) == (c::IPPROTO_TCP, c::TCP_INFO)
+        && n > 0
+        && let Some(end) = s.own()
+    {
+        value[0] = end.tcp_state();
+    }
     Ok(value[..n].to_vec())
 }
 
@@ -66,6 +72,32 @@ pub fn set(s: &InetSocket, caller: &Caller, level: i32, name: i32, value: &[u8])
         return Err(Errno::EINVAL);
     }
     host::net::set_option(s.fd(), level, name, value)
+}
+
+/// Keeps what a connection of ours goes by, and what accepted sockets start with.
+pub fn note(s: &InetSocket, level: i32, name: i32, value: &[u8]) -> Result {
+    let number = || -> Result<usize> {
+        let mut now = [0; 4];
+        host::net::option(s.fd(), level, name, &mut now)?;
+        Ok(usize::try_from(i32::from_ne_bytes(now)).unwrap_or(0))
+    };
+    match (level, name) {
+        (c::SOL_SOCKET, c::SO_SNDBUF) => s.limits.send.set(number()?),
+        (c::SOL_SOCKET, c::SO_RCVBUF) => s.limits.receive.set(number()?),
+        (c::SOL_SOCKET, c::SO_RCVLOWAT) => s.limits.low.set(number()?.max(1)),
+        (c::SOL_SOCKET, c::SO_OOBINLINE) => s.limits.inline.set(number()? != 0),
+        (c::SOL_SOCKET, c::SO_BINDTODEVICE) => s.limits.host_only.set(true),
+        (c::IPPROTO_TCP, c::TCP_DEFER_ACCEPT | c::TCP_FASTOPEN_CONNECT) => s.limits.host_only.set(true),
+        // They are ours, and go another way.
+        (c::SOL_SOCKET, c::SO_RCVTIMEO | SO_RCVTIMEO_NEW | c::SO_SNDTIMEO | SO_SNDTIMEO_NEW | c::SO_LINGER) => {
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut settings = s.settings.borrow_mut();
+    settings.retain(|(l, n, _)| (*l, *n) != (level, name));
+    settings.push((level, name, value.to_vec()));
+    Ok(())
 }
 
 /// A close that waits would hold up the kernel thread, so only one that resets the connection (0 seconds) is the host's.
