@@ -288,6 +288,23 @@ CASE(low_water) {
     EQ(read(s[1], b, 16), 7);
     CHILD_OK(pid);
 }
+CASE(more_is_to_come) {
+    int s[2];
+    char b[16];
+    pair(s);
+    EQ(send(s[0], "head", 4, MSG_MORE), 4);
+    ERR(recv(s[1], b, 16, MSG_DONTWAIT), EAGAIN);
+    EQ(events(s[1], POLLOUT), POLLOUT);
+    EQ(send(s[0], "tail", 4, 0), 4);
+    EQ(recv(s[1], b, 16, 0), 8);
+    /* It does not wait for ever. */
+    EQ(send(s[0], "late", 4, MSG_MORE), 4);
+    EQ(recv(s[1], b, 16, 0), 4);
+    EQ(send(s[0], "last", 4, MSG_MORE), 4);
+    OK(shutdown(s[0], SHUT_WR));
+    EQ(recv(s[1], b, 16, 0), 4);
+    EQ(recv(s[1], b, 16, 0), 0);
+}
 CASE(urgent_in_line) {
     int s[2], one = 1, n = -1;
     char b[8];

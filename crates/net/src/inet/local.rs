@@ -4,6 +4,7 @@ use crate::Incoming;
 use crate::bytes::Bytes;
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
+use kernel::timer;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -15,6 +16,9 @@ const SEND: u8 = 2;
 const BOTH: u8 = RECEIVE | SEND;
 /// What a direction holds for either end's buffer, unless SO_SNDBUF or SO_RCVBUF says otherwise.
 const BUFFER_SIZE: usize = 1 << 18;
+/// Bytes sent with MSG_MORE wait until they fill a segment of the loopback interface, or so long: nanoseconds.
+const SEGMENT: usize = 65483;
+const HOLD_NS: u64 = 200_000_000;
 /// `tcpi_state`, tcp_states.h.
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;
@@ -76,6 +80,9 @@ pub(super) struct End {
     /// Sent by the peer, not yet received.
     bytes: RefCell<Bytes>,
     urgent: Cell<Option<Urgent>>,
+    /// How many of them, the last, were sent with MSG_MORE and are not shown yet, and what shows them.
+    held: Cell<usize>,
+    show: Cell<Option<timer::Id>>,
     state: Cell<State>,
     /// connect(2) has said that it is connected.
     told: Cell<bool>,
@@ -116,6 +123,8 @@ impl End {
             peer: RefCell::default(),
             bytes: RefCell::default(),
             urgent: Cell::new(None),
+            held: Cell::new(0),
+            show: Cell::new(None),
             state: Cell::new(State::Opening),
             told: Cell::new(false),
             shut: Cell::new(0),
@@ -246,10 +255,44 @@ impl End {
                 peer.urgent.set(Some(Urgent { at: before + len - 1, byte: None }));
             }
         }
+        if flags & c::MSG_MORE != 0 && !urgent {
+            peer.hold(len)
+        } else {
+            peer.show()
+        }
         if urgent || peer.readable() {
             peer.wake();
         }
         Ok(len)
+    }
+
+    /// Shows the last `len` bytes later.
+    fn hold(self: &Rc<End>, len: usize) {
+        self.held.set(self.held.get() + len);
+        if self.held.get() >= SEGMENT {
+            self.show();
+        } else if self.show.get().is_none() {
+            let end = Rc::downgrade(self);
+            let late = move || {
+                if let Some(end) = end.upgrade() {
+                    end.show.set(None);
+                    end.show();
+                    end.wake();
+                }
+            };
+            self.show.set(Some(timer::at(host::time::monotonic_ns().saturating_add(HOLD_NS), Rc::new(late))));
+        }
+    }
+
+    /// Shows all there is.
+    fn show(&self) {
+        self.held.set(0);
+        self.show.take().into_iter().for_each(timer::cancel);
+    }
+
+    /// Bytes there are to be received.
+    fn shown(&self) -> usize {
+        self.bytes.borrow().len() - self.held.get()
     }
 
     /// What is sent to it is answered with a reset: it is closed, or will neither send nor receive.
@@ -278,18 +321,19 @@ impl End {
         if flags & c::MSG_OOB != 0 {
             return self.receive_urgent(dst, flags & c::MSG_PEEK != 0);
         }
+        let shown = self.shown();
         let mut bytes = self.bytes.borrow_mut();
         let want = dst.remaining();
         let target = if flags & c::MSG_DONTWAIT != 0 { 1 } else { self.limits.low.get().min(want).max(1) };
-        if bytes.is_empty() {
+        if shown == 0 {
             return self.nothing().map(|()| Incoming::default());
         }
         // What is before the mark is received alone.
         let mark = self.urgent.get().map(|u| u.at).filter(|at| *at > 0);
-        if bytes.len() < target && mark.is_none() && !self.ended() {
+        if shown < target && mark.is_none() && !self.ended() {
             return Err(Errno::EAGAIN);
         }
-        let have = mark.unwrap_or(bytes.len()).min(want);
+        let have = mark.unwrap_or(shown).min(want);
         let len = if flags & c::MSG_TRUNC != 0 { have } else { bytes.copy(0, have, dst)? };
         if flags & c::MSG_PEEK == 0 {
             bytes.consume(len);
@@ -355,7 +399,7 @@ impl End {
 
     /// SIOCINQ: up to the mark, if there is one.
     pub fn input_bytes(&self) -> usize {
-        let all = self.bytes.borrow().len();
+        let all = self.shown();
         self.urgent.get().map_or(all, |u| if u.at > 0 { u.at } else { all })
     }
 
@@ -365,7 +409,7 @@ impl End {
     }
 
     fn readable(&self) -> bool {
-        self.bytes.borrow().len() >= self.limits.low.get()
+        self.shown() >= self.limits.low.get()
     }
 
     /// tcp_poll(): asked without room, it is told when there is some.
@@ -415,6 +459,7 @@ impl End {
             return;
         }
         let Some(peer) = self.peer() else { return };
+        peer.show();
         peer.heard_end.set(true);
         peer.shut.set(peer.shut.get() | RECEIVE);
         if self.heard_end.get() {
@@ -434,6 +479,7 @@ impl End {
             State::Open if self.heard_end.get() => Errno::EPIPE,
             State::Open => Errno::ECONNRESET,
         };
+        self.show();
         self.error.set(Some(error));
         self.shut.set(BOTH);
         self.state.set(State::Closed);
@@ -457,6 +503,7 @@ impl End {
         }
         let unread = !self.bytes.borrow().is_empty();
         self.bytes.borrow_mut().truncate(0);
+        self.show();
         match self.state.get() {
             // Nobody has been told of the other end.
             State::Opening => {
