@@ -67,7 +67,16 @@ SEEN: list[tuple[str, Callable[[Config], None], str]] = [
         _seccomp,
         "no\nno\nyes\n",
     ),
-    ("cat /etc/secret | wc -c", lambda c: c["linux"].update(maskedPaths=["/etc/secret", "/proc/nothing"]), "0\n"),
+    (
+        "cd /proc/sys/fs/mqueue; echo 20 >msg_max || echo no; cat msg_max",
+        lambda c: c["linux"].update(readonlyPaths=["/proc/sys"]),
+        "no\n10\n",
+    ),
+    (
+        "cat /etc/secret /proc/meminfo | wc -c",
+        lambda c: c["linux"].update(maskedPaths=["/etc/secret", "/proc/meminfo", "/proc/nothing"]),
+        "0\n",
+    ),
     (
         "ls /tmp/m | wc -l",
         lambda c: c["linux"].update(maskedPaths=["/bin"]) or c["process"].update(args=["/bin/true"]),

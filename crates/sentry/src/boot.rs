@@ -70,11 +70,8 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 o.flags |= if read_only { READ_ONLY } else { 0 };
                 tmpfs(dev, mode.unwrap_or(0o1777), size, spec)
             }
-            kind @ (MountKind::Mask | MountKind::ReadOnly) => {
-                cover(&table, dev, m, matches!(kind, MountKind::Mask))
-                    .map_err(|e| format!("cannot cover {}: {e}", m.target))?;
-                continue;
-            }
+            // When /proc has somebody to tell of.
+            MountKind::Mask | MountKind::ReadOnly => continue,
             MountKind::Text { text } => {
                 let e = |e| format!("cannot make {}: {e}", m.target);
                 let file = fs::tmp::text(dev, text.as_bytes()).map_err(e)?;
@@ -146,6 +143,18 @@ fn make_places(root: &Rc<dyn Inode>, mounts: &[wire::Mount]) -> abi::Result {
             _ => true,
         };
         place(&table, m.target.as_bytes(), dir)?;
+    }
+    Ok(())
+}
+
+fn cover_all(table: &Rc<MountTable>, spec: &SentrySpec) -> Result<(), String> {
+    for (i, m) in spec.mounts.iter().enumerate() {
+        let mask = match m.kind {
+            MountKind::Mask => true,
+            MountKind::ReadOnly => false,
+            _ => continue,
+        };
+        cover(table, FIRST_DEV + i as u64, m, mask).map_err(|e| format!("cannot cover {}: {e}", m.target))?;
     }
     Ok(())
 }
@@ -280,6 +289,7 @@ fn run_on<P: Platform>(
     }
     mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
     mount_queues(&k.mounts, &spec, &k).map_err(fail)?;
+    cover_all(&k.mounts, &spec).map_err(fail)?;
     if !spec.mounts.iter().any(|m| m.target.starts_with("/sys")) {
         crate::sys::mount(&k, |target| place(&k.mounts, target, true));
     }
