@@ -62,7 +62,7 @@ def as_nobody(public: Path, *arguments: str) -> inside.Done:
 
 
 def test_it_runs(public: Path) -> None:
-    done = as_nobody(public, "run", "--", "/bin/sh", "-c", "id; echo hi > /tmp/x; cat /tmp/x")
+    done = as_nobody(public, "run", "--", "/bin/sh", "-c", "id; f=$(mktemp); echo hi >$f; cat $f")
     assert (done.status, done.err) == (0, "")
     first, second = done.out.splitlines()
     assert first.startswith("uid=0(root) gid=0(root)")
