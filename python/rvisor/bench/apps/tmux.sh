@@ -2,9 +2,11 @@
 # needs: tmux
 run() {
 	local tmux=(tmux -S "$here/socket" -f /dev/null)
-	"${tmux[@]}" new-session -d -x 80 -y 24 'sh -c "echo left pane; stty size; exec cat"'
+	"${tmux[@]}" new-session -d -x 80 -y 24 'sh -c "echo left pane; read -r line; stty size; exec cat"'
 	"${tmux[@]}" split-window -h 'sh -c "echo right pane; tty >/dev/null && echo on a terminal; exec cat"'
 	sleep 1
+	# Not before there are two.
+	"${tmux[@]}" send-keys -t 0 'and its size' Enter
 	"${tmux[@]}" send-keys -t 0 'typed here' Enter
 	sleep 1
 	check "$("${tmux[@]}" capture-pane -p -t 0 | grep -v '^ *$')"
