@@ -56,3 +56,7 @@ class SandboxGone(RvisorError):
 
 class GuestFailed(RvisorError):
     """The command ended with a status other than 0, and the caller had asked for `check=True`."""
+
+
+class ProfileError(RvisorError):
+    """A profile is wrong, or cannot be enforced. The text begins with file, line and column where they are known."""

@@ -7,6 +7,7 @@ import os
 from rvisor.oci import config, seccomp
 from rvisor.oci.cli import emit
 from rvisor.oci.errors import OciError
+from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def features(command: Command) -> int:
             "mountOptions": sorted(config.MOUNT_OPTIONS),
             "linux": {
                 "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-                "capabilities": [f"CAP_{name}" for name in config.CAPABILITIES],
+                "capabilities": [f"CAP_{name}" for name in CAPABILITIES],
                 "cgroup": {
                     "v1": not cgroups.unified(),
                     "v2": cgroups.unified(),

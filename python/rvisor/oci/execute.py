@@ -16,6 +16,7 @@ from rvisor.errors import ControlError, RvisorError, SandboxGone
 from rvisor.oci import config, state
 from rvisor.oci import create as creating
 from rvisor.oci.errors import OciError
+from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,9 +129,9 @@ def _add_capabilities(process: Process, names: list[str]) -> None:
     mask = 0
     for name in names:
         short = name.upper().removeprefix("CAP_")
-        if short not in config.CAPABILITIES:
+        if short not in CAPABILITIES:
             raise OciError(f"exec: --cap: {name!r} is not known")
-        mask |= 1 << config.CAPABILITIES.index(short)
+        mask |= 1 << CAPABILITIES.index(short)
     sets = process["capabilities"]
     if sets is not None:
         sets["bounding"] |= mask

@@ -1,0 +1,71 @@
+"""Conditions on arguments as they are written: `arg0 & 0x7e020000 == 0`, `arg1:32 in {F_DUPFD, 3}`."""
+
+from __future__ import annotations
+
+import re
+
+from rvisor.profile.constants import CONSTANTS
+from rvisor.profile.model import INT, WORD, Condition
+
+_FORM = re.compile(
+    r"\s*arg(?P<argument>\d+)\s*(?P<int>:\s*32)?\s*(?:&\s*(?P<mask>[^=!<>]+?))?\s*"
+    r"(?P<op>==|!=|<=|>=|<|>|\bnot\s+in\b|\bin\b)\s*(?P<value>.+?)\s*"
+)
+_HELP = "write for example `arg0 == 3`, `arg1:32 & 0x10 != 0`, `arg0 in {AF_UNIX, AF_INET}`"
+
+
+def parse(text: str) -> tuple[tuple[Condition, ...], ...]:
+    """What is written, as alternatives of conditions that must all hold. Raises ValueError, which says why."""
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no condition; {_HELP}")
+    argument = int(found["argument"])
+    if argument > 5:
+        raise ValueError(f"{text!r}: a system call has arguments 0 to 5")
+    bits = INT if found["int"] else WORD
+    mask = bits if found["mask"] is None else number(found["mask"], bits)
+    op = " ".join(found["op"].split())
+    if op in ("in", "not in"):
+        inner = found["value"]
+        if not (inner.startswith("{") and inner.endswith("}") and inner[1:-1].strip()):
+            raise ValueError(f"{text!r}: after `in` there are values in braces: {{1, 2}}")
+        values = [number(part, bits) for part in inner[1:-1].split(",")]
+        if op == "in":
+            made: list[tuple[Condition, ...]] = [
+                (Condition(argument, "==", value, mask),) for value in dict.fromkeys(values)
+            ]
+        else:
+            made = [tuple(Condition(argument, "!=", value, mask) for value in dict.fromkeys(values))]
+    else:
+        made = [(Condition(argument, op, number(found["value"], bits), mask),)]
+    for alternative in made:
+        for condition in alternative:
+            constant = condition.constant()
+            if constant is not None:
+                raise ValueError(f"{text!r} {'always' if constant else 'never'} holds")
+    return tuple(made)
+
+
+def number(text: str, bits: int = WORD) -> int:
+    """A number, a constant's name, or several joined with `|`; negative ones as Linux has them in a register."""
+    value = 0
+    for part in text.split("|"):
+        word = part.strip()
+        if word in CONSTANTS:
+            value |= CONSTANTS[word]
+            continue
+        try:
+            one = int(word, 0)
+        except ValueError:
+            raise ValueError(f"{word!r} is neither a number nor a constant that is known here{_near(word)}") from None
+        if not -(bits >> 1) - 1 <= one <= bits:
+            raise ValueError(f"{word} is more than {bits.bit_length()} bits")
+        value |= one & bits
+    return value
+
+
+def _near(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word.upper(), CONSTANTS, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""

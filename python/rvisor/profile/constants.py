@@ -1,0 +1,81 @@
+"""Names for the arguments that profiles look at. Values are those of x86-64 Linux."""
+
+from __future__ import annotations
+
+CONSTANTS = {
+    # socket(2), socketpair(2)
+    "AF_UNIX": 1,
+    "AF_INET": 2,
+    "AF_AX25": 3,
+    "AF_INET6": 10,
+    "AF_NETLINK": 16,
+    "AF_PACKET": 17,
+    "AF_RDS": 21,
+    "AF_CAN": 29,
+    "AF_TIPC": 30,
+    "AF_BLUETOOTH": 31,
+    "AF_RXRPC": 33,
+    "AF_ALG": 38,
+    "AF_VSOCK": 40,
+    "AF_KCM": 41,
+    "AF_XDP": 44,
+    "SOCK_STREAM": 1,
+    "SOCK_DGRAM": 2,
+    "SOCK_RAW": 3,
+    "SOCK_PACKET": 10,
+    # clone(2), unshare(2), setns(2)
+    "CLONE_VM": 0x100,
+    "CLONE_VFORK": 0x4000,
+    "CLONE_THREAD": 0x10000,
+    "CLONE_NEWNS": 0x20000,
+    "CLONE_NEWCGROUP": 0x2000000,
+    "CLONE_NEWUTS": 0x4000000,
+    "CLONE_NEWIPC": 0x8000000,
+    "CLONE_NEWUSER": 0x10000000,
+    "CLONE_NEWPID": 0x20000000,
+    "CLONE_NEWNET": 0x40000000,
+    "CLONE_NEWTIME": 0x80,
+    # personality(2)
+    "PER_LINUX": 0,
+    "PER_LINUX32": 8,
+    "ADDR_NO_RANDOMIZE": 0x40000,
+    "READ_IMPLIES_EXEC": 0x400000,
+    "UNAME26": 0x20000,
+    # mmap(2), mprotect(2)
+    "PROT_READ": 1,
+    "PROT_WRITE": 2,
+    "PROT_EXEC": 4,
+    # ioctl(2)
+    "TCGETS": 0x5401,
+    "TIOCSTI": 0x5412,
+    "TIOCLINUX": 0x541C,
+    "TIOCGWINSZ": 0x5413,
+    "FIONREAD": 0x541B,
+    "FIONBIO": 0x5421,
+    "FIOCLEX": 0x5451,
+    # open(2)
+    "O_WRONLY": 1,
+    "O_RDWR": 2,
+    "O_CREAT": 0o100,
+    "O_TRUNC": 0o1000,
+    # fcntl(2)
+    "F_DUPFD": 0,
+    "F_GETFD": 1,
+    "F_SETFD": 2,
+    "F_GETFL": 3,
+    "F_SETFL": 4,
+    "F_SETOWN": 8,
+    "F_DUPFD_CLOEXEC": 1030,
+    # prctl(2)
+    "PR_SET_PDEATHSIG": 1,
+    "PR_SET_DUMPABLE": 4,
+    "PR_SET_NAME": 15,
+    "PR_SET_SECCOMP": 22,
+    "PR_CAPBSET_DROP": 24,
+    "PR_SET_MM": 35,
+    "PR_SET_NO_NEW_PRIVS": 38,
+    "PR_CAP_AMBIENT": 47,
+    # syslog(2)
+    "SYSLOG_ACTION_READ_ALL": 3,
+    "SYSLOG_ACTION_SIZE_BUFFER": 10,
+}

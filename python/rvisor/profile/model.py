@@ -1,0 +1,361 @@
+"""What a profile says, as values: one frozen object per thought. `read` makes them from files, kernels obey them.
+
+None means that the profile does not speak of it: the kernel's own rule holds.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Literal
+
+    Kernel = Literal["private", "shared"]
+    """Which kernel is to obey."""
+
+WORD = (1 << 64) - 1
+INT = (1 << 32) - 1
+KERNELS = ("private", "shared")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where something was said: the file, and the path of keys in it (`read.position` finds line and column)."""
+
+    file: str = ""
+    keys: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is done with a call.
+
+    allow; errno (`number`: which, 0 for success); kill (the process, with SIGSYS); kill-thread; trap (SIGSYS, which may
+    be caught); trace (a tracer is asked, `number` is its data); log (allow, with a line in the log); notify (the
+    operator's monitor answers); plugin (the Python function `plugin` answers: `module:function`).
+    """
+
+    kind: str
+    number: int = 0
+    plugin: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "errno":
+            return f"errno {errno.errorcode.get(self.number, self.number)}"
+        return f"{self.kind} {self.plugin or self.number or ''}".rstrip()
+
+
+ALLOW = Action("allow")
+KINDS = ("allow", "errno", "kill", "kill-thread", "trap", "trace", "log", "notify", "plugin")
+OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`(argument & mask) op value`, all of 64 bits without a sign. A mask of 32 bits is how the kernel sees an int."""
+
+    argument: int
+    op: str
+    value: int
+    mask: int = WORD
+
+    def holds(self, arguments: tuple[int, ...]) -> bool:
+        """Whether it is true of these arguments."""
+        found = arguments[self.argument] & self.mask
+        match self.op:
+            case "==":
+                return found == self.value
+            case "!=":
+                return found != self.value
+            case "<":
+                return found < self.value
+            case "<=":
+                return found <= self.value
+            case ">":
+                return found > self.value
+            case _:
+                return found >= self.value
+
+    def constant(self) -> bool | None:
+        """True or False if it is that of every argument."""
+        if self.value & ~self.mask and self.op in ("==", "!="):
+            return self.op == "!="
+        if self.op in ("<", "<=", ">", ">="):
+            lowest, highest = self.holds((0,) * 6), self.holds((self.mask,) * 6)
+            return lowest if lowest == highest else None
+        return None
+
+    def __str__(self) -> str:
+        left = f"arg{self.argument}"
+        if self.mask == INT:
+            left += ":32"
+        elif self.mask != WORD:
+            left += f" & {self.mask:#x}"
+        return f"{left} {self.op} {self.value if self.value < 10 else hex(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Calls by name, what is done with them, and why. All of `when` must hold."""
+
+    names: tuple[str, ...]
+    action: Action
+    when: tuple[Condition, ...] = ()
+    reason: str = ""
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One of the rules of a call: if all of `when` hold, `action`."""
+
+    when: tuple[Condition, ...]
+    action: Action
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every call's answer: the cases of a number in the order they are asked, then what holds if none fits."""
+
+    default: Action
+    cases: Mapping[int, tuple[Case, ...]]
+
+    def decide(self, number: int, arguments: tuple[int, ...]) -> Action:
+        """The plain meaning, which the compiled filter has to have as well."""
+        for case in self.cases.get(number, ()):
+            if all(condition.holds(arguments) for condition in case.when):
+                return case.action
+        return self.default
+
+
+@dataclass(frozen=True, slots=True)
+class Syscalls:
+    """Rules on system calls. The first that fits decides, those with conditions before those without."""
+
+    default: Action
+    rules: tuple[Rule, ...] = ()
+    reason: str = ""
+    origin: Origin = Origin()
+
+    def table(self) -> Table:
+        """By number."""
+        from rvisor.profile.vocabulary import NUMBERS
+
+        conditional: dict[int, list[Case]] = {}
+        plain: dict[int, Case] = {}
+        for rule in self.rules:
+            case = Case(rule.when, rule.action)
+            for name in rule.names:
+                if rule.when:
+                    conditional.setdefault(NUMBERS[name], []).append(case)
+                else:
+                    plain.setdefault(NUMBERS[name], case)
+        cases = {
+            number: (*conditional.get(number, ()), *((plain[number],) if number in plain else ()))
+            for number in sorted({*conditional, *plain})
+        }
+        return Table(self.default, cases)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """Access to a file, or with `subtree` to a directory and all below it.
+
+    `allow` and `deny` are of the letters r, w and x (x of a directory: searching it). The access to a file is what the
+    rules that match it allow together, or `Files.default` if none of them says what it allows; less what any denies.
+    `path` may be a pattern (`*` within a name, `**` across names, `?`, `[abc]`, `[^abc]`, `{a,b}`), which is looked up
+    when the container starts. Rules are of files, not of names: another name of the same file is the same file.
+    """
+
+    path: str
+    allow: str | None = None
+    deny: str = ""
+    subtree: bool = False
+    reason: str = ""
+    origin: Origin = Origin()
+
+    @property
+    def pattern(self) -> bool:
+        """Whether the path stands for several."""
+        return any(letter in self.path for letter in "*?[{")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Rules on files; `default` is the access to those that no rule allows anything on."""
+
+    default: str = "rwx"
+    rules: tuple[FileRule, ...] = ()
+
+    def access(self, matching: list[FileRule]) -> str:
+        """The access to a file for which these rules are."""
+        said = [rule.allow for rule in matching if rule.allow is not None]
+        allowed = set("".join(said)) if said else set(self.default)
+        return "".join(letter for letter in "rwx" if letter in allowed - set("".join(r.deny for r in matching)))
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLog:
+    """dmesg, /dev/kmsg, /proc/kmsg, syslog(2): `mode` own (a log of the container's own), none (EPERM), or host."""
+
+    mode: str = "own"
+    size: int | None = None
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class SysctlView:
+    """What the container finds in a file of /proc/sys. `name` has dots. What it writes is in `minimum`…`maximum`."""
+
+    name: str
+    value: str
+    writable: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """`policy`: normal, batch, idle, fifo, rr. `quota` in CPUs, `slice` in ns, `weight` 1–10000 as cgroup v2 has it,
+    `cores` as numbers, `controller` a Python class `module:Class`, or the name of a built-in one, that changes these
+    while the container runs, with `options`.
+    """
+
+    policy: str | None = None
+    nice: int | None = None
+    priority: int | None = None
+    weight: int | None = None
+    quota: float | None = None
+    slice: int | None = None
+    cores: tuple[int, ...] | None = None
+    controller: str | None = None
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`max`, `high` in bytes, `swappiness` 0–200. `overcommit`, as vm.overcommit_memory: heuristic, always, never,
+    the last with `ratio` in percent or `kbytes`. `thp`: always, madvise, never. `controller` as for the CPU.
+    """
+
+    max: int | None = None
+    high: int | None = None
+    swappiness: int | None = None
+    overcommit: str | None = None
+    overcommit_ratio: int | None = None
+    overcommit_kbytes: int | None = None
+    thp: str | None = None
+    controller: str | None = None
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRule:
+    """Peers by network, ports (first, last) and protocol (tcp, udp, icmp, any), connecting out, in, or both."""
+
+    allow: bool
+    net: str = ""
+    ports: tuple[int, int] = (0, 65535)
+    protocol: str = "any"
+    direction: str = "both"
+    reason: str = ""
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The first rule that fits decides, then `default`: allow or deny."""
+
+    allow: bool = True
+    rules: tuple[NetworkRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One profile, with what it includes already in it."""
+
+    name: str
+    description: str = ""
+    files_read: tuple[str, ...] = ()
+    """The file itself, then those it includes."""
+    syscalls: Syscalls | None = None
+    capabilities: frozenset[str] | None = None
+    """The ceiling: nothing inside ever has others."""
+    capabilities_origin: Origin = Origin()
+    files: Files = Files()
+    kernel_log: KernelLog | None = None
+    sysctl: tuple[SysctlView, ...] = ()
+    cpu: Cpu = Cpu()
+    memory: Memory = Memory()
+    network: Network | None = None
+    futex_hash: int | None = None
+    """Buckets of the process's private futex hash; 0: the global one."""
+
+    def capability_mask(self) -> int | None:
+        """The ceiling as Linux writes it, bit n for capability n."""
+        if self.capabilities is None:
+            return None
+        from rvisor.profile.vocabulary import CAPABILITIES
+
+        return sum(1 << CAPABILITIES.index(name) for name in self.capabilities)
+
+    def unsupported(self, kernel: Kernel) -> list[tuple[str, Origin]]:
+        """What that kernel cannot enforce, by name, with where it was said. Nobody may start it while there is any."""
+        return list(_unsupported_private(self) if kernel == "private" else _unsupported_shared(self))
+
+
+def _actions(profile: Profile) -> Iterator[tuple[Action, Origin]]:
+    if profile.syscalls is not None:
+        yield profile.syscalls.default, profile.syscalls.origin
+        for rule in profile.syscalls.rules:
+            yield rule.action, rule.origin
+
+
+def _unsupported_private(profile: Profile) -> Iterator[tuple[str, Origin]]:
+    for action, origin in _actions(profile):
+        if action.kind in ("notify", "plugin"):
+            yield f"syscalls: the action {action.kind!r}", origin
+    for rule in profile.files.rules:
+        yield f"files: the rule on {rule.path}", rule.origin
+    if profile.files.default != "rwx":
+        yield f"files: the default {profile.files.default!r}", Origin()
+    if profile.kernel_log is not None:
+        if profile.kernel_log.mode != "own":
+            yield f"kernel_log: the mode {profile.kernel_log.mode!r}", profile.kernel_log.origin
+        if profile.kernel_log.size is not None:
+            yield "kernel_log: a size", profile.kernel_log.origin
+    for view in profile.sysctl:
+        yield f"sysctl: the view of {view.name}", view.origin
+    for name in ("policy", "nice", "priority", "weight", "slice", "cores", "controller"):
+        if getattr(profile.cpu, name) is not None:
+            yield f"cpu: {name}", profile.cpu.origin
+    for name in (
+        "high",
+        "swappiness",
+        "overcommit",
+        "overcommit_ratio",
+        "overcommit_kbytes",
+        "thp",
+        "controller",
+    ):
+        if getattr(profile.memory, name) is not None:
+            yield f"memory: {name.replace('overcommit_', 'overcommit.')}", profile.memory.origin
+    for peer in profile.network.rules if profile.network is not None else ():
+        if peer.protocol != "any":
+            yield f"network: a rule for {peer.protocol} only", peer.origin
+        if peer.direction != "both":
+            yield f"network: a rule for the direction {peer.direction!r} only", peer.origin
+    if profile.futex_hash is not None:
+        yield "futex_hash", Origin()
+
+
+def _unsupported_shared(profile: Profile) -> Iterator[tuple[str, Origin]]:
+    for action, origin in _actions(profile):
+        if action.kind == "trace":
+            yield "syscalls: the action 'trace'", origin
