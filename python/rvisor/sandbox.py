@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from rvisor._sentry.attach import Attached
     from rvisor._sentry.control import Control
-    from rvisor._sentry.messages import LaunchSpec, NetworkRule, Volume
+    from rvisor._sentry.messages import Confinement, LaunchSpec, NetworkRule, Volume
+    from rvisor.profile.model import Profile
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -61,8 +62,9 @@ class Sandbox:
     `overlay` is `memory`, `none` (write to `rootfs` itself) or a directory that keeps the changes. `volumes` are
     `SRC:DST[:ro]`. `user` is `UID[:GID]`, numbers or names of the container's own. `memory` is bytes or `512m`.
     `network` is `none`, `host`, `user` or `ns:PATH`; `publish` are `[IP:]HOST:GUEST[/udp]` for `user`; `network_rules`
-    are `allow:NET[:PORTS]` and `deny:NET[:PORTS]`, of which the first that fits decides.
-    Raises UsageError when one of them is wrong.
+    are `allow:NET[:PORTS]` and `deny:NET[:PORTS]`, of which the first that fits decides. `profile` is the name of one
+    that is shipped, a file, or one that was read; of its limits and these the lower ones hold.
+    Raises UsageError when one of them is wrong, ProfileError for a profile that is wrong or cannot be enforced.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Sandbox:
         publish: Sequence[str] = (),
         network_rules: Sequence[str] = (),
         platform: str = "slots",
+        profile: str | os.PathLike[str] | Profile | None = None,
     ) -> None:
         if rootfs is None and overlay == "none":
             raise UsageError(
@@ -116,7 +119,23 @@ class Sandbox:
             allow, net, ports = _options.network_rule(text)
             self._rules.append({"allow": allow, "net": net, "ports": ports})
         self._platform = platform
+        self.confinement: Confinement | None = None
+        """What a profile puts on every process."""
+        if profile is not None:
+            self._obey(profile)
         self._running: list[spawn.Running] = []
+
+    def _obey(self, profile: str | os.PathLike[str] | Profile) -> None:
+        from rvisor.profile import private, read
+        from rvisor.profile.model import Profile
+
+        found = private.parts(profile if isinstance(profile, Profile) else read.load(profile))
+        self.confinement = found.confinement
+        self._memory = min((n for n in (self._memory, found.memory) if n is not None), default=None)
+        self._millicpus = min((n for n in (self._millicpus, found.millicpus) if n is not None), default=None)
+        if found.network_rules and self._rules:
+            raise UsageError("--net-rule: the profile has rules for peers already; only one list can be the first")
+        self._rules = self._rules or found.network_rules
 
     def __enter__(self) -> Sandbox:
         return self
@@ -189,6 +208,7 @@ class Sandbox:
         variables = self._variables(who) | dict(env or {})
         where = self._cwd if cwd is None else _options.directory_inside(cwd)
         process = messages.process(args, env=variables, cwd=where, uid=who.uid, gid=who.gid, groups=who.groups)
+        messages.confine(process, self.confinement)
         if timeout is not None:
             timeout = _options.seconds(timeout)
         with _Streams(capture=capture, input=b"" if input is None else input) as streams:
@@ -271,6 +291,7 @@ class Sandbox:
             "control_fd": control_fd,
             "hold": hold,
         }
+        messages.confine(spec["process"], self.confinement)
         ours: Control | None = None
         theirs: socket | None = None
         try:

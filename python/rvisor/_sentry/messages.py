@@ -52,6 +52,10 @@ if TYPE_CHECKING:
         oom_score_adj: int | None
         seccomp: list[tuple[int, int, int, int]]
 
+    class Confinement(TypedDict):
+        seccomp: list[tuple[int, int, int, int]]
+        ceiling: int | None
+
     class Limits(TypedDict):
         memory: int | None
         millicpus: int | None
@@ -135,6 +139,22 @@ def process(
         "oom_score_adj": None,
         "seccomp": [],
     }
+
+
+def confine(process: Process, by: Confinement | None) -> None:
+    """Put a profile's filter and its ceiling of capabilities on a process: root has all below the ceiling."""
+    if by is None:
+        return
+    process["seccomp"] = by["seccomp"]
+    if by["ceiling"] is not None:
+        own = by["ceiling"] if process["uid"] == 0 else 0
+        process["capabilities"] = {
+            "bounding": by["ceiling"],
+            "effective": own,
+            "inheritable": 0,
+            "permitted": own,
+            "ambient": 0,
+        }
 
 
 def volume(source: str | None, target: str, *, read_only: bool) -> Volume:

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from rvisor._sentry.messages import Confinement
+
     class About(TypedDict):
         id: str
         name: str
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         env: dict[str, str]
         cwd: str
         user: str | None
+        confinement: Confinement | None
 
 
 _ABOUT = "sandbox.json"

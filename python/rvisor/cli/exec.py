@@ -96,6 +96,7 @@ def main(argv: list[str]) -> int:
         groups=user.groups,
         terminal=options.tty,
     )
+    messages.confine(process, about.get("confinement"))
     with Control.connect(directory) as control:
         if options.tty:
             return _at_terminal(control, process, interactive=options.interactive)

@@ -42,6 +42,7 @@ Examples:
   rvisor run -u nobody -e LANG=C.UTF-8 -- python3 -c 'import os; print(os.getuid())'
   rvisor run --memory 256m --cpus 0.5 --pids 64 --timeout 10 -- ./untrusted
   rvisor run --strace=calls.txt -- ls
+  rvisor run --profile default -- ./server
   rvisor run --network user -p 127.0.0.1:8080:80 -- python3 -m http.server 80
   rvisor run --network user --net-rule allow:10.0.0.5:443 --net-rule deny:0.0.0.0/0 --net-rule deny:::/0 -- ./client
 
@@ -124,6 +125,11 @@ def parser() -> Parser:
         default=[],
         help="which peers may be reached, and may connect: the first rule that fits decides; may be given again",
     )
+    add(
+        "--profile",
+        metavar="NAME|FILE",
+        help="what the program may do, from a profile's file or the name of a shipped one; `rvisor profile` makes them",
+    )
     add("-i", "--interactive", action="store_true", help="pass on standard input (else it is /dev/null)")
     add("-t", "--tty", action="store_true", help="give the program a terminal")
     add("--kernel", choices=["private"], default="private", help="private: a kernel of its own")
@@ -175,6 +181,7 @@ def main(argv: list[str]) -> int:
         publish=options.publish,
         network_rules=options.net_rule,
         platform=options.platform,
+        profile=options.profile,
     )
     timeout = None if options.timeout is None else _options.seconds(options.timeout)
     strace = _strace(options.strace)
@@ -191,6 +198,7 @@ def main(argv: list[str]) -> int:
         "env": variables,
         "cwd": cwd,
         "user": options.user,
+        "confinement": box.confinement,
     }
     listed = runtime.register(about, must=name is not None)
     terminal = _terminal() if options.tty else None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 
+from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 WORD = (1 << 64) - 1
 INT = (1 << 32) - 1
+CLONE_NEWUSER = 0x10000000
 KERNELS = ("private", "shared")
 
 
@@ -49,6 +52,8 @@ class Action:
 
 
 ALLOW = Action("allow")
+EPERM = Action("errno", errno.EPERM)
+ENOSYS = Action("errno", errno.ENOSYS)
 KINDS = ("allow", "errno", "kill", "kill-thread", "trap", "trace", "log", "notify", "plugin")
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 
@@ -142,8 +147,6 @@ class Syscalls:
 
     def table(self) -> Table:
         """By number."""
-        from rvisor.profile.vocabulary import NUMBERS
-
         conditional: dict[int, list[Case]] = {}
         plain: dict[int, Case] = {}
         for rule in self.rules:
@@ -297,12 +300,29 @@ class Profile:
     futex_hash: int | None = None
     """Buckets of the process's private futex hash; 0: the global one."""
 
+    def table(self) -> Table | None:
+        """Every call's answer; None if nothing is said of any.
+
+        Where there is a ceiling of capabilities no user namespace may be made, as whoever makes one has all of them in
+        it: EPERM; and ENOSYS for clone3, whose flags are in memory: C libraries then use clone.
+        """
+        syscalls = self.syscalls
+        if self.capabilities is None or len(self.capabilities) == len(CAPABILITIES):
+            return None if syscalls is None else syscalls.table()
+        table = (syscalls or Syscalls(ALLOW)).table()
+        new = Condition(0, "!=", 0, CLONE_NEWUSER)
+        cases = dict(table.cases)
+        refused = {"clone": Case((new,), EPERM), "unshare": Case((new,), EPERM), "clone3": Case((), ENOSYS)}
+        for name, case in refused.items():
+            number = NUMBERS[name]
+            left = cases.get(number, (Case((), table.default),))
+            cases[number] = (case, *left) if case.when else (case,)
+        return Table(table.default, cases)
+
     def capability_mask(self) -> int | None:
         """The ceiling as Linux writes it, bit n for capability n."""
         if self.capabilities is None:
             return None
-        from rvisor.profile.vocabulary import CAPABILITIES
-
         return sum(1 << CAPABILITIES.index(name) for name in self.capabilities)
 
     def unsupported(self, kernel: Kernel) -> list[tuple[str, Origin]]:

@@ -1,0 +1,51 @@
+"""What a profile is for the private kernel: parts of what its launcher is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rvisor.profile import filter, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor._sentry.messages import Confinement, NetworkRule
+    from rvisor.profile.model import Network, Profile
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`memory` in bytes, `millicpus` in thousandths; None: nothing is said of it."""
+
+    confinement: Confinement
+    memory: int | None
+    millicpus: int | None
+    network_rules: list[NetworkRule]
+
+
+def parts(profile: Profile) -> Parts:
+    """Raises ProfileError if the private kernel could not enforce all of it."""
+    read.refuse_unsupported(profile, "private")
+    table = profile.table()
+    confinement: Confinement = {
+        "seccomp": [] if table is None else filter.compile_table(table),
+        "ceiling": profile.capability_mask(),
+    }
+    quota = profile.cpu.quota
+    return Parts(
+        confinement=confinement,
+        memory=profile.memory.max,
+        millicpus=None if quota is None else round(quota * 1000),
+        network_rules=_network(profile.network) if profile.network is not None else [],
+    )
+
+
+def _network(network: Network) -> list[NetworkRule]:
+    rules: list[NetworkRule] = []
+    for rule in network.rules:
+        nets = (rule.net,) if rule.net else _EVERYONE
+        rules += [{"allow": rule.allow, "net": net, "ports": rule.ports} for net in nets]
+    rules += [{"allow": network.allow, "net": net, "ports": (0, 65535)} for net in _EVERYONE]
+    return rules
+
+
+_EVERYONE = ("0.0.0.0/0", "::/0")

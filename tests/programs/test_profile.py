@@ -1,0 +1,86 @@
+"""`rvisor run --profile` on the private kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from framework.inside import Done, rvisor
+
+pytestmark = pytest.mark.usefixtures("binaries")
+
+TEXT = """\
+[syscalls]
+default = "allow"
+[[syscalls.rule]]
+names = ["mkdir", "mkdirat"]
+action = "errno"
+errno = "EROFS"
+[[syscalls.rule]]
+names = ["uname"]
+action = "kill"
+[[syscalls.rule]]
+names = ["kill"]
+action = "errno"
+errno = "ESRCH"
+when = ["arg1:32 == 9"]
+[capabilities]
+keep = ["CHOWN"]
+[memory]
+max = "64m"
+[network]
+default = "deny"
+"""
+
+
+@pytest.fixture
+def under(tmp_path: Path, platform: str) -> object:
+    path = tmp_path / "p.toml"
+    path.write_text(TEXT)
+
+    def run(*command: str) -> Done:
+        return rvisor("run", "--platform", platform, "--profile", str(path), "--", *command)
+
+    return run
+
+
+def test_calls_and_capabilities(under: object) -> None:
+    assert callable(under)
+    done = under("sh", "-c", "mkdir /tmp/q; uname; echo $?; kill -9 $$; kill -0 $$ && grep Cap /proc/self/status")
+    lines = done.out.splitlines()
+    assert lines[0] == "159", done.err
+    assert "Read-only file system" in done.err
+    assert "No such process" in done.err
+    assert [line.split()[1].lstrip("0") for line in lines[1:]] == ["", "1", "1", "1", ""]
+    # Nobody gets more: not from a user namespace, not by becoming root again.
+    done = under(
+        "sh", "-c", "unshare -U true; unshare -Ur true; setpriv --reuid 1 grep CapEff /proc/self/status; echo x"
+    )
+    assert "x\n" in done.out and done.err.count("Operation not permitted") >= 2, done.err
+
+
+def test_limits_and_peers(under: object) -> None:
+    assert callable(under)
+    done = under("python3", "-c", "bytearray(200 << 20)")
+    assert done.status == 137 and "limit of 64 MiB was reached" in done.err
+    code = "import socket\ntry: socket.create_connection(('127.0.0.1', 1))\nexcept OSError as e: print(e.errno)"
+    assert under("python3", "-c", code).out == "1\n"
+
+
+def test_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('[[files.rule]]\npaths = ["/etc/shadow"]\ndeny = "rw"\n')
+    done = rvisor("run", "--profile", str(path), "--", "true")
+    assert done.status == 125
+    assert f"{path}:2:10: files: the rule on /etc/shadow is not there with --kernel=private" in done.err
+    done = rvisor("run", "--profile", "defautl", "--", "true")
+    assert "there is no profile 'defautl'; did you mean default?" in done.err
+
+
+@pytest.mark.parametrize("name", ["default", "build", "agent"])
+def test_shipped_ones_let_programs_work(name: str, rootfs: Path) -> None:
+    code = 'import threading, socket, subprocess; subprocess.run("true"); threading.Thread(target=print).start()'
+    script = f"ls / >/dev/null; (sleep 0.1 & wait); python3 -c '{code}'"
+    done = rvisor("run", "--rootfs", str(rootfs), "--profile", name, "--", "sh", "-ec", script)
+    assert done.status == 0, done.err
