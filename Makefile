@@ -9,12 +9,13 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python lint wheel clean
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies lint wheel clean
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
 	@echo "make demo     build, then show real programs on a private kernel"
 	@echo "make test     build, then all tests"
+	@echo "make test-policies  policies on containers at work; needs rt-tests, two minutes"
 	@echo "make lint     formatting, clippy, ruff, mypy"
 	@echo "make wheel    one wheel with the command and the executables, in dist/"
 	@echo "make clean    remove build/ and target/"
@@ -49,6 +50,10 @@ test-rust:
 
 test-python:
 	RVISOR_REQUIRE=1 RVISOR_PLATFORMS=slots,ptrace $(BIN)/pytest -q $(PYTEST)
+
+# Not part of `make test`: the loads take their time, and the machine to themselves.
+test-policies: venv
+	PYTHONPATH=python $(BIN)/pytest -q -s $(PYTEST) tests/policies/live.py
 
 lint: venv
 	$(CARGO) fmt --all --check

@@ -13,6 +13,8 @@ COMMANDS = {
     "exec": "run one more program in a running sandbox",
     "top": "show what runs in a sandbox",
     "kill": "end a sandbox, or send it a signal",
+    "sched": "show, set or watch how a container is scheduled",
+    "memory": "show, set or watch a container's memory",
     "doctor": "check what rVisor needs from this host",
     "syscalls": "list the system calls and how far each is supported",
     "bench": "measure system calls, natively and inside",
