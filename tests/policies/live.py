@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from rvisor._sentry.cgroup import get as read
+from rvisor._sentry.cgroup import put as write
 from rvisor.policy import cpu, load, memory, voting
-from rvisor.policy.container import Container, hierarchies, read, write
+from rvisor.policy.container import Container, hierarchies
 from rvisor.policy.controller import Controller
 from rvisor.policy.errors import PolicyError
 from rvisor.profile.model import Cpu, Memory
@@ -197,12 +199,12 @@ def test_a_vote_collapses_what_the_majority_owns(group: Callable[[str], Group]) 
     first, second = group("first"), group("second")
     path = Path("/dev/shm", f"rvisor-vote-{os.getpid()}")
     code = (
-        "import ctypes, sys; path, low, high = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n"
+        "import ctypes, sys, time; path, low, high = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n"
         "f = open(path, 'r+b'); call = ctypes.CDLL(None).mmap; call.restype = ctypes.c_void_p\n"
         "call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]\n"
         "at = call(0x600000000000, 4 << 20, 3, 0x100001, f.fileno(), 0)\n"
         "for page in [*range(low, high), *range(512 + low, 512 + high)]:\n    ctypes.memset(at + page * 4096, 1, 1)\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
+        "print('ready', flush=True); time.sleep(60)\n"
     )
     try:
         path.write_bytes(b"")
@@ -218,7 +220,8 @@ def test_a_vote_collapses_what_the_majority_owns(group: Callable[[str], Group]) 
         assert against and not any(outcome.huge or outcome.collapsed for outcome in against)
         outcomes = voting.ballot(containers, {"first": True, "second": False})
         print("\n", outcomes)
-        assert outcomes and all(outcome.huge for outcome in outcomes)
+        assert [outcome.votes for outcome in outcomes] == [{"first": 300, "second": 212}] * 2
+        assert all(outcome.huge for outcome in outcomes)
         assert all(outcome.collapsed for outcome in outcomes), [outcome.error for outcome in outcomes]
     finally:
         path.unlink()

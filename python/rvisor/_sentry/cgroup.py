@@ -12,6 +12,21 @@ _MOUNT = "/sys/fs/cgroup"
 _RETRY_SECONDS = 2.0
 
 
+def get(path: str) -> str:
+    """A small file of the host's, without white space at its end."""
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read().strip()
+
+
+def put(path: str, value: str) -> None:
+    """One write, as the host's settings want it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
 def out_of_memory_kills(groups: list[str]) -> int:
     """How many processes of these groups the kernel has killed because memory ran out."""
     kills = 0

@@ -6,6 +6,10 @@ import os
 
 from rvisor.errors import BinaryMissing
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LAUNCHER = "rvisor-launch"
 SENTRY = "rvisor-sentry"
 STUB = "rvisor-stub"
@@ -38,3 +42,24 @@ def find(name: str) -> str:
         f"the executable {name} was not found in {' or '.join(searched)}",
         hint="build it with `make build`, or name its directory in RVISOR_BIN_DIR",
     )
+
+
+def started_by(command: int) -> list[int]:
+    """What a command that waits for its sandbox has started: the sandbox's kernel, or else all its children."""
+    children = [pid for pid, parent in parents() if parent == command] if command else []
+    return [pid for pid in children if f"({SENTRY})" in _stat(pid)] or children
+
+
+def parents() -> Iterator[tuple[int, int]]:
+    """Every process of the host, and its parent."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and (fields := _stat(int(name)).rpartition(")")[2].split()):
+            yield int(name), int(fields[1])
+
+
+def _stat(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

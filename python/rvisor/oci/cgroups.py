@@ -10,6 +10,8 @@ import os
 import signal
 import time
 
+from rvisor._sentry.cgroup import get as _get
+from rvisor._sentry.cgroup import put as _put
 from rvisor.oci.errors import OciError
 
 TYPE_CHECKING = False
@@ -327,19 +329,6 @@ def kill_all(groups: list[str]) -> None:
             except ProcessLookupError:
                 continue
         time.sleep(0.01)
-
-
-def _get(path: str) -> str:
-    with open(path, encoding="ascii", errors="replace") as file:
-        return file.read().strip()
-
-
-def _put(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
 
 
 def number(groups: list[str], name: str) -> int:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 
+from rvisor._sentry.cgroup import get as read
+from rvisor._sentry.cgroup import put as write
+from rvisor._sentry.find import parents
 from rvisor.errors import UsageError
 from rvisor.policy.errors import PolicyError
 
@@ -52,7 +55,7 @@ class Container:
     @classmethod
     def find(cls, word: str) -> Container:
         """A running sandbox's name or id, or any container's id, as its control groups have it; or its beginning."""
-        from rvisor._sentry import runtime
+        from rvisor._sentry import find, runtime
 
         command = 0
         for about in runtime.running():
@@ -72,7 +75,7 @@ class Container:
                         found.setdefault(name, []).append(os.path.join(directory, name))
         exact = {name: groups for name, groups in found.items() if name in (word, f"rvisor-{word}")}
         found = exact or found
-        if not found and (roots := _sandbox(command)):
+        if not found and (roots := find.started_by(command)):
             return cls(word, roots=roots)
         if len(found) != 1:
             why = "more than one control group is" if found else "no control group is"
@@ -134,11 +137,11 @@ class Container:
         """The processes below its roots. Who was seen once belongs to it, even if its parent is gone by now."""
         if not self._roots:
             return set()
-        parents = dict(_parents())
-        self._seen &= parents.keys()
+        above = dict(parents())
+        self._seen &= above.keys()
         grown = True
         while grown:
-            new = {pid for pid, parent in parents.items() if parent in self._seen} - self._seen
+            new = {pid for pid, parent in above.items() if parent in self._seen} - self._seen
             self._seen |= new
             grown = bool(new)
         return set(self._seen)
@@ -223,21 +226,6 @@ def tasks_of(pid: int) -> list[int]:
         return []
 
 
-def read(path: str) -> str:
-    """A small file of the host's, without the last line's end."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
-
-
-def write(path: str, value: str) -> None:
-    """One write, as the host's settings want it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
-
-
 def _everywhere(path: str) -> list[str]:
     """This group in each hierarchy, the tops left out."""
     tops = hierarchies()
@@ -247,20 +235,6 @@ def _everywhere(path: str) -> list[str]:
     if relative in ("", ".") or relative.startswith(".."):
         raise UsageError(f"--cgroup: {path!r} is the whole host's group, or none")
     return [os.path.join(top, relative) for top in tops]
-
-
-def _sandbox(command: int) -> list[int]:
-    """What a waiting command has started: its sandbox's kernel, or, without one, all its children."""
-    children = [pid for pid, parent in _parents() if parent == command] if command else []
-    kernels = [pid for pid in children if "(rvisor-sentry)" in _stat(pid)]
-    return kernels or children
-
-
-def _stat(pid: int) -> str:
-    try:
-        return read(f"/proc/{pid}/stat")
-    except OSError:
-        return ""
 
 
 def _below(group: str) -> Iterator[str]:
@@ -279,9 +253,3 @@ def _numbers(directory: str, names: Sequence[str]) -> list[int]:
 
 def _holds(group: str) -> bool:
     return any(_numbers(path, ("cgroup.procs",)) for path in _below(group))
-
-
-def _parents() -> Iterator[tuple[int, int]]:
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and (fields := _stat(int(name)).rpartition(")")[2].split()):
-            yield int(name), int(fields[1])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 
+from rvisor._sentry.cgroup import get as read
+from rvisor._sentry.cgroup import put as write
 from rvisor.policy import calls
-from rvisor.policy.container import freezer, read, settle, write
+from rvisor.policy.container import freezer, settle
 from rvisor.policy.errors import PolicyError
 
 TYPE_CHECKING = False

@@ -12,7 +12,8 @@ import os
 import platform
 import signal
 
-from rvisor.policy.container import read, tasks_of
+from rvisor._sentry.cgroup import get as read
+from rvisor.policy.container import tasks_of
 from rvisor.policy.errors import PolicyError
 
 _SEIZE, _INTERRUPT, _GETREGS, _SETREGS, _STEP, _DETACH = 0x4206, 0x4207, 12, 13, 9, 17

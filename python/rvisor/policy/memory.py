@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from rvisor._sentry.cgroup import get as read
 from rvisor.policy import inject
-from rvisor.policy.container import read
 from rvisor.policy.errors import PolicyError
 from rvisor.policy.metrics import committed_of
 

@@ -10,7 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from rvisor.policy.container import read
+from rvisor._sentry.cgroup import get as read
 from rvisor.policy.cpu import CLASSES, quota
 
 TYPE_CHECKING = False

@@ -96,30 +96,39 @@ def ballot(containers: Sequence[Container], wants: Mapping[str, bool], *, dry: b
         if file is None:
             raise PolicyError(f"{container.name} has no memory control group: its pages have no owner")
         groups[os.stat(os.path.dirname(file)).st_ino] = container.name
-    users: dict[tuple[str, str, int], dict[str, tuple[int, int]]] = {}
+    users: dict[tuple[str, str, int], list[tuple[str, int, int]]] = {}
     for container in containers:
         for pid in container.processes():
             try:
                 for address, what in ranges(pid):
-                    users.setdefault(what, {}).setdefault(container.name, (pid, address))
+                    users.setdefault(what, []).append((container.name, pid, address))
             except OSError:
                 continue
     outcomes = []
     for who in users.values():
-        if len(who) < 2:
+        if len({name for name, _, _ in who}) < 2:
             continue
-        pid, address = next(iter(who.values()))
-        try:
-            pages = owners(pid, address, groups)
-        except PermissionError as error:
-            raise PolicyError(f"who owns a page is not told: {error}") from None
-        except (OSError, struct.error):
-            continue
+        pages = _merged(who, groups)
+        _, pid, address = who[0]
         huge = vote(pages, wants)
         failed = _collapse(pid, address) if huge and not dry else ""
         votes = dict(Counter(page for page in pages if page is not None))
         outcomes.append(Outcome(pid, address, votes, huge, huge and not dry and not failed, failed))
     return outcomes
+
+
+def _merged(who: list[tuple[str, int, int]], groups: Mapping[int, str]) -> list[str | None]:
+    """A process has in its tables what it has touched itself: all of them together have what is present."""
+    pages: list[str | None] = [None] * PAGES
+    for _, pid, address in who:
+        try:
+            seen = owners(pid, address, groups)
+        except PermissionError as error:
+            raise PolicyError(f"who owns a page is not told: {error}") from None
+        except (OSError, struct.error):
+            continue
+        pages = [old if new is None else new for old, new in zip(pages, seen, strict=True)]
+    return pages
 
 
 def _collapse(pid: int, address: int) -> str:
