@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "check what rVisor needs from this host",
     "syscalls": "list the system calls and how far each is supported",
     "bench": "measure system calls, natively and inside",
+    "profile": "make profiles of what a container may do, and understand them",
     "install": "make runrsc known to docker, podman or containerd",
     "version": "say which rVisor this is",
     "completion": "print a completion script for bash, zsh or fish",

@@ -34,8 +34,12 @@ def _actions() -> dict[str, list[argparse.Action]]:
 
     found = {}
     for name in COMMANDS:
-        made: Parser = import_module(f"rvisor.cli.{name}").parser()
-        found[name] = [action for action in made._actions if action.option_strings or action.choices]
+        module = import_module(f"rvisor.cli.{name}")
+        verbs = [import_module(f"rvisor.cli.{name}.{verb}") for verb in getattr(module, "VERBS", ())]
+        parsers: list[Parser] = [one.parser() for one in (module, *verbs)]
+        actions = [action for made in parsers for action in made._actions if action.option_strings or action.choices]
+        # Verbs share options; each is completed once.
+        found[name] = list({tuple(action.option_strings) or action.dest: action for action in actions}.values())
     return found
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 from rvisor.profile.constants import CONSTANTS
-from rvisor.profile.model import INT, WORD, Condition
+from rvisor.profile.model import INT, WORD, Condition, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FORM = re.compile(
     r"\s*arg(?P<argument>\d+)\s*(?P<int>:\s*32)?\s*(?:&\s*(?P<mask>[^=!<>]+?))?\s*"
@@ -44,6 +48,32 @@ def parse(text: str) -> tuple[tuple[Condition, ...], ...]:
             if constant is not None:
                 raise ValueError(f"{text!r} {'always' if constant else 'never'} holds")
     return tuple(made)
+
+
+def gathered(alternatives: Sequence[tuple[Condition, ...]]) -> list[list[str]]:
+    """Alternatives as they are written, those that differ in one value of one argument as one: `arg0 in {1, 2}`."""
+    made: list[list[str]] = []
+    groups: list[tuple[int, list[tuple[Condition, ...]]]] = []
+    for when in alternatives:
+        if groups:
+            place, group = groups[-1]
+            different = [at for at, pair in enumerate(zip(group[0], when, strict=False)) if pair[0] != pair[1]]
+            alike = len(when) == len(group[0]) and len(different) == 1 and place in (-1, different[0])
+            if alike and _same_but_value(group[0][different[0]], when[different[0]]):
+                groups[-1] = (different[0], [*group, when])
+                continue
+        groups.append((-1, [when]))
+    for place, group in groups:
+        lines = [str(condition) for condition in group[0]]
+        if len(group) > 1:
+            values = ", ".join(shown(when[place].value) for when in group)
+            lines[place] = f"{lines[place].rpartition(' == ')[0]} in {{{values}}}"
+        made.append(lines)
+    return made
+
+
+def _same_but_value(one: Condition, other: Condition) -> bool:
+    return one.op == other.op == "==" and (one.argument, one.mask) == (other.argument, other.mask)
 
 
 def number(text: str, bits: int = WORD) -> int:

@@ -58,6 +58,11 @@ KINDS = ("allow", "errno", "kill", "kill-thread", "trap", "trace", "log", "notif
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 
 
+def shown(value: int) -> str:
+    """A number as people read it."""
+    return str(value) if value < 10 else hex(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """`(argument & mask) op value`, all of 64 bits without a sign. A mask of 32 bits is how the kernel sees an int."""
@@ -99,7 +104,7 @@ class Condition:
             left += ":32"
         elif self.mask != WORD:
             left += f" & {self.mask:#x}"
-        return f"{left} {self.op} {self.value if self.value < 10 else hex(self.value)}"
+        return f"{left} {self.op} {shown(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)

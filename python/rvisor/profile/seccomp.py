@@ -127,8 +127,22 @@ class _Reader:
             rules += self._rule(entry, place)
         if self._unknown:
             self._notes.append(f"unknown names, left out: {', '.join(dict.fromkeys(self._unknown))}")
-        ordered = [rule for rule in rules if rule.when] + [rule for rule in rules if not rule.when]
+        ordered = [rule for rule in rules if rule.when] + self._first_only([rule for rule in rules if not rule.when])
         return Read(Syscalls(default, tuple(ordered)), tuple(self._notes))
+
+    def _first_only(self, rules: list[Rule]) -> list[Rule]:
+        """Of several rules without conditions the first counts, as libseccomp has it."""
+        said: dict[str, Action] = {}
+        kept, late = [], set()
+        for rule in rules:
+            late |= {name for name in rule.names if said.get(name, rule.action) != rule.action}
+            names = tuple(name for name in rule.names if name not in said)
+            said.update(dict.fromkeys(names, rule.action))
+            if names:
+                kept.append(replace(rule, names=names))
+        if late:
+            self._notes.append(f"several rules of which the first counts: {', '.join(sorted(late))}")
+        return kept
 
     def _fail(self, place: str, what: str) -> ProfileError:
         path = ".".join(part for part in (self._where, place) if part)

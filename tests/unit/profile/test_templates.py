@@ -17,7 +17,7 @@ LEFT_OUT = set(
     """
     cachestat epoll_ctl_old epoll_wait_old fanotify_mark futex_requeue futex_wait futex_wake get_thread_area getxattrat
     listmount listxattrat lsm_get_self_attr lsm_list_modules lsm_set_self_attr map_shadow_stack memfd_secret modify_ldt
-    mseal remap_file_pages removexattrat set_thread_area setxattrat statmount uretprobe
+    mseal remap_file_pages removexattrat set_thread_area setxattrat statmount uretprobe vmsplice
     """.split()
 )
 """What Docker's profile allows and ours does not: calls for 32-bit programs, and those hardly any makes."""
