@@ -38,7 +38,7 @@ _INDIRECT = (
         "socket connect sendto recvfrom sendmmsg recvmsg poll bind getsockname",
     ),
     (re.compile(r"get(pw|gr|serv|proto)"), "openat read close fstat newfstatat lseek socket connect poll"),
-    (re.compile(r"pthread_create|thrd_create|posix_spawn|system$|popen"), "clone clone3 mmap mprotect madvise wait4"),
+    (re.compile(r"pthread_create|thrd_create|posix.spawnp?|system$|popen"), "clone clone3 mmap mprotect madvise wait4"),
 )
 """What the C library does behind pointers, which are not followed."""
 
