@@ -9,12 +9,14 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies lint wheel clean
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles lint wheel clean
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
 	@echo "make demo     build, then show real programs on a private kernel"
 	@echo "make test     build, then all tests"
+	@echo "make test-profiles  each learned profile without each of its calls; ten minutes"
+	@echo "make profiles  learn the shipped profiles of programs anew; needs strace and the programs"
 	@echo "make test-policies  policies on containers at work; needs rt-tests, two minutes"
 	@echo "make lint     formatting, clippy, ruff, mypy"
 	@echo "make wheel    one wheel with the command and the executables, in dist/"
@@ -52,6 +54,12 @@ test-python:
 	RVISOR_REQUIRE=1 RVISOR_PLATFORMS=slots,ptrace $(BIN)/pytest -q $(PYTEST)
 
 # Not part of `make test`: the loads take their time, and the machine to themselves.
+test-profiles: venv
+	RVISOR_REQUIRE=1 RVISOR_PROFILES=all $(BIN)/pytest -q $(PYTEST) tests/profiles
+
+profiles: venv
+	$(BIN)/python tests/profiles/learn.py
+
 test-policies: venv
 	PYTHONPATH=python $(BIN)/pytest -q -s $(PYTEST) tests/policies/live.py
 
