@@ -213,7 +213,8 @@ $b find d -type f | $b xargs $b ls -l >/dev/null
 $b chmod 600 d/n; $b touch -d '2020-01-01 00:00:00' d/n; $b stat d/n >/dev/null; $b du -s d >/dev/null
 for a in id 'uname -a' date hostname ps free 'df .'; do $b $a >/dev/null; done
 $b sleep 0.1 & p=$!; $b kill -0 $p; wait $p
-$b timeout 5 $b true; ! $b timeout 1 $b sleep 3; $b env | $b sort >/dev/null; $b mktemp -d . >/dev/null 2>&1 || :
+$b timeout 5 $b true; if $b timeout 1 $b sleep 3; then exit 1; fi
+$b env | $b sort >/dev/null; $b mktemp -d . >/dev/null 2>&1 || :
 $b dd if=/dev/zero of=z bs=1k count=10 2>/dev/null; $b truncate -s 5 z; $b od -c z >/dev/null; $b rm -rf d x t.tgz z
 (exit 3) || test $? = 3
 trap 'echo trapped' USR1; $b kill -USR1 $$
