@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from rvisor.errors import ProfileError
 from rvisor.profile import patterns
+from rvisor.profile import read as read_profile
 from rvisor.profile.constants import CONSTANTS
 from rvisor.profile.model import ALLOW, INT, Action, Condition, FileRule, Files, Origin, Profile, Rule, Syscalls
 from rvisor.profile.vocabulary import CAPABILITIES
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 TOP = "/etc/apparmor.d"
 _DEEPEST = 16
+_EXPANDED = 4096
+"""Paths that one rule may stand for by its variables."""
+_WHOLE = re.compile(r"\s*(?:#?include\b|@\{\w+\}\s*\+?=)")
+"""Statements that end with their line."""
 _VARIABLES = {
     "PROC": ["/proc/"],
     "sys": ["/sys/"],
@@ -53,12 +58,7 @@ class Found:
 
 def read(path: str, *, top: str = TOP) -> Found:
     """The one profile of a file; raises ProfileError. `top` is where `<…>` includes are."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    return parse(text, path, top=top)
+    return parse(read_profile.text_of(path), path, top=top)
 
 
 def parse(text: str, name: str, *, top: str = TOP) -> Found:
@@ -85,6 +85,7 @@ class _Reader:
         self._owner = 0
         self._included: set[str] = set()
         self._missing: list[str] = []
+        self._steps = 0
 
     def text(self, text: str, name: str, depth: int) -> None:
         for line, statement in _statements(text, name):
@@ -129,17 +130,12 @@ class _Reader:
         for one in paths:
             if one in self._included:
                 continue
-            try:
-                with open(one, encoding="utf-8") as file:
-                    text = file.read(1 << 20)
-            except OSError as error:
+            if not os.path.exists(one) and (system or missing_is_fine):
                 if system and not missing_is_fine and not system.startswith("tunables/"):
                     self._missing.append(system)
-                if system or missing_is_fine:
-                    continue
-                raise ProfileError(f"{one}: {error.strerror}") from None
+                continue
             self._included.add(one)
-            self.text(text, one, depth + 1)
+            self.text(read_profile.text_of(one), one, depth + 1)
 
     def _variable(self, words: str) -> None:
         found = re.fullmatch(r"@\{(\w+)\}\s*(\+?=)\s*(.*)", words, re.DOTALL)
@@ -218,6 +214,7 @@ class _Reader:
         if not access:
             return
         self._owner += owner and not deny
+        self._steps = 0
         for one in self._expand(path, 0):
             clean = re.sub(r"/{2,}", "/", one)
             if not clean.startswith("/"):
@@ -229,6 +226,9 @@ class _Reader:
 
     def _expand(self, path: str, depth: int) -> Iterator[str]:
         found = re.search(r"@\{(\w+)\}", path)
+        self._steps += 1
+        if self._steps > _EXPANDED:
+            raise ProfileError(f"{path[:80]}: more than {_EXPANDED} paths by its variables")
         if not found:
             yield path
             return
@@ -300,8 +300,7 @@ def _statements(text: str, name: str) -> Iterator[tuple[int, str]]:
             continue
         if not current.strip() and not letter.isspace():
             start, current = line, ""
-        whole = re.match(r"#?include\b|@\{\w+\}\s*\+?=|abi\b", current.lstrip())
-        if letter == "\n" and whole and not current.lstrip().startswith("abi"):
+        if letter == "\n" and _WHOLE.match(current):
             yield start, current.strip()
             current = ""
         elif letter == '"':
@@ -331,7 +330,7 @@ def _statements(text: str, name: str) -> Iterator[tuple[int, str]]:
             current += letter
     if quoted:
         raise ProfileError(f"{name}:{start}: the quotation mark is not closed")
-    if re.match(r"#?include\b|@\{\w+\}\s*\+?=", current.strip()):
+    if _WHOLE.match(current):
         yield start, current.strip()
     elif current.strip():
         raise ProfileError(f"{name}:{start}: {current.strip()[:60]!r} does not end")

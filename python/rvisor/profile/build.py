@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, is_dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 
 from rvisor.errors import ProfileError
@@ -119,8 +120,7 @@ def _lets(case: Case) -> bool:
 
 def reasons() -> dict[str, str]:
     """What each call is for, as the default profile says."""
-    syscalls = read.load("default").syscalls
-    return {name: rule.reason for rule in (syscalls.rules if syscalls else ()) for name in rule.names}
+    return {name: rule.reason for rule in _default_rules() for name in rule.names}
 
 
 def of_calls(
@@ -154,6 +154,7 @@ def of_calls(
     return Syscalls(default, (*plain, *rules))
 
 
+@lru_cache
 def _default_rules() -> tuple[Rule, ...]:
     syscalls = read.load("default").syscalls
     return syscalls.rules if syscalls else ()

@@ -20,19 +20,20 @@ _HELP = "write for example `arg0 == 3`, `arg1:32 & 0x10 != 0`, `arg0 in {AF_UNIX
 
 def parse(text: str) -> tuple[tuple[Condition, ...], ...]:
     """What is written, as alternatives of conditions that must all hold. Raises ValueError, which says why."""
-    found = _FORM.fullmatch(text)
+    # One blank at most, or the expression would try every way to part many.
+    found = _FORM.fullmatch(" ".join(text.split()))
     if found is None:
-        raise ValueError(f"{text!r} is no condition; {_HELP}")
+        raise ValueError(f"{_short(text)} is no condition; {_HELP}")
     argument = int(found["argument"])
     if argument > 5:
-        raise ValueError(f"{text!r}: a system call has arguments 0 to 5")
+        raise ValueError(f"{_short(text)}: a system call has arguments 0 to 5")
     bits = INT if found["int"] else WORD
     mask = bits if found["mask"] is None else number(found["mask"], bits)
     op = " ".join(found["op"].split())
     if op in ("in", "not in"):
         inner = found["value"]
         if not (inner.startswith("{") and inner.endswith("}") and inner[1:-1].strip()):
-            raise ValueError(f"{text!r}: after `in` there are values in braces: {{1, 2}}")
+            raise ValueError(f"{_short(text)}: after `in` there are values in braces: {{1, 2}}")
         values = [number(part, bits) for part in inner[1:-1].split(",")]
         if op == "in":
             made: list[tuple[Condition, ...]] = [
@@ -46,7 +47,7 @@ def parse(text: str) -> tuple[tuple[Condition, ...], ...]:
         for condition in alternative:
             constant = condition.constant()
             if constant is not None:
-                raise ValueError(f"{text!r} {'always' if constant else 'never'} holds")
+                raise ValueError(f"{_short(text)} {'always' if constant else 'never'} holds")
     return tuple(made)
 
 
@@ -87,14 +88,22 @@ def number(text: str, bits: int = WORD) -> int:
         try:
             one = int(word, 0)
         except ValueError:
-            raise ValueError(f"{word!r} is neither a number nor a constant that is known here{_near(word)}") from None
+            raise ValueError(
+                f"{_short(word)} is neither a number nor a constant that is known here{_near(word)}"
+            ) from None
         if not -(bits >> 1) - 1 <= one <= bits:
-            raise ValueError(f"{word} is more than {bits.bit_length()} bits")
+            raise ValueError(f"{_short(word)} is more than {bits.bit_length()} bits")
         value |= one & bits
     return value
 
 
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 80 else repr(text[:80]) + "…"
+
+
 def _near(word: str) -> str:
+    if len(word) > 40:
+        return ""
     from difflib import get_close_matches
 
     near = get_close_matches(word.upper(), CONSTANTS, n=1, cutoff=0.7)

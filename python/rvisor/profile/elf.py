@@ -25,6 +25,7 @@ _CALL = re.compile(rb"(?:\xb8(.{4})|\x31\xc0|\x33\xc0)((?:(?!\xb8)[\x00-\xff]){0
 _PUSH = re.compile(rb"\x6a(.)\x58[\x00-\xff]{0,12}?\x0f\x05", re.DOTALL)
 _DEPTH = 6
 _LARGEST = 512 << 20
+_LONGEST = 4096
 _STARTING = "execve exit_group brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq prlimit64"
 _LOADER = "openat read pread64 newfstatat fstat close access readlink getrandom"
 """What the loader and the C library do before the program begins."""
@@ -138,6 +139,8 @@ class _File:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
+            if not os.path.isfile(path):
+                raise ProfileError(f"{path}: not a regular file")
             with open(path, "rb") as file:
                 self._data = file.read(_LARGEST + 1)
         except OSError as error:
@@ -205,7 +208,7 @@ class _File:
         raise ValueError
 
     def _text(self, at: int) -> str:
-        return self._data[at : self._data.index(b"\0", at)].decode(errors="replace")
+        return self._data[at : self._data.index(b"\0", at, at + _LONGEST)].decode(errors="replace")
 
     def code(self) -> bytes:
         """All that can be executed."""

@@ -74,8 +74,9 @@ class _Index:
                 self._next()
                 keys, _ = self._key()
                 self._next()
-                table = self._resolve(keys[:-1])
-                table = (*table, keys[-1])
+                table = (*self._resolve(keys[:-1]), keys[-1])
+                for length in range(1, len(table)):
+                    self.places.setdefault(table[:length], at)
                 if kind == "double":
                     count = self._counts.get(table, 0)
                     self._counts[table] = count + 1

@@ -58,7 +58,7 @@ def place(origin: Origin) -> str:
     if not origin.file:
         return ""
     try:
-        text = _read(origin.file)
+        text = text_of(origin.file)
     except ProfileError:
         return f"{origin.file}: "
     return _place(origin.file, text, origin.keys)
@@ -89,7 +89,8 @@ def _find(name: str, directory: str, said: str) -> str:
     raise ProfileError(f"{said}there is no profile {name!r}; {hint}", hint="a file's name ends in .toml")
 
 
-def _read(path: str) -> str:
+def text_of(path: str) -> str:
+    """A file's text; only of a regular file, of a sensible size, in UTF-8. Raises ProfileError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -135,7 +136,7 @@ class _Reader:
             raise ProfileError(f"{path}: includes are more than {DEEPEST} deep")
         if real in self._read:
             return base
-        text = _read(path)
+        text = text_of(path)
         made = self.text(text, path, base, (*above, real))
         self._read.add(real)
         return made
@@ -178,6 +179,7 @@ class _Problems(sections.Problems):
 
     def add(self, keys: Keys, what: str) -> None:
         self._found.append((keys, what))
+        self.full = len(self._found) >= _MISTAKES
 
     def end(self) -> None:
         """Raises ProfileError if there was anything."""
@@ -199,7 +201,8 @@ def check_table(data: Mapping[str, Any], fields: Mapping[str, Field], keys: Keys
     for name, value in data.items():
         field = fields.get(name)
         if field is None:
-            problems.add((*keys, name), f"{_path(keys)}there is no key {name!r}{_near(name, fields)}")
+            near = "" if problems.full else _near(name, fields)
+            problems.add((*keys, name), f"{_path(keys)}there is no key {name!r}{near}")
         else:
             _check(value, field, (*keys, name), problems)
     for name, field in fields.items():

@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TIMES = {"ns": 1, "us": 1000, "ms": 1_000_000, "s": 1_000_000_000}
 _LARGEST_CPU = 8191
-_ALTERNATIVES = 100_000
+_CASES = 400_000
+"""Calls times alternatives of conditions in one file, at most."""
 
 
 class Problems:
-    """Where mistakes are told."""
+    """Where mistakes are told. When `full`, no more of them are shown."""
+
+    full = False
 
     def add(self, keys: Keys, what: str) -> None:
         """Something is wrong with the value at `keys`."""
@@ -86,6 +89,8 @@ class _Sections:
     def __init__(self, file: str, problems: Problems) -> None:
         self._file = file
         self._wrong = problems.add
+        self._problems = problems
+        self._cases = 0
 
     def _origin(self, *keys: str | int) -> Origin:
         return Origin(self._file, keys)
@@ -162,7 +167,7 @@ class _Sections:
                     (*keys, "names", number), f"{name} is a call of other architectures: x86-64 has none of this name"
                 )
             else:
-                near = suggest(name)
+                near = "" if self._problems.full else suggest(name)
                 meant = f"; did you mean {near}?" if near else ""
                 self._wrong((*keys, "names", number), f"there is no system call {name!r}{meant}")
         alternatives: list[tuple[Condition, ...]] = [()]
@@ -172,10 +177,11 @@ class _Sections:
             except ValueError as error:
                 self._wrong((*keys, "when", number), str(error))
                 continue
-            if len(alternatives) * len(parsed) > _ALTERNATIVES:
-                self._wrong((*keys, "when", number), "too many alternatives")
+            if len(alternatives) * len(parsed) * len(known) > _CASES - self._cases:
+                self._wrong((*keys, "when", number), f"more than {_CASES} cases: say it with ranges or masks")
                 return []
             alternatives = [(*before, *one) for before in alternatives for one in parsed]
+        self._cases += len(alternatives) * len(known)
         reason, origin = data.get("reason", ""), Origin(self._file, keys)
         return [Rule(tuple(dict.fromkeys(known)), action, when, reason, origin) for when in alternatives]
 

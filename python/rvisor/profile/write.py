@@ -56,7 +56,15 @@ def data(value: Any) -> dict[str, Any]:
 
 def text(value: str) -> str:
     """A TOML string."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    # JSON may hold halves of surrogate pairs, which no file can.
+    escaped = (
+        value.encode(errors="replace")
+        .decode()
+        .replace("\\", "\\\\")
+        .replace('"', '\\"')
+        .replace("\n", "\\n")
+        .replace("\t", "\\t")
+    )
     return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\u{ord(found[0]):04x}", escaped) + '"'
 
 

@@ -68,6 +68,8 @@ def main(argv: list[str]) -> int:
 
 
 def _kind(path: str) -> str:
+    if not os.path.isfile(path) and os.path.exists(path):
+        raise UsageError(f"{path}: not a regular file")
     try:
         with open(path, "rb") as file:
             first = file.read(4096)
@@ -82,7 +84,7 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
     import json
     import re
 
-    from rvisor.profile import seccomp
+    from rvisor.profile import read, seccomp
     from rvisor.profile.model import Profile
     from rvisor.profile.vocabulary import DOCKER_CAPABILITIES
 
@@ -91,12 +93,11 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
         raise UsageError("--linux: write a version: 6.1")
     whom = seccomp.For(getattr(options, "cap", None) or DOCKER_CAPABILITIES, (int(version[1]), int(version[2])))
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
+        data = json.loads(read.text_of(path))
     except json.JSONDecodeError as error:
         raise ProfileError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
+    except (ValueError, RecursionError):
+        raise ProfileError(f"{path}: not JSON") from None
     if not isinstance(data, dict):
         raise ProfileError(f"{path}: not an object")
     found = seccomp.read(data, where=path, whom=whom)
