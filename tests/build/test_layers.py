@@ -46,7 +46,7 @@ PYTHON = {
     "_options": {"errors"},
     "profile": {"errors", "_sentry"},
     "sandbox": {"errors", "_sentry", "_options", "profile"},
-    "bench": {"errors", "sandbox"},
+    "bench": {"errors", "sandbox", "policy", "profile"},
     "testing": {"errors", "_sentry", "sandbox"},
     "policy": {"errors", "_sentry", "profile"},
     "cli": {"errors", "_sentry", "_options", "sandbox", "profile", "policy", "bench"},

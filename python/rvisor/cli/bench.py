@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from rvisor.cli.output import as_json, table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rvisor.bench.start import Figure
 
 
-ALONE = ("micro", "start", "compute", "apps")
+ALONE = ("micro", "start", "compute", "apps", "sched", "futex")
 TOGETHER = ("micro", "start", "memory", "apps", "seed", "surface", "all")
 
 
@@ -30,6 +31,7 @@ def parser() -> Parser:
         "micro: single system calls. hot: the call in a loop. cold: one call after a pause of computation.\n"
         "ratio: hot to native. start: start-up and memory. compute: arithmetic on every CPU.\n"
         "apps: servers, languages and tools; pace: the part of the native speed that is reached inside.\n"
+        "sched: hackbench under each scheduling class; futex: the host's table and own ones (both on the host).\n"
         "With --against, peers take their turns beside; memory, seed (the first rVisor's benchmark), surface\n"
         "(host calls within reach) and all of these are measured that way only.",
         epilog="Examples:\n  rvisor bench micro\n  rvisor bench start --runs 20\n"
@@ -80,6 +82,8 @@ def main(argv: list[str]) -> int:
         return _micro(options)
     if options.what == "apps":
         return _apps(options)
+    if options.what in ("sched", "futex"):
+        return _policies(options)
     from rvisor.bench import start
 
     measure = start.measure if options.what == "start" else start.measure_compute
@@ -132,6 +136,24 @@ def _apps(options: Namespace) -> int:
         {"paces": [pace.as_dict() for pace in paces], "troubles": troubles},
         lambda: "\n".join([_paces(paces), *troubles]),
     )
+    return 1 if troubles else 0
+
+
+def _policies(options: Namespace) -> int:
+    from rvisor.bench import futex, sched
+
+    troubles: list[str] = []
+    if options.what == "sched":
+        for name in options.only:
+            if not re.fullmatch(r"[1-9]\d{0,2}x[1-9]\d{0,4}", name):
+                raise UsageError(f"--only: {name!r} is not GROUPSxMESSAGES", hint="such as " + ", ".join(sched.CELLS))
+        cells, troubles = sched.measure(runs=options.runs, only=options.only, say=_say)
+        (head, rows), value = sched.table(cells), [cell.as_dict() for cell in cells]
+    else:
+        tables = futex.measure(runs=options.runs, say=_say)
+        (head, rows), value = futex.table(tables), [row.as_dict() for row in tables]
+    text = "\n".join([table(head, rows, right=range(1, len(head))), *troubles])
+    _print(options, value, lambda: text)
     return 1 if troubles else 0
 
 
