@@ -13,12 +13,12 @@ import pytest
 
 from rvisor.cli import main as rvisor
 from rvisor.errors import UsageError
-from rvisor.policy import calls, cpu, inject, load, memory, metrics, voting
+from rvisor.policy import calls, cpu, inject, load, memory, metrics, together, voting
 from rvisor.policy.container import Container, settle
 from rvisor.policy.controller import Controller
 from rvisor.policy.errors import PolicyError
 from rvisor.policy.policies import Adaptive, Headroom, Slices
-from rvisor.profile.model import Cpu, Memory
+from rvisor.profile.model import Cpu, Memory, Profile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -391,6 +391,41 @@ def test_heuristic_overcommit_as_rules() -> None:
     assert not refused(2 << 30, 3, 0x4022)
     assert not refused(2 << 30, 3, 0x21)
     assert grown.names == ("mremap",)
+
+
+# As a whole
+
+
+def test_a_profile_is_put_on_as_a_whole_or_not_at_all(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    (tmp_path / "cpu.weight").write_text("100")
+    (tmp_path / "cgroup.threads").write_text(str(sleeper.pid))
+    (tmp_path / "cgroup.procs").write_text(str(sleeper.pid))
+    container = Container.of_groups("made", [str(tmp_path)])
+    both = Cpu(policy="batch", slice=5_000_000, weight=300)
+    with pytest.raises(PolicyError, match="swappiness"):
+        together.apply(Profile(name="p", cpu=both, memory=Memory(swappiness=3)), container)
+    assert calls.sched_getattr(sleeper.pid).policy == os.SCHED_OTHER
+    assert calls.sched_getattr(sleeper.pid).runtime_ns == cpu.base_slice_ns()
+    assert (tmp_path / "cpu.weight").read_text() == "100"
+    together.apply(Profile(name="p", cpu=both), container)
+    assert calls.sched_getattr(sleeper.pid).policy == os.SCHED_BATCH
+    assert (tmp_path / "cpu.weight").read_text() == "300"
+
+
+def test_a_profiles_controller_ends_with_the_container(sleeper: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(UsageError, match="no cpu policy"):
+        together.check(Profile(name="p", cpu=Cpu(controller="nobody")))
+    profile = Profile(name="p", cpu=Cpu(controller="batch", options={"slice": 3_000_000}))
+    together.check(profile)
+    (attendant,) = together.attend(profile, Container.of_pid(sleeper.pid))
+    end = time.monotonic() + 20
+    while os.sched_getscheduler(sleeper.pid) != os.SCHED_BATCH:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert calls.sched_getattr(sleeper.pid).runtime_ns == 3_000_000
+    sleeper.kill()
+    sleeper.wait()
+    assert attendant.wait(timeout=20) == 0
 
 
 # Shared ranges

@@ -160,6 +160,31 @@ def _processes(container: Container, thp: tuple[int, int] | None, limit: int | N
     return len(done)
 
 
+def own(pid: int) -> tuple[str, tuple[int, int]] | None:
+    """What a process has of its own: whether it may have huge pages, and what it may be promised. None: it is gone."""
+    import resource
+
+    try:
+        return _field(pid, "THP_enabled"), resource.prlimit(pid, resource.RLIMIT_DATA)
+    except OSError:
+        return None
+
+
+def restore(pid: int, before: tuple[str, tuple[int, int]] | None) -> None:
+    """Put that back."""
+    import resource
+
+    now = own(pid)
+    if before is None or now is None:
+        return
+    try:
+        if now[0] != before[0]:
+            inject.prctl(pid, _PR_SET_THP_DISABLE, int(before[0] == "0"))
+        resource.prlimit(pid, resource.RLIMIT_DATA, before[1])
+    except (OSError, PolicyError):
+        return
+
+
 def _limit_data(pid: int, limit: int) -> None:
     import resource
 
