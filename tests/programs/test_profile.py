@@ -68,6 +68,39 @@ def test_limits_and_peers(under: object) -> None:
     assert under("python3", "-c", code).out == "1\n"
 
 
+FILTER = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+allow = ctypes.create_string_buffer(struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000))
+head = struct.pack("<HxxxxxxQ", 1, ctypes.addressof(allow))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, head, 0, 0) == 0, os.strerror(ctypes.get_errno())
+try:
+    os.mkdir("/tmp/q")
+except OSError as e:
+    print(e.errno)
+"""
+
+
+def test_a_filter_of_the_guests_own_allows_nothing_more(under: object) -> None:
+    assert callable(under)
+    assert under("python3", "-c", FILTER).out == "30\n"
+
+
+def test_further_programs_are_under_it_too(tmp_path: Path) -> None:
+    from rvisor import Sandbox
+
+    (tmp_path / "p.toml").write_text(TEXT)
+    box = Sandbox(profile=tmp_path / "p.toml")
+    running = box.start(["sleep", "10"], control=True)
+    running.wait_until_loaded()
+    try:
+        done = box.exec(running, ["sh", "-c", "mkdir /tmp/q; grep CapBnd /proc/self/status"], capture=True)
+    finally:
+        running.close()
+    assert b"Read-only file system" in done.stderr
+    assert done.stdout.split()[1].lstrip(b"0") == b"1"
+
+
 def test_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text('[[files.rule]]\npaths = ["/etc/shadow"]\ndeny = "rw"\n')
