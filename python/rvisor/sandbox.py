@@ -290,6 +290,7 @@ class Sandbox:
             "detached": False,
             "control_fd": control_fd,
             "hold": hold,
+            "guarded_init": False,
         }
         messages.confine(spec["process"], self.confinement)
         ours: Control | None = None

@@ -208,7 +208,8 @@ def test_exec(runrsc: Runtime, detached: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "program, status, why", [("nothing-there", 1, "no such file or directory"), ("/etc", 1, "permission denied")]
+    "program, status, why",
+    [("nothing-there", 1, "executable file not found in $PATH"), ("/etc", 1, "permission denied")],
 )
 def test_a_program_that_cannot_run(runrsc: Runtime, program: str, status: int, why: str) -> None:
     runrsc.config(program)

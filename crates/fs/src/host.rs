@@ -271,6 +271,10 @@ impl Inode for HostInode {
             *made.fresh.borrow_mut() = Some(fd);
             return Ok(made);
         }
+        if matches!(new.mode & c::S_IFMT, c::S_IFCHR | c::S_IFBLK) {
+            // A host's device is nothing a guest may make: the sentry's own filter would end it.
+            return Err(Errno::EPERM);
+        }
         ::host::fs::mknod(dir.as_fd(), name, new.mode, rdev)?;
         Ok(self.made(name, new)?)
     }

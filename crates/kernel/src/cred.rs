@@ -67,6 +67,8 @@ impl Cred {
     /// The first process's: full default capabilities for root, none else.
     pub fn new(uid: u32, gid: u32, groups: &[u32]) -> Cred {
         let caps = if uid == 0 { CAPS_DEFAULT } else { 0 };
+        let mut groups = groups.to_vec();
+        groups.sort_unstable();
         Cred {
             ruid: uid,
             euid: uid,

@@ -11,7 +11,7 @@ pub const SIGNALS: i32 = 64;
 pub const SIGRTMIN: i32 = 32;
 
 /// Signals raised by the thread's own instruction; they come first.
-const SYNCHRONOUS: SigSet = SigSet(
+pub const SYNCHRONOUS: SigSet = SigSet(
     SigSet::of(c::SIGSEGV).0
         | SigSet::of(c::SIGBUS).0
         | SigSet::of(c::SIGILL).0

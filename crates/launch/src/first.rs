@@ -247,6 +247,7 @@ fn become_sentry(
         events_fd: spec.events_fd,
         control_fd: spec.control_fd,
         hold: spec.hold,
+        guarded_init: spec.guarded_init,
         millicpus: millicpus(spec.limits.millicpus),
         started_ns: job.started_ns,
     };

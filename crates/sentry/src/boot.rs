@@ -278,6 +278,7 @@ fn run_on<P: Platform>(
         vdso_len: features.vdso_len,
         hwcap: features.hwcap,
         hwcap2: features.hwcap2,
+        guarded_init: spec.guarded_init,
     };
     let k = Kernel::new(config, table);
     if let Some(name) = &spec.domainname {

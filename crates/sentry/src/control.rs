@@ -100,8 +100,8 @@ pub struct Control {
     next: u64,
     /// Something has happened to one of the sockets.
     due: Rc<Cell<bool>>,
-    /// Who started each process that was started over the socket.
-    owners: HashMap<i32, u64>,
+    /// Who started each process that was started over the socket, and whether it ends with them.
+    owners: HashMap<i32, (u64, bool)>,
     /// Processes that were started, and nobody has been told.
     started: Vec<i32>,
     buf: Vec<u8>,
@@ -149,11 +149,15 @@ impl Control {
         }
     }
 
-    /// Forgets those that are gone, and lets others in.
-    fn sweep(&mut self) {
+    /// Forgets those that are gone, with the processes that were to end with them, and lets others in.
+    fn sweep(&mut self, k: &Kernel) {
         let before = self.clients.len();
-        self.clients.retain(|client| !client.gone);
+        let gone: Vec<u64> = self.clients.extract_if(.., |client| client.gone).map(|client| client.number).collect();
         if self.clients.len() < before {
+            let bound = self.owners.iter().filter(|(_, (owner, bound))| *bound && gone.contains(owner));
+            for pid in bound.map(|(pid, _)| *pid).collect::<Vec<_>>() {
+                let _ = signal(k, Some(pid), c::SIGKILL);
+            }
             self.listener.iter().for_each(|l| l.due.set(true));
             self.accept();
         }
@@ -170,7 +174,7 @@ impl Control {
             ExitStatus::Signaled(sig, _) => (128 + sig, Some(sig)),
         };
         let owner = self.owners.remove(&pid);
-        self.tell(owner, &Message::Exited { pid, status, signal });
+        self.tell(owner.map(|(client, _)| client), &Message::Exited { pid, status, signal });
     }
 }
 
@@ -202,7 +206,7 @@ impl<P: Platform> Sentry<P> {
         for pid in std::mem::take(&mut control.started) {
             control.tell(None, &Message::Started { pid });
         }
-        control.sweep();
+        control.sweep(&self.k);
         self.control = Some(control);
         true
     }
@@ -258,7 +262,12 @@ impl<P: Platform> Sentry<P> {
                 self.begin_exec(&t);
                 control.started.push(t.tid);
             }
-            Call::Exec { process } => return self.exec(control, client, &process, descriptors),
+            Call::Exec { process, bound } => {
+                let pid = self.exec(&process, descriptors)?;
+                control.owners.insert(pid, (client.number, bound));
+                control.started.push(pid);
+                return Ok(Answer::Exec { pid });
+            }
             Call::Signal { pid, number } => signal(&self.k, pid, number).map_err(|e| {
                 Failure::ours(e, if e == Errno::ESRCH { "there is no such process" } else { "there is no such signal" })
             })?,
@@ -285,13 +294,8 @@ impl<P: Platform> Sentry<P> {
         Ok(Answer::Done {})
     }
 
-    fn exec(
-        &mut self,
-        control: &mut Control,
-        client: &mut Client,
-        process: &wire::Process,
-        descriptors: Vec<OwnedFd>,
-    ) -> std::result::Result<Answer, Failure> {
+    /// The pid of the new process.
+    fn exec(&mut self, process: &wire::Process, descriptors: Vec<OwnedFd>) -> std::result::Result<i32, Failure> {
         let wanted = if process.terminal { 1 } else { 3 };
         if descriptors.len() != wanted {
             let (got, terminal) = (descriptors.len(), if process.terminal { "a" } else { "no" });
@@ -301,10 +305,8 @@ impl<P: Platform> Sentry<P> {
         let refused = |e| Failure::ours(e, format!("a descriptor is of no use: {e}"));
         let streams = descriptors.into_iter().map(|fd| HostStream::open(fd).map(Some)).collect::<Result<_>>();
         let t = start::process(&self.k, process, streams.map_err(refused)?)?;
-        control.owners.insert(t.tid, client.number);
-        control.started.push(t.tid);
         self.begin_exec(&t);
-        Ok(Answer::Exec { pid: t.tid })
+        Ok(t.tid)
     }
 
     fn stats(&self) -> Stats {
@@ -337,7 +339,7 @@ impl<P: Platform> Sentry<P> {
             }
             if let Some(control) = &mut self.control {
                 control.exited(pid, status);
-                control.sweep();
+                control.sweep(&self.k);
             }
         }
     }

@@ -3,7 +3,7 @@ use crate::serve::Sentry;
 use abi::signal::{SS_AUTODISARM, SigAction, SigInfo, SigSet, StackT};
 use abi::{Errno, Result, c};
 use guest::ops::{Op, Resume};
-use kernel::signal::{Default as Act, SIG_DFL, SIG_IGN, default_action, frame};
+use kernel::signal::{Default as Act, SIG_DFL, SIG_IGN, SYNCHRONOUS, default_action, frame};
 use platform::Platform;
 use slots::layout::{SITE_CODE_SIZE, SITES_CODE, SITES_SIZE, SITES_TABLE};
 use std::rc::Rc;
@@ -99,9 +99,11 @@ impl<P: Platform> Sentry<P> {
         self.go(t, result);
     }
 
-    /// Pid 1 dies only of faults, or of what the operator sends.
+    /// Pid 1 dies only of faults, or of what the operator sends; when it is guarded, of SIGKILL.
     fn fatal_to_init(&self, info: &SigInfo) -> bool {
-        info.code > 0 || info.fields[0] == 0 || info.signo == c::SIGKILL
+        let fault = info.code > 0 && SYNCHRONOUS.has(info.signo);
+        let sent = info.code > 0 || info.fields[0] == 0;
+        info.signo == c::SIGKILL || fault || (sent && !self.k.config.guarded_init)
     }
 
     fn go(&mut self, t: &Rc<Task>, result: Option<Result<i64>>) {

@@ -44,8 +44,9 @@ pub fn process(k: &Rc<Kernel>, p: &wire::Process, streams: Vec<Option<Rc<OpenFil
     let cwd = if p.cwd.is_empty() { "/" } else { &p.cwd };
     let at = fs.root.borrow().clone();
     let found = vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() }.path(&at, cwd.as_bytes(), true);
+    let env = environment(p, || home(&vfs::Caller { fs: &fs, cred: &cred, scope: Default::default() }, &at, p.uid));
     let dir = found.and_then(|d| if d.inode().attr()?.is_dir() { Ok(d) } else { Err(Errno::ENOTDIR) });
-    let nowhere = |e| Failure { status: 126, errno: e, message: format!("cannot start in {cwd}: {e}") };
+    let nowhere = |e| Failure { status: 126, errno: e, message: format!("cannot start in {cwd}: {}", describe(e, k)) };
     *fs.cwd.borrow_mut() = dir.map_err(nowhere)?;
     let pid = k.new_pid().map_err(|e| Failure::ours(e, "the limit of processes is reached"))?;
     let (files, console) = (FdTable::new(), if p.terminal { Some(open_console(k, p.uid, &streams)?) } else { None });
@@ -67,7 +68,7 @@ pub fn process(k: &Rc<Kernel>, p: &wire::Process, streams: Vec<Option<Rc<OpenFil
     }
     let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
     let t = Task::new(pid, &process, mm, Rc::new(cred), fs, files);
-    load(&t, p).and_then(|()| filter(&t, p)).inspect_err(|_| unmake(&t))?;
+    load(&t, p, env).and_then(|()| filter(&t, p)).inspect_err(|_| unmake(&t))?;
     Ok(t)
 }
 
@@ -126,9 +127,41 @@ fn open_console(k: &Kernel, uid: u32, streams: &[Option<Rc<OpenFile>>]) -> Resul
     Ok((Rc::new(console), slave))
 }
 
-fn load(t: &Rc<Task>, p: &wire::Process) -> Result<()> {
+/// The environment, with the home directory where it is asked for and not there.
+fn environment(p: &wire::Process, home: impl FnOnce() -> Vec<u8>) -> Vec<Vec<u8>> {
+    let mut env: Vec<Vec<u8>> = p.env.iter().map(|s| s.clone().into_bytes()).collect();
+    let known = env.iter().any(|e| e.starts_with(b"HOME=") && e.len() > 5);
+    if p.home && !known {
+        env.retain(|e| e != b"HOME=");
+        env.push([b"HOME=", &home()[..]].concat());
+    }
+    env
+}
+
+/// What passwd(5) says of the user, in the first 64 KiB; / if it is not there.
+fn home(caller: &vfs::Caller<'_>, at: &vfs::Path, uid: u32) -> Vec<u8> {
+    let read = || -> abi::Result<Vec<u8>> {
+        let path = caller.path(at, b"/etc/passwd", true)?;
+        if !path.inode().attr()?.is_file() {
+            return Err(Errno::EINVAL);
+        }
+        let file = OpenFile::new(path.inode().open(c::O_RDONLY)?, c::O_RDONLY, Some(path.clone()));
+        let mut text = vec![0; 64 << 10];
+        let length = syscalls::exec::read_at(&file, 0, &mut text)?;
+        text.truncate(length);
+        Ok(text)
+    };
+    let text = read().unwrap_or_default();
+    let found = text.split(|b| *b == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+        let id = std::str::from_utf8(fields.get(2)?).ok()?.parse::<u32>().ok()?;
+        fields.get(5).filter(|home| id == uid && !home.is_empty() && !home.contains(&0)).map(|home| home.to_vec())
+    });
+    found.unwrap_or_else(|| b"/".to_vec())
+}
+
+fn load(t: &Rc<Task>, p: &wire::Process, env: Vec<Vec<u8>>) -> Result<()> {
     let args = p.args.iter().map(|s| s.clone().into_bytes()).collect();
-    let env = p.env.iter().map(|s| s.clone().into_bytes()).collect();
     syscalls::exec::first(t, args, env).map_err(|e| {
         let status = if e == Errno::ENOENT { 127 } else { 126 };
         let name = p.args.first().map_or("", String::as_str);
@@ -151,6 +184,7 @@ fn describe(e: Errno, k: &Kernel) -> String {
     let why = match e {
         Errno::ENOENT => "no such file or directory".to_owned(),
         Errno::EACCES => "permission denied".to_owned(),
+        Errno::ENOTDIR => "not a directory".to_owned(),
         Errno::ENOEXEC => "not an executable this machine can run".to_owned(),
         Errno::E2BIG => "the argument list is too long".to_owned(),
         other => other.to_string(),

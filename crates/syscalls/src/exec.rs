@@ -92,7 +92,8 @@ fn open(t: &Task, p: &Path) -> Result<Rc<OpenFile>> {
     Ok(OpenFile::new(ops, c::O_RDONLY, Some(p.clone())))
 }
 
-fn read_at(f: &Rc<OpenFile>, offset: u64, buf: &mut [u8]) -> Result<usize> {
+/// Fills `buf` as far as the file goes.
+pub fn read_at(f: &Rc<OpenFile>, offset: u64, buf: &mut [u8]) -> Result<usize> {
     let mut done = 0;
     while done < buf.len() {
         let mut sink = SliceSink::new(&mut buf[done..]);

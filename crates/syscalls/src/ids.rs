@@ -263,7 +263,8 @@ pub fn setgroups(t: &Rc<Task>, size: i32, list: UserIn<u32>) -> Result {
     let mut bytes = vec![0u8; size as usize * 4];
     t.mem().read(list.addr(), &mut bytes)?;
     let given = bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-    let groups: Vec<u32> = given.map(|g| old.user_ns.group(g).ok_or(Errno::EINVAL)).collect::<Result<_>>()?;
+    let mut groups: Vec<u32> = given.map(|g| old.user_ns.group(g).ok_or(Errno::EINVAL)).collect::<Result<_>>()?;
+    groups.sort_unstable();
     let mut c = Cred::clone(&old);
     c.groups = groups.into();
     t.set_cred(c);

@@ -22,6 +22,8 @@ pub struct Config {
     pub vdso_len: u64,
     pub hwcap: u64,
     pub hwcap2: u64,
+    /// Pid 1 is sent only what it handles, and from outside SIGKILL and SIGSTOP.
+    pub guarded_init: bool,
 }
 
 impl Config {

@@ -23,6 +23,10 @@ impl Process {
             self.discard_pending(STOPS);
             self.cont();
         }
+        let outside = self.kernel.outside_signal.get();
+        if self.pid == 1 && matches!(sig, c::SIGKILL | c::SIGSTOP) && !outside && !info.from_kernel() {
+            return false;
+        }
         if sig == c::SIGKILL {
             // Even a stopped group dies, and one whose threads never come in.
             self.stopped.set(None);
@@ -32,8 +36,8 @@ impl Process {
         // Pid 1 takes only what it handles, and what its own doing brings on: the broken pipe of `rvisor run -- yes | head`.
         let a = self.actions.borrow().borrow().get(sig);
         if self.pid == 1 && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
-            let outside = self.kernel.outside_signal.get();
             return match default_action(sig) {
+                _ if self.kernel.config.guarded_init => false,
                 Act::Terminate | Act::Core => outside || info.from_kernel(),
                 // Nobody could let it go on again but the operator.
                 Act::Stop => outside,

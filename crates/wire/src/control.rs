@@ -23,6 +23,9 @@ pub enum Call {
     /// is the raw terminal of the host's that its own is joined to.
     Exec {
         process: Box<Process>,
+        /// It is killed when this client goes away.
+        #[serde(default)]
+        bound: bool,
     },
     /// kill(2) from outside. `pid` absent: every process. `number` 0 only asks whether there is one.
     Signal {

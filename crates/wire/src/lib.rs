@@ -77,6 +77,10 @@ pub struct LaunchSpec {
     /// The program is loaded, and begins when [`control::Call::Start`] says so.
     #[serde(default)]
     pub hold: bool,
+    /// Pid 1 is sent only what it handles, as in a pid namespace of Linux's, and SIGKILL and SIGSTOP from outside. Otherwise
+    /// what comes from outside, and the terminal's SIGINT and SIGQUIT, end it.
+    #[serde(default)]
+    pub guarded_init: bool,
 }
 
 fn default_hostname() -> String {
@@ -196,6 +200,9 @@ pub struct Process {
     /// A filter of seccomp(2) that it begins with: code, jt, jf, k of each instruction.
     #[serde(default)]
     pub seccomp: Vec<(u16, u8, u8, u32)>,
+    /// Where there is no HOME in `env`, it is what the sandbox's /etc/passwd says, or /.
+    #[serde(default)]
+    pub home: bool,
 }
 
 /// The five sets of capabilities(7) before the program is executed, each a mask of `1 << CAP_…`.
@@ -271,6 +278,8 @@ pub struct SentrySpec {
     pub control_fd: Option<i32>,
     #[serde(default)]
     pub hold: bool,
+    #[serde(default)]
+    pub guarded_init: bool,
     /// CPUs the sandbox may use: affinity and quota, in thousandths.
     pub millicpus: u64,
     /// Monotonic nanoseconds at the launcher's first instruction.

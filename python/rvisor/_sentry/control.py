@@ -101,13 +101,14 @@ class Control:
         """Let the first process begin, which was held."""
         self._call({"start": {}})
 
-    def exec(self, process: Process, *, descriptors: Sequence[int]) -> int:
+    def exec(self, process: Process, *, descriptors: Sequence[int], bound: bool = False) -> int:
         """Start one more process; its pid inside.
 
         `descriptors` are its standard ones; with `terminal` in `process` the raw terminal that its own is joined to.
+        `bound`: it is killed when this connection ends, as it does with this process.
         A ControlError's status is 127 when the program is not there, 126 when it cannot be executed.
         """
-        answer = self._call({"exec": {"process": process}}, descriptors)
+        answer = self._call({"exec": {"process": process, "bound": bound}}, descriptors)
         return int(answer["exec"]["pid"])
 
     def signal(self, number: int, *, pid: int | None = None) -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         umask: int | None
         oom_score_adj: int | None
         seccomp: list[tuple[int, int, int, int]]
+        home: bool
 
     class Confinement(TypedDict):
         seccomp: list[tuple[int, int, int, int]]
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
         detached: bool
         control_fd: int | None
         hold: bool
+        guarded_init: bool
 
     class Request(TypedDict):
         id: int
@@ -138,6 +140,7 @@ def process(
         "umask": None,
         "oom_score_adj": None,
         "seccomp": [],
+        "home": False,
     }
 
 

@@ -147,6 +147,8 @@ def ps(command: Command) -> int:
         return 0
     if form != "table":
         raise OciError(f"ps: invalid format {form!r}")
+    if container.status() != "paused" and command.flags.words[1:] in ([], ["-ef"]):
+        return _inside(container)
     done = subprocess.run(["ps", *(command.flags.words[1:] or ["-ef"])], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OciError(f"ps: {done.stderr.strip()}")
@@ -159,6 +161,22 @@ def ps(command: Command) -> int:
         cells = row.split()
         if len(cells) > column and cells[column].isdecimal() and int(cells[column]) in pids:
             print(row)
+    return 0
+
+
+def _inside(container: Container) -> int:
+    """The processes as the container's own kernel has them, in the columns of `ps -ef`."""
+    with container.control() as control:
+        found = control.processes()
+    now = time.time()
+    print(f"{'UID':<8} {'PID':>7} {'PPID':>7}  C {'STIME':<5} {'TTY':<8} {'TIME':>8} CMD")
+    for p in found:
+        began, used = p["started_ns"] / 1e9, p["cpu_ns"] / 1e9
+        share = min(99, int(100 * used / max(now - began, 0.01)))
+        since = time.strftime("%H:%M" if now - began < 86400 else "%b%d", time.localtime(began))
+        spent = f"{int(used // 3600):02}:{int(used // 60 % 60):02}:{int(used % 60):02}"
+        line = " ".join(p["args"]) or f"[{p['name']}]"
+        print(f"{p['uid']:<8} {p['pid']:>7} {p['ppid']:>7} {share:>2} {since:<5} {'?':<8} {spent:>8} {line}")
     return 0
 
 

@@ -250,8 +250,7 @@ def process(config: Config, data: dict[str, Any]) -> Process:
         terminal=get(data, "process.terminal", bool, False),
     )
     made["env"] = texts(data, "process.env")
-    if made["uid"] == 0 and not any(entry.startswith("HOME=") for entry in made["env"]):
-        made["env"].append("HOME=/root")
+    made["home"] = True
     made["umask"] = get(user, "process.user.umask", int)
     made["no_new_privs"] = get(data, "process.noNewPrivileges", bool, False)
     made["oom_score_adj"] = get(data, "process.oomScoreAdj", int)
@@ -338,14 +337,21 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
         for part in parts(linux, f"linux.{name}"):
             if part.get("containerID", 0) != part.get("hostID", 0):
                 raise OciError(f"config.json: linux.{name}: ids other than the host's are not supported")
+    everything = _every_device(get(linux, "linux.resources", dict, {}))
     for device in parts(linux, "linux.devices"):
         path = os.path.normpath(get(device, "linux.devices.path", str, ""))
         if path not in [f"/dev/{name}" for name in DEVICES]:
+            if everything:
+                config.warnings.append(f"linux.devices: {path}: left out: a private kernel cannot serve this device")
+                continue
             raise OciError(f"config.json: linux.devices: {path}: a private kernel cannot serve this device")
     config.cgroups_path = get(linux, "linux.cgroupsPath", str, "")
     config.resources = get(linux, "linux.resources", dict, {})
     for name, value in get(linux, "linux.sysctl", dict, {}).items():
         path = name.replace(".", "/") if "/" not in name else name
+        if path == "kernel/domainname" and isinstance(value, str):
+            config.domainname = value
+            continue
         if not path.startswith("net/") or not isinstance(value, str):
             raise OciError(f"config.json: linux.sysctl: {name}: only those of the network can be set")
         if config.network == "host":
@@ -359,6 +365,19 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
             raise OciError(f"config.json: linux.{name}: not supported")
     if get(linux, "linux.mountLabel", str, ""):
         config.warnings.append("linux.mountLabel is for programs on the host's kernel; there is none here")
+
+
+def _every_device(resources: dict[str, Any]) -> bool:
+    """`docker run --privileged`: whatever the host has is to be there, so that nobody has asked for one by name."""
+    rules = parts(resources, "linux.resources.devices")
+    return any(
+        r.get("allow") is True
+        and r.get("access") == "rwm"
+        and r.get("type") in (None, "", "a")
+        and r.get("major") in (None, -1)
+        and r.get("minor") in (None, -1)
+        for r in rules
+    )
 
 
 def _inside(linux: dict[str, Any], where: str) -> list[str]:

@@ -7,9 +7,9 @@ import signal
 import socket
 
 from rvisor._sentry import find, spawn
-from rvisor.errors import RvisorError
+from rvisor.errors import LaunchError, RvisorError
 from rvisor.oci import cgroups, config, hooks, state
-from rvisor.oci.errors import OciError
+from rvisor.oci.errors import OciError, not_begun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
     try:
         running.wait_until_loaded()
         if not running.held:
-            running.wait()
+            try:
+                running.wait()
+            except LaunchError as error:
+                raise OciError(f"runrsc create failed: {not_begun(error, wanted.process)}") from None
             raise OciError("the sandbox ended before its program began")
         if not container.pid:
             _found(container, running.pid)
@@ -180,6 +183,7 @@ def _launch(container: Container, wanted: Config, groups: list[str], control: in
         "detached": True,
         "control_fd": control,
         "hold": True,
+        "guarded_init": True,
     }
     streams = (0, 1, 2) if slave < 0 else (slave, slave, slave)
     return spawn.start(

@@ -15,7 +15,7 @@ import termios
 from rvisor.errors import ControlError, RvisorError, SandboxGone
 from rvisor.oci import config, state
 from rvisor.oci import create as creating
-from rvisor.oci.errors import OciError
+from rvisor.oci.errors import OciError, not_begun
 from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
@@ -61,18 +61,18 @@ def exec_(command: Command) -> int:
         control = container.control()
         if process["terminal"]:
             slave = creating.terminal(socket, wanted.terminal_size)
-        pid = control.exec(process, descriptors=(slave,) if slave >= 0 else (0, 1, 2))
+        pid = control.exec(process, descriptors=(slave,) if slave >= 0 else (0, 1, 2), bound=True)
     except SandboxGone:
         raise OciError("cannot exec a container that has stopped") from None
     except ControlError as error:
-        raise _refused(error) from None
+        raise _refused(error, process) from None
     if flags.on("detach"):
         return _detach(command, container, control, pid, slave)
     return _wait(container, control, pid, slave)
 
 
-def _refused(error: ControlError) -> OciError:
-    refused = OciError(f"exec failed: {error}")
+def _refused(error: ControlError, process: Process) -> OciError:
+    refused = OciError(f"exec failed: {not_begun(error, process)}")
     refused.status = error.status if error.status in (126, 127) else 255
     return refused
 
