@@ -175,6 +175,15 @@ def _stay(container: Container, control: Control, pid: int, slave: int) -> NoRet
         os._exit(status)
 
 
+def _follow(control: Control, pid: int, slave: int) -> None:
+    """Give the program's terminal the size of the caller's. Signals may come in between: the last size counts."""
+    told = b""
+    while (size := fcntl.ioctl(slave, termios.TIOCGWINSZ, b"\0" * 8)) != told:
+        rows, columns = struct.unpack("HHHH", size)[:2]
+        control.resize(pid, rows=rows, columns=columns)
+        told = size
+
+
 def _wait(container: Container, control: Control, pid: int, slave: int) -> int:
     def tell(number: int, _frame: object) -> None:
         # Another connection: this one may be in the middle of a message.
@@ -183,13 +192,14 @@ def _wait(container: Container, control: Control, pid: int, slave: int) -> int:
                 if number != signal.SIGWINCH:
                     other.signal(number, pid=pid)
                 elif slave >= 0:
-                    rows, columns = struct.unpack("HHHH", fcntl.ioctl(slave, termios.TIOCGWINSZ, b"\0" * 8))[:2]
-                    other.resize(pid, rows=rows, columns=columns)
+                    _follow(other, pid, slave)
         except (OSError, RvisorError):
             return
 
     for number in (*_PASSED, signal.SIGWINCH):
         signal.signal(number, tell)
+    # Whoever resized it before this had nobody to tell.
+    tell(signal.SIGWINCH, None)
     try:
         ended = control.wait(pid)
     except SandboxGone:
