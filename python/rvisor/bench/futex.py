@@ -15,8 +15,6 @@ import time
 
 from rvisor.errors import RvisorError
 from rvisor.policy import memory
-from rvisor.policy.container import Container
-from rvisor.profile.model import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,8 +87,11 @@ def _stress(perf: str) -> subprocess.Popen[bytes]:
 def _run(row: Row, command: list[str]) -> str:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         _choose(process, TABLES[row.name])
-        if row.slots is None:
-            row.slots = memory.futex_slots(process.pid)
+        try:
+            if row.slots is None:
+                row.slots = memory.futex_slots(process.pid)
+        except ProcessLookupError:
+            raise RvisorError(f"{command[0]} ended before its table could be looked at") from None
         try:
             said, _ = process.communicate(timeout=_LONGEST_SECONDS)
         except subprocess.TimeoutExpired:
@@ -105,7 +106,7 @@ def _choose(process: subprocess.Popen[str] | subprocess.Popen[bytes], slots: int
     while len(os.listdir(f"/proc/{process.pid}/task")) < 2 and time.monotonic() < end:
         time.sleep(0.001)
     if slots is not None:
-        memory.apply(Memory(), Container.of_pid(process.pid), futex_slots=slots)
+        memory.set_futex_slots(process.pid, slots)
 
 
 def _found(pattern: str, said: str) -> float:

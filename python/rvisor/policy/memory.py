@@ -152,7 +152,7 @@ def _processes(container: Container, thp: tuple[int, int] | None, limit: int | N
                 if limit is not None:
                     _limit_data(pid, limit)
                 if slots is not None:
-                    _futex(pid, slots)
+                    set_futex_slots(pid, slots)
             except ProcessLookupError:
                 continue
             except OSError as error:
@@ -193,7 +193,8 @@ def _limit_data(pid: int, limit: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))
 
 
-def _futex(pid: int, slots: int) -> None:
+def set_futex_slots(pid: int, slots: int) -> None:
+    """Give a process a futex table of its own, or with 0 the host's for good. PolicyError, ProcessLookupError."""
     if slots & (slots - 1) or slots == 1 or slots > _MOST_SLOTS:
         raise PolicyError(f"futex_hash: {slots} is neither 0 nor a power of two up to {_MOST_SLOTS}")
     try:
