@@ -391,6 +391,8 @@ def test_heuristic_overcommit_as_rules() -> None:
     assert not refused(2 << 30, 3, 0x4022)
     assert not refused(2 << 30, 3, 0x21)
     assert grown.names == ("mremap",)
+    with pytest.raises(PolicyError, match="rules of the filter"):
+        memory.apply(Memory(overcommit="heuristic", max=1 << 30), Container("none"))
 
 
 # As a whole

@@ -118,19 +118,23 @@ def rules(wanted: Memory) -> tuple[Rule, ...]:
 _PROT_WRITE, _MAP_PRIVATE, _MAP_TYPE, _MAP_NORESERVE = 2, 2, 0xF, 0x4000
 
 
-def apply(wanted: Memory, container: Container, *, futex_slots: int | None = None) -> int:
+def apply(wanted: Memory, container: Container, *, futex_slots: int | None = None, filtered: bool = False) -> int:
     """Set it; returns how many processes there were to set something in. PolicyError: what the host refuses.
 
-    None leaves a setting as it is, a limit of 0 takes it away. After an error the settings before it hold.
+    None leaves a setting as it is, a limit of 0 takes it away. After an error the settings before it hold. `filtered`:
+    the container's filter has `rules` in it.
     """
     check(wanted)
+    if rules(wanted) and not filtered:
+        why = "with a limit it is rules of the filter, which a running container does not get"
+        raise PolicyError(f"memory.overcommit: heuristic: {why}")
     if wanted.max is not None or wanted.high is not None:
         _limits(wanted, container)
     if wanted.swappiness is not None:
         container.write("memory.swappiness", str(wanted.swappiness), what="memory.swappiness")
     word = _thp_word(wanted.thp)
     limit = commit_limit(wanted, container)
-    if wanted.overcommit == "always" or (wanted.overcommit == "heuristic"):
+    if wanted.overcommit in ("always", "heuristic"):
         limit = -1
     return _processes(container, word, limit, futex_slots)
 

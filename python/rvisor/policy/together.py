@@ -26,13 +26,16 @@ _FILES = (
 )
 
 
-def apply(profile: Profile, container: Container) -> None:
-    """Set it. PolicyError: what the host refuses; then nothing has changed, but for a futex table once given up."""
+def apply(profile: Profile, container: Container, *, filtered: bool = False) -> None:
+    """Set it. PolicyError: what the host refuses; then nothing has changed, but for a futex table once given up.
+
+    `filtered`: the container's filter has `memory.rules` in it.
+    """
     check(profile)
     before = _Before(container)
     try:
         cpu.apply(profile.cpu, container)
-        memory.apply(profile.memory, container, futex_slots=profile.futex_hash)
+        memory.apply(profile.memory, container, futex_slots=profile.futex_hash, filtered=filtered)
     except PolicyError:
         before.restore()
         raise
