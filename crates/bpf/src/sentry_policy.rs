@@ -230,6 +230,12 @@ fn own() -> Vec<Permission> {
         permit!(SYS_restart_syscall, [], Allow, "the host's own continuation of an interrupted wait"),
         permit!(SYS_clock_gettime, [], Allow, "the clocks the vDSO does not serve"),
         permit!(SYS_sched_yield, [], Allow, "spinning gives way"),
+        permit!(
+            SYS_sched_setaffinity,
+            [],
+            Allow,
+            "a CPU for the kernel thread and the others for stubs, while calls are dense"
+        ),
         permit!(SYS_sysinfo, [], Allow, "how much memory there is, for /proc/meminfo"),
         permit!(SYS_timerfd_settime, [], Allow, "the kernel's next timer"),
         permit!(SYS_getrandom, [], Allow, "the guest's random bytes, cookies and hash keys"),

@@ -119,7 +119,6 @@ pub fn stub_permissions() -> Vec<Permission> {
             "a forked stub puts its own socket in its parent's place"
         ),
         permit!(SYS_arch_prctl, [arg(0).is_in([ARCH_SET_FS, ARCH_SET_GS])], Allow, "sets the caller's thread pointer"),
-        permit!(SYS_sched_yield, [], Allow, "gives the processor to the sentry while spinning"),
     ]
 }
 

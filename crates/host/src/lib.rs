@@ -2,6 +2,7 @@
 
 pub mod caps;
 pub mod control;
+pub mod cpu;
 pub mod epoll;
 pub mod file;
 pub mod fs;

@@ -1,4 +1,5 @@
 //! The `slots` platform: shared memory, patched call sites, a doorbell. `docs/design/slot-protocol.md`.
+mod crowd;
 mod filters;
 mod process;
 mod start;
@@ -34,6 +35,10 @@ const DENSE: u32 = 8;
 const DENSE_MAX: u32 = 8192;
 /// Calls that must have come in while a slot was looked at for that to have been worth it.
 const WORTH: u32 = 256;
+/// How long a stub looks for its answer before it rings, in its own rounds of about 10 us: more than most host calls take;
+/// and where others wait for its CPU.
+const ROUNDS: u32 = 40;
+const ROUNDS_APART: u32 = 2;
 /// Looks at the slots before the clock is read.
 const LOOKS: u32 = 512;
 /// Tag of the template's thread: the kernel's own tags are small.
@@ -80,6 +85,7 @@ pub struct Slots {
     mourned: VecDeque<(u64, Vec<u64>)>,
     running: usize,
     cpus: usize,
+    crowd: crowd::Crowd,
     /// Hot calls served since the descriptors were last looked at.
     streak: u32,
     others_added: bool,
@@ -100,6 +106,8 @@ pub struct Counters {
     pub hot_calls: u64,
     pub sleeps: u64,
     pub heats: u64,
+    /// Times the kernel thread took a CPU of its own.
+    pub apart: u64,
 }
 
 impl Slots {
@@ -121,7 +129,7 @@ impl Slots {
 
     /// Spinning pays only while a CPU is to spare.
     fn may_spin(&self) -> bool {
-        self.cpus > 1 && self.running < self.cpus
+        self.cpus > 1 && (self.running < self.cpus || self.crowd.apart())
     }
 
     /// Right while callers are sparse: both sides share a CPU and no wake-up crosses. Wrong while spinning,
@@ -143,7 +151,7 @@ impl Slots {
         }
         t.hot.set(true);
         t.served.set(0);
-        t.slot().mode.hot.store(1, Relaxed);
+        t.slot().mode.hot.store(if self.crowd.apart() { ROUNDS_APART } else { ROUNDS }, Relaxed);
         self.hot.push(t.clone());
         self.heated = true;
         self.counters.heats += 1;
@@ -281,6 +289,7 @@ impl Slots {
     /// Sleeps until a bell rings or something else is ready.
     fn sleep(&mut self, deadline: Option<u64>) {
         self.counters.sleeps += 1;
+        self.crowd.leave();
         self.set_sync(true);
         if self.poller.as_ref().is_some_and(|p| p.holds()) {
             // What woke it last was taken. It is sent back to sleep only when nothing more has come: sockets of guests that
@@ -327,11 +336,13 @@ impl Slots {
             self.adopt(&t.process, bell.tid);
         }
         t.host_tid.set(bell.tid);
+        self.count_bell();
+        self.crowd.place(&t);
         if !t.hot.get() && self.may_spin() {
             let close = host::time::monotonic_ns() - t.bell_answered.get() < SPIN_NS;
             t.dense.set(if close { t.dense.get() + 1 } else { 0 });
             // Who is looked at beside others costs nothing more.
-            if t.dense.get() >= t.needed.get() || !self.hot.is_empty() {
+            if t.dense.get() >= t.needed.get() || !self.hot.is_empty() || self.crowd.apart() {
                 self.heat(&t);
             }
         }
@@ -425,9 +436,14 @@ impl Slots {
         if t.tag < WARM {
             self.running += 1;
         }
+        if self.crowd.apart() {
+            // Whoever is woken asks soon.
+            self.crowd.place(t);
+            self.heat(t);
+        }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
-            self.set_sync(self.hot.is_empty());
+            self.set_sync(self.hot.is_empty() && !self.crowd.apart());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
         }
@@ -466,6 +482,9 @@ impl Platform for Slots {
             return self.scan();
         }
         self.streak = 0;
+        if self.crowd.apart() {
+            self.review_crowd(host::time::monotonic_ns());
+        }
         self.look_around();
         self.events.pop_front().or_else(|| self.scan())
     }
@@ -479,21 +498,26 @@ impl Platform for Slots {
             return;
         }
         let deadline = self.or_told(deadline);
-        if !self.hot.is_empty() && self.may_spin() {
+        if (!self.hot.is_empty() || self.crowd.apart()) && self.may_spin() {
             if self.spin(LOOKS) {
                 return;
             }
             let begun = host::time::monotonic_ns();
-            let patience = if std::mem::take(&mut self.heated) { GRACE_NS } else { SPIN_NS };
+            let grace = std::mem::take(&mut self.heated) || self.crowd.apart();
+            let patience = if grace { GRACE_NS } else { SPIN_NS };
             let until = deadline.unwrap_or(u64::MAX).min(begun + patience);
             loop {
                 self.look_around();
-                if !self.events.is_empty() || self.others_ready || self.hot.is_empty() || self.spin(LOOKS / 4) {
+                if !self.events.is_empty() || self.others_ready || self.spin(LOOKS / 4) {
+                    return;
+                }
+                if self.hot.is_empty() && !self.crowd.apart() {
                     return;
                 }
                 // The thread being waited for may be waiting for this very CPU.
                 std::thread::yield_now();
                 let now = host::time::monotonic_ns();
+                self.review_crowd(now);
                 if now >= until {
                     self.counters.spun_ns += now - begun;
                     break;
@@ -630,6 +654,7 @@ impl Platform for Slots {
                 None => self.warm_coming = self.warm_coming.saturating_sub(1),
             }
         }
+        self.crowd.forget(&t);
         if t.hot.replace(false) {
             t.slot().mode.hot.store(0, Relaxed);
             self.hot.retain(|h| !Rc::ptr_eq(h, &t));
@@ -661,12 +686,13 @@ impl Platform for Slots {
     fn report(&self) -> String {
         let c = self.counters;
         format!(
-            "hot calls {}, bells {}, sleeps {}, slots heated {}, spun in vain {} us",
+            "hot calls {}, bells {}, sleeps {}, slots heated {}, spun in vain {} us, apart {} times",
             c.hot_calls,
             c.bells,
             c.sleeps,
             c.heats,
-            c.spun_ns / 1000
+            c.spun_ns / 1000,
+            c.apart
         )
     }
 

@@ -54,9 +54,7 @@ pub mod reg {
     pub const RIP: usize = 16;
 }
 
-/// How long to spin for an answer before ringing, in rounds of `ROUND` looks: more than most host calls take. A call
-/// that will wait is marked parked, and rings at once.
-const ROUNDS: u32 = 40;
+/// Looks at the answer in each of the rounds that the hot flag counts.
 const ROUND: u32 = 200;
 
 /// Written once by the template before any guest runs; copied on write ever after.
@@ -133,22 +131,20 @@ pub fn write_call(t: &Tls, regs: &[u64; 23]) {
     s.ahead.used.store(used, Relaxed);
 }
 
-/// Asks, and waits for the answer: spinning while the sentry looks, then ringing.
+/// Asks, and waits for the answer: spinning while the sentry looks, then ringing. A call that will wait is marked parked,
+/// and rings at once. Ringing gives the CPU to a sentry that waits for this very one; sched_yield(2) would, since Linux
+/// 6.17, give away the whole time slice.
 pub fn ask_and_wait(t: &mut Tls, kind: u32) {
     let s = t.slot();
     let seq = t.seq.wrapping_add(1);
     s.request.kind.store(kind, Relaxed);
     let (cookie, index) = (t.cookie, t.index);
     if handshake::publish(&s.request.seq, &s.mode.hot, seq) {
-        'spin: for _ in 0..ROUNDS {
-            for _ in 0..ROUND {
-                if handshake::answered(&s.answer.seq, seq) || s.answer.parked.load(Relaxed) == seq {
-                    break 'spin;
-                }
-                core::hint::spin_loop();
+        for _ in 0..s.mode.hot.load(Relaxed).saturating_mul(ROUND) {
+            if handshake::answered(&s.answer.seq, seq) || s.answer.parked.load(Relaxed) == seq {
+                break;
             }
-            // The sentry may be waiting for this very CPU.
-            sys::call3(sys::SCHED_YIELD, 0, 0, 0);
+            core::hint::spin_loop();
         }
     }
     while !handshake::answered(&s.answer.seq, seq) {

@@ -8,7 +8,6 @@ pub const ENOSYS: i64 = 38;
 pub const MMAP: u64 = 9;
 pub const RT_SIGACTION: u64 = 13;
 pub const RT_SIGPROCMASK: u64 = 14;
-pub const SCHED_YIELD: u64 = 24;
 pub const PAUSE: u64 = 34;
 pub const SENDMSG: u64 = 46;
 pub const RECVMSG: u64 = 47;

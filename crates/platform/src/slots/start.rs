@@ -62,6 +62,7 @@ impl Slots {
             mourned: VecDeque::new(),
             running: 0,
             cpus,
+            crowd: super::crowd::Crowd::new()?,
             streak: 0,
             others_added: false,
             others_ready: false,

@@ -47,7 +47,9 @@ impl Slots {
                 let new = Thread::new(p.clone(), index, tag);
                 new.seq.set(new.slot().answer.seq.load(std::sync::atomic::Ordering::Relaxed));
                 self.running += 1;
-                self.insert(Rc::new(new));
+                let new = Rc::new(new);
+                self.crowd.born(t, &new);
+                self.insert(new);
                 Step::Plain { op: op::THREAD, args: [index as u64, 0, 0, 0, 0, 0, 0] }
             }
             Op::Fork { tag } => {
@@ -78,7 +80,9 @@ impl Slots {
         if tag < WARM {
             self.running += 1;
         }
-        self.insert(Rc::new(Thread::new(child.clone(), t.index, tag)));
+        let new = Rc::new(Thread::new(child.clone(), t.index, tag));
+        self.crowd.born(t, &new);
+        self.insert(new);
         t.queue.borrow_mut().push_back(Step::Fork { socket, region: child });
         Ok(())
     }

@@ -62,6 +62,8 @@ pub struct Thread {
     pub served: Cell<u32>,
     /// Whether the sentry looks at the slot.
     pub hot: Cell<bool>,
+    /// Whether it is kept off the kernel thread's CPU.
+    pub moved: Cell<bool>,
     /// Bytes of the data area in use, and actions written, for the current request.
     pub used: Cell<usize>,
     pub actions: Cell<usize>,
@@ -87,6 +89,7 @@ impl Thread {
             needed: Cell::new(super::DENSE),
             served: Cell::new(0),
             hot: Cell::new(false),
+            moved: Cell::new(false),
             used: Cell::new(0),
             actions: Cell::new(0),
             copied: Cell::new(false),

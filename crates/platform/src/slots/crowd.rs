@@ -1,0 +1,145 @@
+//! A CPU of its own for the kernel thread, while guests occupy all of them and call all the time.
+//!
+//! With no CPU to spare every call is a bell, and takes two changes of thread: 10 us and more, one call at a time. Giving up one
+//! CPU of C to looking at slots makes a call cost under 1 us instead. That pays where less than about 7 us (C = 2) pass
+//! between a guest's calls. Pinned, because a scheduler that does not know who waits for whom puts caller and
+//! kernel thread on one CPU, and then each waits for the other's time slice.
+use super::thread::Thread;
+use super::{Slots, WARM};
+use host::cpu::Cpus;
+use std::rc::Rc;
+
+/// Calls between two looks at the clock.
+const WINDOW: u32 = 64;
+/// A window of bells as short as this is dense, nanoseconds.
+const ENTER_NS: u64 = WINDOW as u64 * 22_000;
+/// After so long with too few calls the CPU is given back, nanoseconds.
+const LEAVE_NS: u64 = 1_000_000;
+/// As many calls in that time are enough.
+const ENOUGH: u64 = LEAVE_NS / 15_000;
+
+pub(super) struct Crowd {
+    /// What the sandbox may use.
+    all: Cpus,
+    /// While the kernel thread has a CPU of its own: what is left for the stubs.
+    others: Option<Cpus>,
+    /// Threads kept on those.
+    moved: Vec<Rc<Thread>>,
+    /// Bells in this window, and those that found all CPUs taken.
+    bells: u32,
+    crowded: u32,
+    /// Begin of the window, and calls until then.
+    begun: u64,
+    calls: u64,
+    /// The host will not have it.
+    refused: bool,
+}
+
+impl Crowd {
+    pub fn new() -> abi::Result<Crowd> {
+        let all = Cpus::allowed()?;
+        Ok(Crowd {
+            all,
+            others: None,
+            moved: Vec::new(),
+            bells: 0,
+            crowded: 0,
+            begun: 0,
+            calls: 0,
+            refused: all.count() < 2,
+        })
+    }
+
+    /// Whether the kernel thread has a CPU of its own.
+    pub fn apart(&self) -> bool {
+        self.others.is_some()
+    }
+
+    /// `child` was made by `parent`, on whose CPUs it begins.
+    pub fn born(&mut self, parent: &Rc<Thread>, child: &Rc<Thread>) {
+        if parent.moved.get() && child.tag < WARM {
+            child.moved.set(true);
+            self.moved.push(child.clone());
+        }
+    }
+
+    /// Nothing more is known of `t`.
+    pub fn forget(&mut self, t: &Rc<Thread>) {
+        if t.moved.replace(false) {
+            self.moved.retain(|m| !Rc::ptr_eq(m, t));
+        }
+    }
+
+    /// Keeps a thread that calls off the kernel thread's CPU, or gives it back what it lost before its id was known.
+    pub fn place(&mut self, t: &Rc<Thread>) {
+        match &self.others {
+            Some(others) if !t.moved.get() && t.host_tid.get() != 0 && others.keep(Some(t.host_tid.get())).is_ok() => {
+                t.moved.set(true);
+                self.moved.push(t.clone());
+            }
+            None if t.moved.replace(false) => drop(self.all.keep(Some(t.host_tid.get()))),
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self) {
+        let mine = Cpus::current();
+        let others = self.all.without(mine);
+        self.refused = Cpus::only(mine).keep(None).is_err();
+        if !self.refused {
+            self.others = Some(others);
+        }
+    }
+
+    pub fn leave(&mut self) {
+        if self.others.take().is_none() {
+            return;
+        }
+        let _ = self.all.keep(None);
+        for t in std::mem::take(&mut self.moved) {
+            // One that has not rung yet is set free when it does.
+            if t.host_tid.get() != 0 {
+                t.moved.set(false);
+                let _ = self.all.keep(Some(t.host_tid.get()));
+            }
+        }
+    }
+}
+
+impl Slots {
+    /// A bell has rung.
+    pub(super) fn count_bell(&mut self) {
+        let full = self.running >= self.cpus && self.cpus > 1;
+        let c = &mut self.crowd;
+        if c.refused || c.apart() {
+            return;
+        }
+        c.bells += 1;
+        c.crowded += u32::from(full);
+        if c.bells < WINDOW {
+            return;
+        }
+        let now = host::time::monotonic_ns();
+        let dense = now - c.begun < ENTER_NS && c.crowded * 2 > WINDOW;
+        (c.bells, c.crowded, c.begun) = (0, 0, now);
+        if dense {
+            c.enter();
+            c.calls = self.counters.hot_calls + self.counters.bells;
+            self.counters.apart += 1;
+        }
+    }
+
+    /// Gives the CPU back if too few have called.
+    pub(super) fn review_crowd(&mut self, now: u64) {
+        let calls = self.counters.hot_calls + self.counters.bells;
+        let c = &mut self.crowd;
+        if !c.apart() || now - c.begun < LEAVE_NS {
+            return;
+        }
+        // Longer than the window when a call took long: the rate counts.
+        if (calls - c.calls) * LEAVE_NS < ENOUGH * (now - c.begun) {
+            c.leave();
+        }
+        (c.begun, c.calls) = (now, calls);
+    }
+}
