@@ -9,7 +9,7 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles lint wheel clean
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker lint wheel clean
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-profiles  each learned profile without each of its calls; ten minutes"
 	@echo "make profiles  learn the shipped profiles of programs anew; needs strace and the programs"
 	@echo "make test-policies  policies on containers at work; needs rt-tests, two minutes"
+	@echo "make test-docker  runrsc beside runc under a Docker daemon of its own; needs docker.io, docker-compose"
 	@echo "make lint     formatting, clippy, ruff, mypy"
 	@echo "make wheel    one wheel with the command and the executables, in dist/"
 	@echo "make clean    remove build/ and target/"
@@ -62,6 +63,10 @@ profiles: venv
 
 test-policies: venv
 	PYTHONPATH=python $(BIN)/pytest -q -s $(PYTEST) tests/policies/live.py
+
+# Docker on runc and on runrsc, beside each other: a daemon of its own, and some ten minutes.
+test-docker: build rootfs
+	RVISOR_DOCKER=1 RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST) tests/docker
 
 lint: venv
 	$(CARGO) fmt --all --check
