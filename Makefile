@@ -9,7 +9,7 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker lint wheel clean
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker lint bench wheel clean
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-policies  policies on containers at work; needs rt-tests, two minutes"
 	@echo "make test-docker  runrsc beside runc under a Docker daemon of its own; needs docker.io, docker-compose"
 	@echo "make lint     formatting, clippy, ruff, mypy"
+	@echo "make bench    rVisor beside its peers, in about half an hour (docs/performance.md)"
 	@echo "make wheel    one wheel with the command and the executables, in dist/"
 	@echo "make clean    remove build/ and target/"
 
@@ -74,6 +75,11 @@ lint: venv
 	$(BIN)/ruff format --check python tests tools
 	$(BIN)/ruff check python tests tools
 	$(BIN)/mypy
+
+# Goes on where it was stopped.
+bench: build
+	tools/peers
+	$(BIN)/rvisor bench all --against all --runs 3 --budget 30 --json build/figures.json --resume --report build/report
 
 # The executables travel inside the package; a wheel for every Python 3 on x86-64 Linux.
 wheel: venv

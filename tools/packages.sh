@@ -28,6 +28,7 @@ need redis-server redis-server
 need wrk wrk
 need ab apache2-utils
 need sqlite3 sqlite3
+need pwgen pwgen
 need convert imagemagick
 need tmux tmux
 need curl curl

@@ -7,13 +7,10 @@ busy is said to be.
 from __future__ import annotations
 
 import json
-import os
-import time
-from pathlib import Path
 
 import pytest
 
-from framework import inside
+from framework import busy, inside
 
 TRIES = 8
 
@@ -33,21 +30,6 @@ BOUNDS = {
 """Times native's cost: two to four times what a quiet machine shows."""
 
 
-OTHERS = 0.2
-"""A machine on which others use more of a CPU than this is busy."""
-
-
-def used() -> float:
-    """Seconds of CPU time that this machine has spent on anything."""
-    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return sum(int(word) for at, word in enumerate(words[1:9]) if at not in (3, 4)) / os.sysconf("SC_CLK_TCK")
-
-
-def time_of_children() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
-
-
 @pytest.mark.usefixtures("binaries")
 def test_calls_cost_what_they_did() -> None:
     best: dict[str, float] = {}
@@ -57,14 +39,14 @@ def test_calls_cost_what_they_did() -> None:
         if not left:
             return
         only = [word for name in left for word in ("--only", name)]
-        begun, before = time.monotonic(), used() - time_of_children()
-        done = inside.rvisor("bench", "micro", "--runs", "1", "--pause", "1", "--json", *only, timeout=120)
-        others.append((used() - time_of_children() - before) / (time.monotonic() - begun))
+        with busy.Others() as used:
+            done = inside.rvisor("bench", "micro", "--runs", "1", "--pause", "1", "--json", *only, timeout=120)
+        others.append(used.cpus)
         assert done.status == 0, done.err
         for row in json.loads(done.out):
             if row["name"] in left:
                 best[row["name"]] = min(row["ratio"], best.get(row["name"], row["ratio"]))
     behind = {name: ratio for name, ratio in best.items() if ratio >= BOUNDS[name]}
-    if behind and min(others) > OTHERS:
+    if behind and min(others) > busy.OTHERS:
         pytest.skip(f"this machine is busy, others use {min(others):.1f} CPUs and more: {behind}")
     assert behind == {}

@@ -7,6 +7,7 @@ host, shared with the sandbox, so that both work on the same file system.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -35,7 +36,7 @@ def search_path() -> str:
 class App:
     """One application's script: its `name`, what it shows, the commands it needs, and the pace it is to reach."""
 
-    __slots__ = ("name", "needs", "target", "title")
+    __slots__ = ("_size", "name", "needs", "target", "title")
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
@@ -47,7 +48,12 @@ class App:
             told[key] = value
         self.title = told["title"]
         self.needs = told["needs"].split()
+        self._size = told.get("size", "")
         self.target = float(told["target"]) if "target" in told else None
+
+    def size(self, scale: int) -> str:
+        """How much it does; what stands in brackets in its script is at full scale."""
+        return re.sub(r"\{(\d+)\}", lambda found: f"{max(1, int(found[1]) * scale // 100):,}", self._size)
 
     def absent(self) -> list[str]:
         """The commands that this machine lacks."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -16,7 +18,7 @@ from rvisor.errors import RvisorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _GROUPS = Path("/sys/fs/cgroup")
 _CLONE_NEWNS = 0x20000
@@ -109,6 +111,16 @@ class Ran:
         self.cpu = cpu
 
 
+class Network:
+    """A network namespace, its path and the address that the host reaches it at."""
+
+    __slots__ = ("address", "path")
+
+    def __init__(self, *, path: str, address: str) -> None:
+        self.path = path
+        self.address = address
+
+
 class Place:
     """What all measurements of one command share; leave it, and nothing is left of it.
 
@@ -128,12 +140,16 @@ class Place:
             raise RvisorError(f"a mount namespace: {os.strerror(ctypes.get_errno())}", hint="be root")
         _mount("--make-rprivate", "/")
         self.group = Group()
+        self.cleanup = contextlib.ExitStack()
+        """What a trial has started for all its turns, and is to end with this place."""
         self._layered: str | None = None
+        self._networks = itertools.count(1)
 
     def __enter__(self) -> Place:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.cleanup.close()
         self.group.remove()
         mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for mount in reversed([path for path in mounted if path.startswith(self.path + "/")]):
@@ -153,6 +169,27 @@ class Place:
             _mount("-t", "overlay", "-o", options, "overlay", merged)
             self._layered = merged
         return self._layered
+
+    @contextlib.contextmanager
+    def network(self) -> Iterator[Network]:
+        """A network namespace of its own, joined to this one by a pair of interfaces."""
+        number = next(self._networks)
+        name = f"rvisor-{os.getpid()}-{number}"
+        ours, theirs = f"rvb{number}o", f"rvb{number}t"
+        # Of the addresses kept for measuring (RFC 2544), which no network routes.
+        gate, address = f"198.18.{number % 250}.1", f"198.18.{number % 250}.2"
+        _ip("netns", "add", name)
+        try:
+            _ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
+            _ip("address", "add", f"{gate}/24", "dev", ours)
+            _ip("link", "set", ours, "up")
+            _ip("-n", name, "address", "add", f"{address}/24", "dev", theirs)
+            _ip("-n", name, "link", "set", theirs, "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+            yield Network(path=f"/run/netns/{name}", address=address)
+        finally:
+            subprocess.run(["ip", "link", "delete", ours], capture_output=True, check=False)
+            _ip("netns", "delete", name)
 
     def start(
         self,
@@ -211,15 +248,30 @@ def _mount(*args: str) -> None:
         raise RvisorError(f"mount {' '.join(args)}: {last_line(done.stderr)}")
 
 
-def private_mib(pid: int) -> float:
-    """A process's proportional share of memory, in MiB; 0 if it is gone."""
+def _ip(*args: str) -> None:
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        return 0.0
-    return 0.0
+        done = subprocess.run(["ip", *args], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise RvisorError("there is no ip command", hint="install iproute2") from None
+    if done.returncode != 0:
+        raise RvisorError(f"ip {' '.join(args)}: {last_line(done.stderr)}")
+
+
+class Held:
+    """A process's memory in MiB: its proportional share of all it has, and what it alone has."""
+
+    __slots__ = ("private", "share")
+
+    def __init__(self, pid: int) -> None:
+        found = {"Pss": 0, "Private_Clean": 0, "Private_Dirty": 0}
+        # A process that has ended meanwhile holds nothing.
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                name, _, rest = line.partition(":")
+                if name in found:
+                    found[name] = int(rest.split()[0])
+        self.share = found["Pss"] / 1024
+        self.private = (found["Private_Clean"] + found["Private_Dirty"]) / 1024
 
 
 def environment() -> dict[str, str]:

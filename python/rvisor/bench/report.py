@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import html
 import os
+import statistics
 from pathlib import Path
 
-from rvisor.bench.side import more_is_better
-from rvisor.bench.trials import SEED_RATIOS
+from rvisor.bench import charts, judge, load, seed
+from rvisor.errors import RvisorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rvisor.bench.side import Figure, Line, Results
 
+BEHIND = "▼"
 RATIO = (
     "×: how many times native's cost, the median of the turns' own pairs, in brackets the smallest and the largest; "
-    "above 1 is slower or more."
+    "above 1 is slower or more, whatever the unit. "
+    f"{BEHIND}: rVisor costs more than a gVisor platform there; the reason is in the list."
 )
-MARKS = ("#222222", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999")
-"""Okabe and Ito's colours, which most eyes tell apart; the shapes differ, too."""
+BEGIN = "<!-- rvisor bench report: begin; what stands up to the end is written by it -->"
+BEHIND_TITLE = "Where rVisor is behind gVisor"
+END = "<!-- rvisor bench report: end -->"
+
+
+class Table:
+    """A title, a note, and cells of text; `key` is the trial's, empty for tables of their own."""
+
+    __slots__ = ("head", "key", "note", "rows", "title")
+
+    def __init__(self, title: str, head: list[str], rows: list[list[str]], *, note: str = "", key: str = "") -> None:
+        self.title = title
+        self.head = head
+        self.rows = rows
+        self.note = note
+        self.key = key
 
 
 def text(results: Results) -> str:
     """Tables for a terminal, then what went wrong."""
     parts = []
-    for title, head, rows in _tables(results):
-        widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-        lines = [title, ""]
-        for row in [head, ["-" * width for width in widths], *rows]:
+    for made in _all(results):
+        widths = [max(len(row[column]) for row in [made.head, *made.rows]) for column in range(len(made.head))]
+        lines = [made.title, *([made.note] if made.note else []), ""]
+        for row in [made.head, ["-" * width for width in widths], *made.rows]:
             cells = [
                 cell.ljust(width) if i == 0 else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -39,16 +56,20 @@ def text(results: Results) -> str:
     return "\n\n".join([*parts, RATIO])
 
 
-def markdown(results: Results) -> str:
-    """The same tables in Markdown, with the machine and the versions."""
-    lines = ["# Side by side", ""]
+def markdown(results: Results, *, level: int = 1) -> str:
+    """The same tables in Markdown, with the machine and the versions; its headings begin at `level`."""
+    lines = ["#" * level + " Side by side", ""]
     lines += [f"- {name}: {value}" for name, value in _facts(results)]
-    for title, head, rows in _tables(results):
-        lines += ["", f"## {title}", "", _row(head), _row(["---"] + ["---:"] * (len(head) - 1))]
-        lines += [_row(row) for row in rows]
+    lines += ["", RATIO]
+    for made in _all(results):
+        lines += ["", "#" * (level + 1) + f" {made.title}", ""]
+        if made.note:
+            lines += [made.note, ""]
+        lines += [_row(made.head), _row(["---"] + ["---:"] * (len(made.head) - 1))]
+        lines += [_row(row) for row in made.rows]
     if results.troubles:
-        lines += ["", "## Not measured", "", *(f"- {trouble}" for trouble in results.troubles)]
-    return "\n".join([*lines, "", RATIO, ""])
+        lines += ["", "#" * (level + 1) + " Not measured", "", *(f"- {trouble}" for trouble in results.troubles)]
+    return "\n".join([*lines, ""])
 
 
 def page(results: Results) -> str:
@@ -56,12 +77,27 @@ def page(results: Results) -> str:
     out = [_HEAD, "<h1>Side by side</h1>", "<dl>"]
     out += [f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in _facts(results)]
     out.append(f"</dl><p>{html.escape(RATIO)}</p>")
-    tables = _tables(results)
-    for (_, _, figures), (title, head, rows) in zip(results.trials(), tables, strict=True):
-        out.append(f"<h2>{html.escape(title)}</h2>")
-        out.append(_chart(figures))
-        out.append("<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>")
-        for row in rows:
+    figures_of = {key: figures for key, _, figures in results.trials()}
+    boxes = [key for key in figures_of if key.startswith("load boxes")]
+    for made in _all(results):
+        out.append(f"<h2>{html.escape(made.title)}</h2>")
+        if made.note:
+            out.append(f"<p>{html.escape(made.note)}</p>")
+        figures = figures_of.get(made.key, [])
+        if made.key == "load threads":
+            out.append(_threads(figures))
+        elif not made.key.startswith("load boxes"):
+            # What is measured after a pause has a picture of its own.
+            for part in (
+                [figure for figure in figures if not figure.name.endswith(", cold")],
+                [figure for figure in figures if figure.name.endswith(", cold")],
+            ):
+                out.append(charts.ratios(part))
+        elif made.key == boxes[-1] and len(boxes) > 1:
+            out.append(_boxes([figures_of[key] for key in boxes], [str(int(key.split()[-1])) for key in boxes]))
+        words = ' class="words"' if made.title == BEHIND_TITLE else ""
+        out.append(f"<table{words}><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in made.head) + "</tr>")
+        for row in made.rows:
             out.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>")
         out.append("</table>")
     if results.troubles:
@@ -78,6 +114,42 @@ def write(directory: str, results: Results) -> None:
     Path(directory, "report.md").write_text(markdown(results), encoding="utf-8")
 
 
+def write_into(file: str, results: Results) -> None:
+    """Replace what stands between the two marks of a Markdown file."""
+    try:
+        held = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise RvisorError(f"{file}: {error.strerror}") from None
+    before, begin, rest = held.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise RvisorError(
+            f"{file} has no place for the report", hint=f"write these lines where it is to be:\n{BEGIN}\n{END}"
+        )
+    beside = Path(f"{file}.new")
+    beside.write_text(f"{before}{BEGIN}\n\n{markdown(results, level=2)}\n{END}{after}", encoding="utf-8")
+    os.replace(beside, file)
+
+
+def _threads(figures: list[Figure]) -> str:
+    by_call: dict[str, list[Figure]] = {}
+    for figure in figures:
+        by_call.setdefault(figure.name.rpartition(", ")[0], []).append(figure)
+    steps = [str(count) for count in load.THREADS]
+    drawn = [charts.growth(held, steps, title=f"{call}, threads", unit="calls/s") for call, held in by_call.items()]
+    return "\n".join([charts.key(charts.named(figures)), "<br>", *drawn])
+
+
+def _boxes(figures: list[list[Figure]], steps: list[str]) -> str:
+    drawn = []
+    for first in figures[0]:
+        held = [figure for step in figures for figure in step if figure.name == first.name]
+        if len(held) == len(steps):
+            unit = {"/s": "calls/s"}.get(first.unit, first.unit)
+            drawn.append(charts.growth(held, steps, title=f"{first.name}, sandboxes", unit=unit))
+    return "\n".join([charts.key(charts.named(figures[0])), "<br>", *drawn])
+
+
 def _facts(results: Results) -> list[tuple[str, str]]:
     facts = list(results.machine.items())
     facts += [(f"version of {name}", value) for name, value in results.versions.items()]
@@ -85,30 +157,82 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
-def _peers(figures: list[Figure]) -> list[str]:
-    from rvisor.bench.peers import known
-
-    return [name for name in known() if any(name in figure.lines for figure in figures)]
+def _all(results: Results) -> list[Table]:
+    return [*_behind(results), *_seed(results), *(_table(results, *held) for held in results.trials())]
 
 
-def _tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
+def _table(results: Results, key: str, title: str, figures: list[Figure]) -> Table:
+    names = charts.named(figures)
+    rows = []
+    for figure in figures:
+        label = figure.name + (f" ({figure.unit})" if figure.unit else "")
+        cells = [_cell(figure.lines.get(name)) for name in names]
+        if "rvisor" in names and judge.behind(key, title, figure):
+            cells[names.index("rvisor")] += f" {BEHIND}"
+        rows.append([label, *cells])
+    if told := seed.published(key):
+        what, multiples = told
+        rows.append(
+            [f"published, relative {what}", *(f"×{multiples[name]:.2f}" if name in multiples else "" for name in names)]
+        )
+    return Table(title, ["", *names], rows, note=results.notes.get(key, ""), key=key)
+
+
+def _behind(results: Results) -> list[Table]:
+    count, found = judge.judged(results)
+    if not count:
+        return []
+    rows = [
+        [line.title, line.figure.name, f"{line.times:.2f} × {line.than}", line.why]
+        for line in sorted(found, key=lambda line: (line.trial, -line.times))
+    ]
+    note = (
+        f"Of {count} figures that rVisor and a gVisor platform both have, rVisor is ahead of every gVisor platform in "
+        f"{count - len(found)} and behind one in {len(found)}."
+    )
+    return [Table(BEHIND_TITLE, ["", "figure", "cost", "reason"], rows, note=note)]
+
+
+SEED_ROWS = {"native": "host", "runc": "runc", "rvisor": "rVisor", "gvisor-systrap": "gVisor runsc (systrap)"} | {
+    "gvisor-ptrace": "gVisor runsc (ptrace)",
+    "gvisor-kvm": "gVisor runsc (kvm)",
+}
+
+
+def _seed(results: Results) -> list[Table]:
+    """In the shape of the table that the first rVisor's report has, once by clock() and once by wall time."""
     made = []
-    for key, title, figures in results.trials():
-        names = _peers(figures)
+    for figure in ("clock()", "wall"):
         rows = []
-        for figure in figures:
-            label = figure.name + (f" ({figure.unit})" if figure.unit else "")
-            rows.append([label, *(_cell(figure.lines.get(name)) for name in names)])
-        if key.startswith("seed "):
-            rows.append(_published(key, names))
-        made.append((title, ["", *names], rows))
+        for peer, name in SEED_ROWS.items():
+            halves = [results.samples(f"seed {what}", figure, peer) for what in ("write", "mkdir")]
+            if not all(halves):
+                continue
+            cells = []
+            for values in halves:
+                cells += [" ".join(f"{value:.0f}" for value in values), f"{statistics.fmean(values):.0f}"]
+            for base in ("native", "runc"):
+                against = [results.samples(f"seed {what}", figure, base) for what in ("write", "mkdir")]
+                cells.append(
+                    "/".join(
+                        f"{statistics.fmean(a) / statistics.fmean(b):.2f}" for a, b in zip(halves, against, strict=True)
+                    )
+                    if all(against)
+                    else "-"
+                )
+            theirs = [
+                seed.PUBLISHED[what][1].get(peer, 1.0 if peer == "native" else None) for what in ("write", "mkdir")
+            ]
+            cells.append("/".join(f"{value:.2f}" for value in theirs if value is not None) or "-")
+            rows.append([name, *cells])
+        if rows:
+            head = ["Runs (µs)", "Writing disk", "mean", "Mkdir/Rmdir", "mean", "÷ host", "÷ runc", "÷ host, published"]
+            note = (
+                f"By {figure}, in the container's own root, in the shape of the first rVisor's own table (by clock(), "
+                "and whose counts were never published). ÷ host: of the means, writing/directories."
+            )
+            made.append(Table(f"The seed's table, by {figure}", head, rows, note=note))
     return made
-
-
-def _published(key: str, names: list[str]) -> list[str]:
-    half = 1 if "mkdir" in key else 0
-    cells = [f"×{SEED_RATIOS[name][half]:.2f}" if name in SEED_RATIOS else "" for name in names]
-    return ["the first rVisor's own report, clock()", *cells]
 
 
 def _cell(line: Line | None) -> str:
@@ -139,76 +263,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
   display: block; overflow-x: auto }
 th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
+table.words td:not(:nth-child(3)) { text-align: left; white-space: normal }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1em 1em; font-size: 13px }
 dd { margin: 0 }
 svg { max-width: 100%; height: auto }
 </style>"""
-
-_LEFT, _WIDE, _STEP, _TOP = 300, 700, 22, 46
-
-
-def _chart(figures: list[Figure]) -> str:
-    """Every figure a line, every peer a mark at its ratio to native, on a logarithmic scale."""
-    import math
-
-    shown = [figure for figure in figures if any(line.ratio is not None for line in figure.lines.values())]
-    names = [name for name in _peers(shown) if name != "native"]
-    ratios = [line.ratio for figure in shown for line in figure.lines.values() if line.ratio]
-    if not names or not ratios:
-        return ""
-    low = math.floor(min(0.0, *(math.log10(ratio) for ratio in ratios)) * 2) / 2
-    high = math.ceil(max(0.3, *(math.log10(ratio) for ratio in ratios)) * 2) / 2
-
-    def x(ratio: float) -> float:
-        return _LEFT + (math.log10(ratio) - low) / (high - low) * _WIDE
-
-    height = _TOP + _STEP * len(shown) + 26
-    out = [
-        f'<svg viewBox="0 0 {_LEFT + _WIDE + 40} {height}" width="{_LEFT + _WIDE + 40}" role="img" '
-        'aria-label="ratio to native" font-family="system-ui, sans-serif" font-size="12">'
-    ]
-    for place, name in enumerate(names):
-        at = _LEFT + place * 130
-        out.append(_mark(place, at, 14) + f'<text x="{at + 10}" y="18">{html.escape(name)}</text>')
-    exponent = math.floor(low)
-    while exponent <= high:
-        for digit in (1, 2, 5):
-            value = digit * 10.0**exponent
-            if low <= math.log10(value) <= high:
-                strong = "#222" if value == 1 else "#ddd"
-                line_x = f"{x(value):.1f}"
-                out.append(f'<line x1="{line_x}" x2="{line_x}" y1="{_TOP - 12}" y2="{height - 22}" stroke="{strong}"/>')
-                out.append(f'<text x="{line_x}" y="{height - 6}" text-anchor="middle">{value:g}×</text>')
-        exponent += 1
-    for index, figure in enumerate(shown):
-        y = _TOP + index * _STEP
-        better = ", more is better" if more_is_better(figure.unit) else ""
-        label = html.escape(figure.name + (f" ({figure.unit}{better})" if figure.unit else ""))
-        out.append(f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{label}</text>')
-        for place, name in enumerate(names):
-            line = figure.lines.get(name)
-            if line is None or not line.ratio:
-                continue
-            tip = html.escape(f"{name}: {_cell(line)}")
-            spread = ""
-            if line.ratio_low > 0:
-                ends = f'x1="{x(max(line.ratio_low, 10**low)):.1f}" x2="{x(min(line.ratio_high, 10**high)):.1f}"'
-                spread = f'<line {ends} y1="{y}" y2="{y}" stroke="{MARKS[place + 1]}" stroke-width="1.5"/>'
-            out.append(f"<g><title>{tip}</title>{spread}{_mark(place, x(line.ratio), y)}</g>")
-    out.append("</svg>")
-    return "\n".join(out)
-
-
-def _mark(place: int, x: float, y: float) -> str:
-    """A shape of its own for each peer."""
-    colour = MARKS[place + 1]
-    shapes = (
-        f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{colour}"/>',
-        f'<rect x="{x - 4.5:.1f}" y="{y - 4.5}" width="9" height="9" fill="{colour}"/>',
-        f'<path d="M{x:.1f} {y - 6}l6 11h-12z" fill="{colour}"/>',
-        f'<path d="M{x:.1f} {y - 6}l6 6l-6 6l-6-6z" fill="{colour}"/>',
-        f'<circle cx="{x:.1f}" cy="{y}" r="4.5" fill="none" stroke="{colour}" stroke-width="2.5"/>',
-        f'<path d="M{x - 5:.1f} {y - 5}l10 10m0-10l-10 10" stroke="{colour}" stroke-width="2.5"/>',
-        f'<path d="M{x - 6:.1f} {y}h12m-6-6v12" stroke="{colour}" stroke-width="2.5"/>',
-    )
-    return shapes[place % len(shapes)]

@@ -8,12 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import subprocess
 import time
 from pathlib import Path
 
-from rvisor.bench.native import last_line
 from rvisor.bench.peers import Job
+from rvisor.bench.waiting import IDLE, Waiting
 from rvisor.errors import RvisorError
 
 TYPE_CHECKING = False
@@ -32,24 +31,18 @@ _RETURNS = {0x7FFF0000: "allow", 0x7FFC0000: "allow", 0x7FF00000: "trace", 0x7FC
 
 def of(peer: Peer) -> dict[str, tuple[float, str]]:
     """For the least and the most that a process of an idle shell's sandbox may ask."""
-    job = Job(["/bin/sh", "-c", "echo ready; read line"])
-    pipe = subprocess.PIPE
-    with peer.place.start(peer.argv(job), env=peer.env(job), stdin=pipe, stdout=pipe, stderr=pipe) as shell:
-        assert shell.stdout is not None
-        ready = shell.stdout.readline()
+    with Waiting(peer, [Job(IDLE)]) as shell:
+        shell.ready()
         time.sleep(1)
         found = {}
         for pid in peer.place.group.processes():
-            if peer.sandbox and pid == shell.pid:
+            if peer.sandbox and pid == shell.processes[0].pid:
                 continue
             try:
                 found[pid] = filters(pid)
             except OSError:
                 continue
-        _, said = shell.communicate(b"\n", timeout=60)
-    peer.place.group.clear()
-    if ready != b"ready\n":
-        raise RvisorError(f"{peer.name}: the idle shell does not start: {last_line(said)}")
+        shell.finish()
     if not found:
         raise RvisorError(f"{peer.name}: the filters of its processes cannot be read here")
     counted = {(len(reachable(held)), sum(map(len, held))) for held in found.values()}

@@ -8,12 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-from rvisor.bench import apps, host, micro
+from rvisor.bench import apps, host, load, micro, seed, starting
 from rvisor.bench.native import compile_c, last_line
 from rvisor.bench.peers import Job
+from rvisor.bench.peers.plain import Native
 from rvisor.bench.side import Trial
 from rvisor.errors import RvisorError
 
@@ -26,15 +25,8 @@ if TYPE_CHECKING:
 
     Figures = dict[str, tuple[float, str]]
 
-KINDS = ("micro", "start", "memory", "apps", "seed", "surface")
-SECONDS = 600.0
-
-SEED = Path(__file__).with_name("seed.c")
-SEED_RATIOS = {"rvisor": (1.42, 1.76), "runc": (1.30, 1.48), "gvisor-ptrace": (4.53, 3.35)}
-"""The ratios to its host that the first rVisor published: writing, directories. CPU times by clock()."""
-
-SETTLED_SECONDS = 1.0
-CROWD = 20
+KINDS = ("micro", "seed", "start", "memory", "apps", "surface")
+SECONDS = 180.0
 
 
 class Micro(Trial):
@@ -42,6 +34,11 @@ class Micro(Trial):
 
     key = "micro"
     title = "System calls"
+    note = (
+        "Each call in a loop, in the sandbox's own root; host: in a directory of the host; cold: once after a pause of "
+        "computation."
+    )
+    warm_up = "none"
 
     def __init__(self, place: Place, *, only: Sequence[str], pause_us: int, static: bool) -> None:
         self._program = compile_c(micro.SOURCE, place.work, static=static)
@@ -82,92 +79,27 @@ class Micro(Trial):
         return hot | {f"{name}, cold": (times["cold"], "ns") for name, times in rows.items() if times["cold"] > 0}
 
 
-class Start(Trial):
-    """From the command's start to its end, and the CPU time of everything that took."""
-
-    def __init__(self, name: str, args: Sequence[str]) -> None:
-        self.key = f"start {name}"
-        self.title = f"Start of {name}"
-        self._args = args
-
-    def run(self, peer: Peer) -> Figures:
-        ran = peer.run(Job(self._args), timeout=SECONDS)
-        return {"wall": (ran.wall * 1e3, "ms"), "CPU": (ran.cpu * 1e3, "ms")}
-
-
-class Crowd(Trial):
-    """Many at once."""
-
-    key = "crowd"
-    title = f"{CROWD} at once"
-
-    def run(self, peer: Peer) -> Figures:
-        job = Job(["/bin/true"])
-        commands = [peer.argv(job) for _ in range(CROWD)]
-        group = peer.place.group
-        before = group.cpu_seconds()
-        begun = time.perf_counter()
-        running = [peer.place.start(argv, env=peer.env(job)) for argv in commands]
-        try:
-            statuses = [process.wait(timeout=SECONDS) for process in running]
-        except subprocess.TimeoutExpired:
-            raise RvisorError(f"{peer.name}: {CROWD} at once do not end") from None
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
-        wall = time.perf_counter() - begun
-        group.clear()
-        if any(statuses):
-            raise RvisorError(f"{peer.name}: {sum(map(bool, statuses))} of {CROWD} at once failed")
-        return {"wall": (wall * 1e3, "ms"), "CPU": ((group.cpu_seconds() - before) * 1e3, "ms")}
-
-
-class Memory(Trial):
-    """An idle shell: the proportional shares of all its sandbox's processes, without what the host's kernel holds."""
-
-    key = "memory"
-    title = "Memory of an idle shell"
-
-    def run(self, peer: Peer) -> Figures:
-        job = Job(["/bin/sh", "-c", "echo ready; read line"])
-        pipe = subprocess.PIPE
-        with peer.place.start(peer.argv(job), env=peer.env(job), stdin=pipe, stdout=pipe, stderr=pipe) as shell:
-            assert shell.stdout is not None
-            ready = shell.stdout.readline()
-            time.sleep(SETTLED_SECONDS)
-            shares = {pid: host.private_mib(pid) for pid in peer.place.group.processes()}
-            _, said = shell.communicate(b"\n", timeout=60)
-        peer.place.group.clear()
-        if ready != b"ready\n":
-            raise RvisorError(f"{peer.name}: the idle shell does not start: {last_line(said)}")
-        operator = shares.get(shell.pid, 0.0) if peer.sandbox else 0.0
-        return {
-            "all processes": (sum(shares.values()), "MiB"),
-            "without the command that waits for it": (sum(shares.values()) - operator, "MiB"),
-            "processes": (float(len(shares)), ""),
-        }
-
-
 class App(Trial):
     """One application's script, on files of the host that all peers share."""
 
     def __init__(self, place: Place, app: apps.App, *, scale: int) -> None:
         self.key = f"apps {app.name}"
         self.title = app.title
+        self.note = app.size(scale)
+        self.warm_up = "native"
         self._app = app
         self._root = os.path.join(place.work, app.name)
         self._env = {"WORK": self._root, "SCALE": str(scale), "PATH": apps.search_path()}
+        self._place = place
         self._checks: list[str] | None = None
-        self._prepared = False
+
+    def prepare(self) -> None:
+        os.makedirs(self._root, exist_ok=True)
+        self._script(Native(self._place), "prepare")
 
     def run(self, peer: Peer) -> Figures:
-        if not self._prepared:
-            os.makedirs(self._root, exist_ok=True)
-            self._script(peer, "prepare", natively=True)
-            self._prepared = True
         shutil.rmtree(os.path.join(self._root, "here"), ignore_errors=True)
-        ran = self._script(peer, "run", natively=False)
+        ran = self._script(peer, "run")
         output = apps.Output(ran.stdout.decode(errors="replace"))
         if self._checks is None:
             self._checks = output.checks
@@ -175,37 +107,10 @@ class App(Trial):
             raise RvisorError(f"{peer.name}: does {output.checks!r} instead of {self._checks!r}")
         return {**output.figures, "all of it: CPU": (ran.cpu, "s")}
 
-    def _script(self, peer: Peer, what: str, *, natively: bool) -> host.Ran:
-        from rvisor.bench.peers.plain import Native
-
+    def _script(self, peer: Peer, what: str) -> host.Ran:
         args = ["bash", str(apps.SCRIPTS / "prelude.sh"), self._app.name, what]
         job = Job(args, volumes=[self._root], read_only=[str(apps.SCRIPTS)], env=self._env, cwd="/")
-        return (Native(peer.place) if natively else peer).run(job, timeout=SECONDS)
-
-
-class Seed(Trial):
-    """Half of the first rVisor's benchmark; `count` is how often, `where` is `root` or a directory of the host."""
-
-    def __init__(self, program: str, what: str, count: int, *, shared: bool) -> None:
-        name = {"write": "Writing disk", "mkdir": "Mkdir/Rmdir"}[what]
-        place = "directory of the host" if shared else "own root"
-        self.key = f"seed {what}{' host' if shared else ''}"
-        self.title = f"{name}, {place}, {count:,} times"
-        self._program = program
-        self._what = what
-        self._count = count
-        self._shared = shared
-
-    def run(self, peer: Peer) -> Figures:
-        place = peer.place.work if self._shared or not peer.sandbox else "/tmp"
-        args = [self._program, place, self._what, str(self._count)]
-        ran = peer.run(Job(args, volumes=[peer.place.work]), timeout=SECONDS)
-        clock, wall = (float(word) for word in ran.stdout.split())
-        return {
-            "clock()": (clock, "µs"),
-            "wall": (wall, "µs"),
-            "CPU of all processes, start too": (ran.cpu * 1e6, "µs"),
-        }
+        return peer.run(job, timeout=SECONDS)
 
 
 class Surface(Trial):
@@ -213,6 +118,9 @@ class Surface(Trial):
 
     key = "surface"
     title = "Host calls within reach of a sandbox's processes"
+    note = "Read off the filters that the host's kernel holds; without a filter it is all calls there are."
+    turns = 1
+    warm_up = "none"
 
     def run(self, peer: Peer) -> Figures:
         from rvisor.bench import surface
@@ -233,60 +141,62 @@ class Surface(Trial):
         return surface.of(peer)
 
 
-def calibrated(place: Place, program: str, what: str, *, seconds: float) -> int:
-    """How often `what` is done in some `seconds` of CPU time natively, in two figures."""
-    count = 500
-    while True:
-        done = subprocess.run(
-            [program, place.work, what, str(count)], capture_output=True, stdin=subprocess.DEVNULL, check=False
-        )
-        if done.returncode != 0:
-            raise RvisorError(f"the seed's benchmark fails natively: {last_line(done.stderr)}")
-        used = float(done.stdout.split()[0]) / 1e6
-        if used >= seconds / 8:
-            break
-        count *= 2
-    wanted = int(count * seconds / used)
-    digits = max(0, len(str(wanted)) - 2)
-    return max(1, round(wanted, -digits))
+class Settings:
+    """How much is done. `scale` in per cent, `pause_us` before a cold call; `only` these rows or applications.
+
+    `gentle`: nothing that the rest of the machine notices.
+    """
+
+    def __init__(self, *, only: Sequence[str], scale: int, pause_us: int, static: bool, gentle: bool) -> None:
+        self.only = only
+        self.scale = scale
+        self.pause_us = pause_us
+        self.static = static
+        self.gentle = gentle
+
+    @property
+    def load_seconds(self) -> float:
+        """Of each figure of the load."""
+        return max(0.02, min(0.3, 0.3 * self.scale / 25))
+
+    @property
+    def times(self) -> int:
+        """Starts in one turn."""
+        return max(1, min(10, 5 * self.scale // 25))
 
 
 def of(
-    kinds: Sequence[str],
-    place: Place,
-    *,
-    only: Sequence[str],
-    scale: int,
-    pause_us: int,
-    static: bool,
-    counts: dict[str, int],
+    kinds: Sequence[str], place: Place, settings: Settings, *, counts: dict[str, int]
 ) -> tuple[list[Trial], list[str]]:
     """The trials of these kinds, and a line for each that cannot be done. `counts` are the seed's, filled in."""
     made: list[Trial] = []
     troubles: list[str] = []
+    only, scale, times = settings.only, settings.scale, settings.times
     if "micro" in kinds:
         rows = [name for name in only if name.removesuffix(micro.ON_HOST) in micro.TARGETS]
-        made.append(Micro(place, only=rows, pause_us=pause_us, static=static))
+        made.append(Micro(place, only=rows, pause_us=settings.pause_us, static=settings.static))
+        if not rows:
+            made.append(load.Threads(place, seconds=settings.load_seconds))
+            made += [load.Boxes(place, count=count, seconds=settings.load_seconds) for count in load.BOXES]
+    if "seed" in kinds:
+        made += seed.halves(place, counts, scale=scale)
+        made += [seed.Nginx(place, scale=scale), seed.Pwgen(scale=scale)]
+    if "start" in kinds or "seed" in kinds:
+        made += [starting.Start("true", ["/bin/true"], times=times), starting.Crowd()]
     if "start" in kinds:
-        made += [Start("true", ["/bin/true"]), Start("sh", ["/bin/sh", "-c", "echo"])]
-        made += [Start("python", ["/usr/bin/python3", "-c", "pass"]), Crowd()]
+        made += [starting.Start("sh", ["/bin/sh", "-c", "echo"], times=times)]
+        made += [starting.Start("python", ["/usr/bin/python3", "-c", "pass"], times=times)]
+        made.append(starting.FromPython(times=times))
+        if not settings.gentle:
+            made += [starting.UnderDocker(place, times=times), starting.Cold()]
     if "memory" in kinds:
-        made.append(Memory())
+        made.append(starting.Memory())
     if "apps" in kinds:
         for app in apps.apps(only if list(kinds) == ["apps"] else ()):
             if absent := app.absent():
                 troubles.append(f"{app.title}: not measured, absent here: {', '.join(absent)}")
             else:
                 made.append(App(place, app, scale=scale))
-    if "seed" in kinds:
-        program = compile_c(SEED, place.work)
-        for shared in (False, True):
-            for what in ("write", "mkdir"):
-                if what not in counts:
-                    counts[what] = calibrated(place, program, what, seconds=2.0 * scale / 100)
-                made.append(Seed(program, what, counts[what], shared=shared))
-        if "start" not in kinds:
-            made.append(Crowd())
     if "surface" in kinds:
         made.append(Surface())
     return made, troubles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 
 from rvisor.cli.output import as_json, table
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 
     from rvisor.bench.apps import Pace
     from rvisor.bench.micro import Row
+    from rvisor.bench.side import Results
     from rvisor.bench.start import Figure
 
 
 ALONE = ("micro", "start", "compute", "apps", "sched", "futex")
-TOGETHER = ("micro", "start", "memory", "apps", "seed", "surface", "all")
+TOGETHER = ("micro", "start", "memory", "apps", "seed", "surface", "all", "report")
+QUICK = {"runs": 1, "warm_up": 0, "scale": 3}
+ALL_SCALE = 20
+"""Per cent: all of it at full scale takes hours with every peer."""
 
 
 def parser() -> Parser:
@@ -33,13 +38,16 @@ def parser() -> Parser:
         "apps: servers, languages and tools; pace: the part of the native speed that is reached inside.\n"
         "sched: hackbench under each scheduling class; futex: the host's table and own ones (both on the host).\n"
         "With --against, peers take their turns beside; memory, seed (the first rVisor's benchmark), surface\n"
-        "(host calls within reach) and all of these are measured that way only.",
+        "(host calls within reach) and all of these are measured that way only; report writes the report of a JSON\n"
+        "file without measuring.",
         epilog="Examples:\n  rvisor bench micro\n  rvisor bench start --runs 20\n"
         "  rvisor bench apps --only nginx --only gcc --runs 3\n"
         "  rvisor bench micro --only stat --only 'pipe ping-pong' --runs 5\n"
         "  rvisor bench micro --json > figures.json\n"
         "  rvisor bench all --against runc,gvisor-systrap,bwrap --json figures.json --report report\n"
         "  rvisor bench all --against runc,gvisor-systrap,bwrap --json figures.json --resume\n"
+        "  rvisor bench all --against all --runs 3 --budget 25 --json figures.json\n"
+        "  rvisor bench report --json figures.json --report report --into docs/performance.md\n"
         "Peers: native, runc, crun, bwrap, gvisor-systrap, gvisor-ptrace, gvisor-kvm; tools/peers installs them.\n",
     )
     made.add_argument(
@@ -52,19 +60,33 @@ def parser() -> Parser:
         const="-",
         help="print JSON, or keep it in FILE, which with --against is written after each turn",
     )
-    made.add_argument("--against", metavar="PEER,…", help="measure these peers by turns beside native and rVisor")
+    made.add_argument(
+        "--against", metavar="PEER,…", help="measure these peers by turns beside native and rVisor; all: every one"
+    )
     made.add_argument("--report", metavar="DIR", help="write a report there, as HTML and as Markdown")
+    made.add_argument("--into", metavar="FILE", help="write the report between the marks of a Markdown file, too")
+    made.add_argument("--budget", metavar="MINUTES", type=float, help="begin nothing that would end later than that")
+    made.add_argument(
+        "--quick", action="store_true", help="one turn of everything, as little as possible: does it work?"
+    )
+    made.add_argument(
+        "--gentle",
+        action="store_true",
+        help="start: leave out Docker, and emptying the host's cache, which disturbs others",
+    )
     made.add_argument("--resume", action="store_true", help="go on with an interrupted --json FILE")
-    made.add_argument("--warm-up", metavar="N", type=int, default=1, help="turns before those that count (default: 1)")
+    made.add_argument("--warm-up", metavar="N", type=int, help="turns before those that count (default: 1)")
     made.add_argument("--rootfs", metavar="DIR", help="root of the sandboxes beside each other (default: the host's)")
-    made.add_argument("--runs", metavar="N", type=int, default=5, help="turns, natively and inside each (default: 5)")
+    made.add_argument("--runs", metavar="N", type=int, help="turns, natively and inside each (default: 5)")
     made.add_argument("--platform", choices=["slots", "ptrace"], default="slots", help="default: slots")
     made.add_argument(
         "--only", metavar="NAME", action="append", default=[], help="only this row or application; may be given again"
     )
     made.add_argument("--pause", metavar="US", type=int, default=200, help="microseconds before a cold call (200)")
     made.add_argument("--static", action="store_true", help="link the measuring program statically")
-    made.add_argument("--scale", metavar="PERCENT", type=int, default=100, help="apps: how much each does (100)")
+    made.add_argument(
+        "--scale", metavar="PERCENT", type=int, help=f"how much applications and the seed do (100; all: {ALL_SCALE})"
+    )
     made.add_argument("--dir", metavar="DIR", help="host directory for its files (default: the temporary directory)")
     return made
 
@@ -72,12 +94,16 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Measure and print."""
     options = parser().parse_args(argv)
+    usual = {"runs": 5, "warm_up": 1, "scale": ALL_SCALE if options.what == "all" else 100}
+    for name, value in (QUICK if options.quick else usual).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     if options.runs < 1:
         raise UsageError("--runs must be at least 1")
     if options.against is not None or options.what not in ALONE:
         return _side_by_side(options)
-    if options.report or options.resume or options.rootfs:
-        raise UsageError("--report, --resume and --rootfs go with --against")
+    if options.report or options.into or options.resume or options.rootfs or options.budget is not None:
+        raise UsageError("--report, --into, --resume, --rootfs and --budget go with --against")
     if options.what == "micro":
         return _micro(options)
     if options.what == "apps":
@@ -169,7 +195,7 @@ def _print(options: Namespace, value: object, text: Callable[[], str]) -> None:
 
 
 def _side_by_side(options: Namespace) -> int:
-    from rvisor.bench import peers, report, side, trials
+    from rvisor.bench import peers, side, trials
     from rvisor.bench.host import Place
     from rvisor.bench.peers.plain import Rvisor
 
@@ -177,38 +203,63 @@ def _side_by_side(options: Namespace) -> int:
         raise UsageError(f"{options.what} is not measured side by side")
     if options.warm_up < 0 or options.pause < 0 or not 1 <= options.scale <= 10_000:
         raise UsageError("--warm-up and --pause must not be negative, --scale from 1 to 10000 per cent")
-    kinds = list(trials.KINDS) if options.what == "all" else [options.what]
+    if options.budget is not None and options.budget <= 0:
+        raise UsageError("--budget must be more than 0 minutes")
     file = None if options.json in (None, "-") else options.json
-    if options.resume and file is None:
-        raise UsageError("--resume goes with --json FILE")
-    results = side.Results(file, resume=options.resume)
+    if file is None and (options.resume or options.what == "report"):
+        raise UsageError(f"{'--resume' if options.resume else 'report'} needs --json FILE")
+    results = side.Results(file, resume=options.resume or options.what == "report")
+    if options.what == "report":
+        return _report(options, results)
+    kinds = list(trials.KINDS) if options.what == "all" else [options.what]
+    settings = {"runs": options.runs, "warm_up": options.warm_up, "scale": options.scale, "pause_us": options.pause}
+    results.settings_are(settings)
+    # They are met again, or are gone.
+    results.troubles.clear()
     Rvisor.platform = options.platform
+    wanted = list(peers.known()) if options.against == "all" else (options.against or "").split(",")
     with Place(root=options.rootfs, directory=options.dir) as place:
-        here, absent = peers.chosen([name for name in (options.against or "").split(",") if name], place)
+        here, absent = peers.chosen([name for name in wanted if name], place)
         for line in absent:
             _say(line)
             results.trouble(line)
         results.versions.update({peer.name: peer.version() for peer in here})
-        chosen, troubles = trials.of(
-            kinds,
-            place,
+        work = trials.Settings(
             only=options.only,
             scale=options.scale,
             pause_us=options.pause,
             static=options.static,
-            counts=results.counts,
+            gentle=options.gentle,
         )
+        chosen, troubles = trials.of(kinds, place, work, counts=results.counts)
         for line in troubles:
             results.trouble(line)
-        settings = {"runs": options.runs, "warm_up": options.warm_up, "scale": options.scale, "pause_us": options.pause}
-        results.settings.update(settings)
+        measuring = side.Measure(
+            chosen,
+            here,
+            results,
+            runs=options.runs,
+            warm_up=options.warm_up,
+            say=_say,
+            budget=None if options.budget is None else options.budget * 60,
+            cpu_seconds=place.group.cpu_seconds,
+        )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            side.measure(chosen, here, results, runs=options.runs, warm_up=options.warm_up, say=_say)
+            measuring.run()
         except KeyboardInterrupt:
             results.trouble("interrupted: not all turns were measured")
+    return _report(options, results)
+
+
+def _report(options: Namespace, results: Results) -> int:
+    from rvisor.bench import report
+
     if options.report:
         report.write(options.report, results)
         _say(f"the report is {options.report}/index.html")
+    if options.into:
+        report.write_into(options.into, results)
     print(as_json(results.as_dict()) if options.json == "-" else report.text(results))
     return 0
 

@@ -1,4 +1,5 @@
 # title: curl: from a loopback server, by name and by address
+# size: a file of 3 MB, a small one, a range
 # needs: curl python3
 run() {
 	mkdir -p www

@@ -1,4 +1,5 @@
 # title: dpkg: installing a package
+# size: a package of {500} files
 # needs: dpkg dpkg-deb
 # target: 0.7
 prepare() {

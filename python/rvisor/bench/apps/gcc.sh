@@ -1,4 +1,5 @@
 # title: gcc: a project of 200 files, make -j4
+# size: {200} C files of 4 lines, -O1
 # needs: gcc make
 # target: 0.8
 prepare() {

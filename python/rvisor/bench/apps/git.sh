@@ -1,4 +1,5 @@
 # title: git: a repository of 1,000 files
+# size: {1000} files in 20 directories
 # needs: git
 # target: 0.7
 run() {

@@ -1,4 +1,5 @@
 # title: Go: an HTTP server, statically linked
+# size: 32 connections, keep-alive; both ends inside
 # needs: go wrk curl
 # target: 0.6
 prepare() {

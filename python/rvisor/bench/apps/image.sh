@@ -1,4 +1,5 @@
 # title: ImageMagick: a picture
+# size: plasma, blur, resize and rotation of one picture of 1,200 pixels square (200 at half scale and below)
 # needs: convert identify
 # target: 0.8
 run() {

@@ -1,4 +1,5 @@
 # title: OpenJDK: a threaded program
+# size: {400} tasks of 200,000 steps on 8 threads
 # needs: java javac
 # target: 0.7
 prepare() {

@@ -1,4 +1,5 @@
 # title: nginx: static files, keep-alive, 4 workers
+# size: 612 bytes; wrk: 32 connections, keep-alive; ab: {10000} requests, 50 connections; both ends inside
 # needs: nginx wrk ab curl
 # target: 0.6
 run() {

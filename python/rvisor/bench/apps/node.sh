@@ -1,4 +1,5 @@
 # title: node: npm install of a tarball, an HTTP server
+# size: npm: one tarball of 300 files, offline; HTTP: 32 connections; both ends inside
 # needs: node npm wrk curl
 # target: 0.7
 prepare() {

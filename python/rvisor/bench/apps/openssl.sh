@@ -1,4 +1,5 @@
 # title: openssl: s_server and s_client
+# size: one TLS connection
 # needs: openssl
 prepare() {
 	openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost -keyout "$made/key" -out "$made/cert" 2>/dev/null

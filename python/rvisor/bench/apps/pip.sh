@@ -1,4 +1,5 @@
 # title: pip: a virtual environment, a wheel
+# size: a wheel of {300} modules
 # needs: python3
 # target: 0.7
 prepare() {

@@ -1,4 +1,5 @@
 # title: PostgreSQL: initdb, pgbench
+# size: pgbench, {4} times 100,000 rows, 4 connections, unix socket; both ends inside
 # needs: pg_ctl initdb pgbench psql
 # target: 0.6
 as_user() {

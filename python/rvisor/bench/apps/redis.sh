@@ -1,4 +1,5 @@
 # title: redis: GET, SET, pipelines, RDB and AOF
+# size: {40000} requests, 20 connections; pipelines of 16: {400000} requests; both ends inside
 # needs: redis-server redis-benchmark redis-cli
 # target: 0.6
 serve() {

@@ -1,4 +1,5 @@
 # title: Rust: a threaded server
+# size: 32 connections, keep-alive; both ends inside
 # needs: rustc wrk curl
 # target: 0.6
 prepare() {

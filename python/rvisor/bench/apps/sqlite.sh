@@ -1,4 +1,5 @@
 # title: sqlite3: inserts, updates, selects
+# size: {200000} rows in one transaction; {300} transactions of one row
 # needs: sqlite3
 # target: 0.7
 run() {

@@ -1,4 +1,5 @@
 # title: tmux: two panes
+# size: one session
 # needs: tmux
 run() {
 	local tmux=(tmux -S "$here/socket" -f /dev/null)

@@ -21,13 +21,19 @@ CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+TRY_SECONDS = 20.0
+"""Who has not run /bin/true by then does not work here."""
+
 INSTALL = "tools/peers installs it"
 
 
 class Job:
-    """A command, and what it is to see: `volumes` of the host under their own names, writable or not."""
+    """A command, and what it is to see: `volumes` of the host under their own names, writable or not.
 
-    __slots__ = ("args", "cwd", "env", "read_only", "volumes")
+    `network` is the path of a network namespace; without one there is only a loopback.
+    """
+
+    __slots__ = ("args", "cwd", "env", "network", "read_only", "volumes")
 
     def __init__(
         self,
@@ -37,12 +43,14 @@ class Job:
         read_only: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
+        network: str | None = None,
     ) -> None:
         self.args = list(args)
         self.volumes = list(volumes)
         self.read_only = list(read_only)
         self.env = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **(env or {})}
         self.cwd = cwd
+        self.network = network
 
 
 class Peer(ABC):
@@ -71,6 +79,15 @@ class Peer(ABC):
         """The environment of `argv` itself; None is the caller's."""
         del job
         return None
+
+    def trouble(self, argv: Sequence[str]) -> str:
+        """Why it does not even run this command, which does nothing; empty if it does."""
+        shown = f"`{os.path.basename(argv[0])}` with /bin/true"
+        try:
+            tried = self.place.run(argv, timeout=TRY_SECONDS)
+        except RvisorError as error:
+            return f"{shown} {error}"
+        return "" if tried.status == 0 else f"{shown} fails: {last_line(tried.stderr or tried.stdout)}"
 
     def run(self, job: Job, *, timeout: float) -> Ran:
         """Run `job` to its end; RvisorError unless its status is 0."""

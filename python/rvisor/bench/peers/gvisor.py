@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import os
 
-from rvisor.bench.native import last_line
 from rvisor.bench.peers import INSTALL, Job, Peer, executable, first_line
 from rvisor.bench.peers.oci import bundle
-from rvisor.errors import RvisorError
-
-TRY_SECONDS = 20.0
-"""A platform that has not run /bin/true by then does not work here."""
 
 
 class Systrap(Peer):
@@ -27,11 +22,7 @@ class Systrap(Peer):
         if runsc is None:
             return INSTALL
         argv = [runsc, f"--platform={self.platform}", "--network=none", "--ignore-cgroups", "do", "/bin/true"]
-        try:
-            tried = self.place.run(argv, timeout=TRY_SECONDS)
-        except RvisorError as error:
-            return f"`runsc do /bin/true` {error}"
-        return "" if tried.status == 0 else f"`runsc do /bin/true` fails: {last_line(tried.stderr)}"
+        return self.trouble(argv)
 
     def version(self) -> str:
         return first_line([executable("runsc") or "runsc", "--version"]).removeprefix("runsc version ")
@@ -39,7 +30,12 @@ class Systrap(Peer):
     def argv(self, job: Job) -> list[str]:
         name, path = bundle(self, job, root=self.place.layered(), cgroup=False)
         argv = [executable("runsc") or "runsc", f"--root={os.path.join(self.place.path, self.name)}"]
-        argv += [f"--platform={self.platform}", "--network=none", "--overlay2=root:memory", "--ignore-cgroups"]
+        argv += [
+            f"--platform={self.platform}",
+            f"--network={'sandbox' if job.network else 'none'}",
+            "--overlay2=root:memory",
+            "--ignore-cgroups",
+        ]
         return [*argv, "run", f"--bundle={path}", name]
 
 

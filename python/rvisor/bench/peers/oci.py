@@ -60,8 +60,9 @@ def config(job: Job, *, root: str, cgroup: str | None) -> dict[str, Any]:
     shared = [(path, "rw") for path in job.volumes] + [(path, "ro") for path in job.read_only]
     mounts += [{"destination": path, "type": "bind", "source": path, "options": ["rbind", how]} for path, how in shared]
     linux: dict[str, Any] = {
-        "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+        "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
     }
+    linux["namespaces"].append({"type": "network"} | ({"path": job.network} if job.network else {}))
     if cgroup is not None:
         linux["cgroupsPath"] = cgroup
     kinds = ("bounding", "effective", "permitted")
@@ -99,7 +100,7 @@ class Runc(Peer):
     name = "runc"
 
     def absent(self) -> str:
-        return "" if executable(self.name) else INSTALL
+        return self.trouble(self.argv(Job(["/bin/true"]))) if executable(self.name) else INSTALL
 
     def version(self) -> str:
         return first_line([executable(self.name) or self.name, "--version"])

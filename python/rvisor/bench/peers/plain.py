@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def _joined(job: Job) -> list[str]:
+    """Has a command start in the job's network namespace, for those who join none by themselves."""
+    return [] if job.network is None else ["nsenter", f"--net={job.network}"]
+
+
 class Native(Peer):
     """The command on the host."""
 
@@ -25,7 +30,7 @@ class Native(Peer):
         return os.uname().release
 
     def argv(self, job: Job) -> list[str]:
-        return job.args
+        return [*_joined(job), *job.args]
 
     def env(self, job: Job) -> Mapping[str, str]:
         # rustc and go keep their own things below the user's home.
@@ -48,6 +53,8 @@ class Rvisor(Peer):
         argv = [sys.executable, "-m", "rvisor", "run", "-i", "--platform", self.platform, "-w", job.cwd]
         if self.place.root is not None:
             argv += ["--rootfs", self.place.root]
+        if job.network is not None:
+            argv += ["--network", f"ns:{job.network}"]
         for path in job.volumes:
             argv += ["-v", f"{path}:{path}"]
         for path in job.read_only:
@@ -58,18 +65,21 @@ class Rvisor(Peer):
 
 
 class Bubblewrap(Peer):
-    """bubblewrap with all namespaces and no system call filter."""
+    """bubblewrap with all namespaces but the user's, and no system call filter."""
 
     name = "bwrap"
 
     def absent(self) -> str:
-        return "" if executable("bwrap") else INSTALL
+        return self.trouble(self.argv(Job(["/bin/true"]))) if executable("bwrap") else INSTALL
 
     def version(self) -> str:
         return first_line([executable("bwrap") or "bwrap", "--version"])
 
     def argv(self, job: Job) -> list[str]:
-        argv = [executable("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--cap-add", "ALL"]
+        # No user namespace of its own: in it there would be one user only.
+        spaces = ["pid", "ipc", "uts", "cgroup", *([] if job.network else ["net"])]
+        argv = [*_joined(job), executable("bwrap") or "bwrap", *(f"--unshare-{space}" for space in spaces)]
+        argv += ["--die-with-parent", "--cap-add", "ALL"]
         argv += ["--bind", self.place.layered(), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
         for path in job.volumes:
             argv += ["--bind", path, path]
