@@ -136,7 +136,7 @@ mod tests {
     fn what_is_understood() {
         assert!(matches!(read(r#"{"id":1,"call":{"start":{}}}"#).unwrap().call, Call::Start {}));
         let exec = r#"{"id":2,"call":{"exec":{"process":{"args":["a"],"env":[],"cwd":"/"}}}}"#;
-        assert!(matches!(read(exec).unwrap().call, Call::Exec { process } if process.args == ["a"]));
+        assert!(matches!(read(exec).unwrap().call, Call::Exec { process, bound: false } if process.args == ["a"]));
         let all = read(r#"{"id":3,"call":{"signal":{"number":9}}}"#).unwrap();
         assert!(matches!(all.call, Call::Signal { pid: None, number: 9 }));
     }
