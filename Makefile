@@ -9,7 +9,7 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker lint bench wheel clean
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-podman test-containerd lint bench wheel clean
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
@@ -68,6 +68,10 @@ test-policies: venv
 # Docker on runc and on runrsc, beside each other: a daemon of its own, and some ten minutes.
 test-docker: build rootfs
 	RVISOR_DOCKER=1 RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST) tests/docker
+
+# Podman and containerd of the distribution, with runc as the oracle. They need root; containerd is a daemon of the test's own.
+test-podman test-containerd: test-%: build
+	PYTHONPATH=python RVISOR_REQUIRE=1 RVISOR_BIN_DIR=$(abspath $(RELEASE)) $(BIN)/pytest -q $(PYTEST) tests/$*/live.py
 
 lint: venv
 	$(CARGO) fmt --all --check

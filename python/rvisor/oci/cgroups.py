@@ -6,6 +6,7 @@ where they look for it. The limit of processes is raised by what the sandbox its
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -17,6 +18,11 @@ from rvisor.oci.errors import OciError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+class NotAllowed(OciError):
+    """This user may not make control groups."""
+
 
 OWN_TASKS = 32
 """The sandbox's own tasks beside the guest's: kernel and helpers, the stubs' init, warm stubs."""
@@ -111,7 +117,8 @@ def make(groups: list[str]) -> None:
                 if procs.read(1):
                     raise OciError(f"the control group {group} is in use by other processes")
         except OSError as error:
-            raise OciError(f"making the control group {group}: {error.strerror}") from None
+            kind = NotAllowed if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else OciError
+            raise kind(f"making the control group {group}: {error.strerror}") from None
 
 
 def _make(group: str) -> None:

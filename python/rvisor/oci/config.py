@@ -360,7 +360,9 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
     propagation = get(linux, "linux.rootfsPropagation", str, "")
     if propagation not in ("", "private", "rprivate", "slave", "rslave"):
         raise OciError(f"config.json: linux.rootfsPropagation: {propagation}: the guest's mounts are its own")
-    for name in ("intelRdt", "personality", "timeOffsets", "netDevices", "memoryPolicy"):
+    if get(get(linux, "linux.personality", dict, {}), "linux.personality.domain", str, "LINUX") != "LINUX":
+        raise OciError("config.json: linux.personality.domain: only LINUX is supported")
+    for name in ("intelRdt", "timeOffsets", "netDevices", "memoryPolicy"):
         if linux.get(name):
             raise OciError(f"config.json: linux.{name}: not supported")
     if get(linux, "linux.mountLabel", str, ""):
@@ -461,6 +463,8 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
             continue
         elif kind == "tmpfs" and name == "tmpcopyup":
             _copies_nothing(config, target)
+        elif option in ("shared", "rshared", "slave", "rslave"):
+            config.warnings.append(f"mounts: {target}: {option}: mounts made later are seen on their own side only")
         elif option not in _HARMLESS:
             raise OciError(f"config.json: mounts: {target}: the option {option!r} is not supported")
     return volume

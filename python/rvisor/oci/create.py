@@ -31,6 +31,7 @@ class Request:
         self.console_socket = ""
         self.pidfd_socket = ""
         self.systemd_cgroup = False
+        self.rootless = False
 
 
 class _Hooks:
@@ -110,7 +111,13 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
         hooks={stage: hooks.record(wanted.hooks[stage]) for stage in ("poststart", "poststop")},
         process=dict(wanted.process, args=[]),
     )
-    cgroups.make(groups)
+    try:
+        cgroups.make(groups)
+    except cgroups.NotAllowed:
+        if not request.rootless:
+            raise
+        # As runc: an ordinary user's container has no groups of its own where it may make none, and no limits.
+        groups = []
     container.write(cgroups=groups)
     cgroups.set_limits(groups, wanted.resources)
     listener = _listen(container.directory)

@@ -21,6 +21,7 @@ def _request(command: Command) -> creating.Request:
     request.console_socket = flags.text("console-socket")
     request.pidfd_socket = flags.text("pidfd-socket")
     request.systemd_cgroup = command.common.on("systemd-cgroup")
+    request.rootless = state.rootless(command.common.text("rootless", "auto"))
     state.check_id(command.id)
     return request
 

@@ -29,10 +29,22 @@ _LARGEST_ID = 255
 _LARGEST_STATE = 16 << 20
 
 
+def rootless(flag: str = "auto") -> bool:
+    """Is this an ordinary user, or the root of a user namespace only? `flag`: what `--rootless` says."""
+    if flag not in ("auto", ""):
+        if flag not in ("true", "false"):
+            raise OciError(f"--rootless: {flag!r} is neither true, false nor auto")
+        return flag == "true"
+    if os.geteuid() != 0:
+        return True
+    with open("/proc/self/uid_map", encoding="ascii") as ids:
+        return ids.read().split() != ["0", "0", "4294967295"]
+
+
 def default_root() -> str:
     """Where root's containers are, and where other users'."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.geteuid() != 0 and runtime.startswith("/"):
+    if rootless() and runtime.startswith("/"):
         return os.path.join(runtime, "runrsc")
     return "/run/runrsc"
 
