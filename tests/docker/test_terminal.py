@@ -65,11 +65,13 @@ def test_ctrl_c_at_pid_1(any_docker: Docker) -> None:
     terminal.type("\x03")
     terminal.expect("caught")
     assert terminal.wait() == 3
-    ignored = "echo ready; exec sleep 2"
+    ignored = "echo ready; exec sleep 3"
     terminal = any_docker.terminal(
         "run", "--rm", "-it", "--runtime", any_docker.runtime, "busybox", "sh", "-c", ignored
     )
     terminal.expect("ready\r\n")
+    # The shell itself obeys; what it becomes does not.
+    time.sleep(1)
     terminal.type("\x03")
     assert terminal.wait() == 0
 
@@ -78,6 +80,8 @@ def test_exec(any_docker: Docker) -> None:
     name = any_docker.up("busybox", "sleep", "1000")
     terminal = any_docker.terminal("exec", "-it", name, "sh", "-c", SIZES, rows=20, columns=70)
     terminal.expect("ready\r\n")
+    # The client tells the first size a little later, again and again until it is taken.
+    time.sleep(1)
     terminal.resize(50, 130)
     terminal.expect("size 50 130\r\n")
     terminal.resize(9, 33)
