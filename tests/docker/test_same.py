@@ -81,7 +81,7 @@ RUN = {
     "hostname": "--hostname foo.bar busybox sh -c 'hostname; cat /etc/hostname; grep -c foo.bar /etc/hosts'",
     "domainname": "--domainname dom busybox cat /proc/sys/kernel/domainname",
     "dns": "--dns 1.2.3.4 --dns-search ex.org --dns-option ndots:2 busybox cat /etc/resolv.conf",
-    "add-host": "--add-host a.b:1.2.3.4 busybox grep a.b /etc/hosts",
+    "add-host": "--add-host a.b:1.2.3.4 busybox grep -F a.b /etc/hosts",
     "ulimit": "--ulimit nofile=100:200 --ulimit core=0 busybox sh -c 'ulimit -n; ulimit -Hn; ulimit -c'",
     "shm-size": "--shm-size 1m busybox dd if=/dev/zero of=/dev/shm/x bs=1k count=2000",
     "uts-host": "--uts host busybox hostname",
