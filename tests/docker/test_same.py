@@ -93,7 +93,7 @@ RUN = {
     "network-host": "--network host busybox sh -c 'ip -o link | grep -c docker0'",
     "debian": "debian sh -c 'cat /etc/debian_version; dpkg -l bash | tail -1; perl -e \"print 6*7\"'",
     "python": "debian python3 -c 'import os, sys; print(os.getpid(), sys.version_info >= (3, 11))'",
-    "compile": "debian sh -c 'echo \"int main(){return 5;}\" >/tmp/a.c && cc -o /tmp/a /tmp/a.c && /tmp/a'",
+    "compile": "debian sh -c 'echo \"int main(){{return 5;}}\" >/tmp/a.c && cc -o /tmp/a /tmp/a.c && /tmp/a'",
 }  # fmt: skip
 """`docker run --rm …` to its end."""
 
