@@ -236,9 +236,8 @@ def test_update(both: Both) -> None:
         seen: Seen = [docker("update", *limits, name), docker("exec", name, "echo", "y")]
         seen.append(docker.inspect(name, "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}"))
         groups = Path("/sys/fs/cgroup/memory") / docker.daemon.group
-        pid = docker.ok("inspect", "--format", "{{.Id}}", name)
-        assert pid == "ID"
-        seen.append([(g / "memory.limit_in_bytes").read_text() for g in groups.iterdir() if g.is_dir()])
+        # The other runtime's container is there too.
+        seen.append({(g / "memory.limit_in_bytes").read_text() for g in groups.iterdir() if g.is_dir()})
         return [*seen, docker("update", "-m", "1m", name)]
 
     both(run)
