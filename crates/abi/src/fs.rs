@@ -105,3 +105,12 @@ pub struct Flock {
     pub pid: i32,
     pub pad2: i32,
 }
+
+/// Links that every container's /dev has: name, and what it leads to.
+pub const DEV_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];

@@ -24,14 +24,6 @@ const DEVICES: [(&str, u32, u32, Option<Device>); 6] = [
     ("tty", 5, 0, None),
 ];
 
-const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
 /// A tmpfs with the devices in it. `console`: the terminal it starts with, by device number and owner.
 pub fn mount(dev: u64, console: Option<(u64, u32)>) -> Result<Rc<dyn Inode>> {
     let root = crate::tmp::mount(dev, 0o755, 1 << 20, 1 << 12);
@@ -42,7 +34,7 @@ pub fn mount(dev: u64, console: Option<(u64, u32)>) -> Result<Rc<dyn Inode>> {
     if let Some((rdev, uid)) = console {
         root.create(b"console", New { mode: c::S_IFCHR | 0o620, uid, gid: 5 }, rdev)?;
     }
-    for (name, to) in LINKS {
+    for (name, to) in abi::fs::DEV_LINKS {
         root.symlink(name.as_bytes(), to.as_bytes(), owner(c::S_IFLNK | 0o777))?;
     }
     root.mkdir(b"shm", owner(c::S_IFDIR | 0o1777))?;

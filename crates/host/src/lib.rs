@@ -7,6 +7,7 @@ pub mod epoll;
 pub mod file;
 pub mod fs;
 pub mod helper;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod notify;

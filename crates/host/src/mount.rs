@@ -1,11 +1,12 @@
 //! Restricting detached mount trees.
 use abi::Result;
+pub use rustix::mount::MountAttrFlags;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    open_tree,
+    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount, open_tree,
 };
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// `struct mount_attr`.
 #[repr(C)]
@@ -16,44 +17,76 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-const MOUNT_ATTR_RDONLY: u64 = 0x1;
-const MOUNT_ATTR_NOSUID: u64 = 0x2;
-const MOUNT_ATTR_NODEV: u64 = 0x4;
-
 /// A private copy of the mounts at and below `path`, attached nowhere, through which no device can be
 /// opened and, with `read_only`, nothing written: open_tree(2), mount_setattr(2). It lives as long as
 /// descriptors to it. EPERM without CAP_SYS_ADMIN over the mount namespace; ENOSYS before Linux 5.12.
 pub fn clone_tree(path: &CStr, read_only: bool) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(rustix::fs::CWD, path, flags).map_err(crate::errno)?;
-    let read_only = if read_only { MOUNT_ATTR_RDONLY } else { 0 };
-    let attr =
-        MountAttr { set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only, clear: 0, propagation: 0, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+    set_attributes(&tree, attributes)?;
+    Ok(tree)
+}
+
+/// A private copy of one mount, of the file or directory that `at` is, attached nowhere. As [`clone_tree`], without the
+/// mounts below; `attributes`: what it does not let through.
+pub fn clone_file(at: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(at, c"", flags).map_err(crate::errno)?;
+    set_attributes(&tree, attributes)?;
+    Ok(tree)
+}
+
+/// Attaches a tree over the file or directory `at`.
+pub fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", at, c"", flags).map_err(crate::errno)
+}
+
+/// Restricts the mount that `at` is in, which must be its root.
+pub fn restrict(at: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result {
+    set_attributes_here(at, libc::AT_EMPTY_PATH, attributes)
+}
+
+fn set_attributes(tree: &OwnedFd, set: MountAttrFlags) -> Result {
+    set_attributes_here(tree.as_fd(), libc::AT_EMPTY_PATH | libc::AT_RECURSIVE, set)
+}
+
+fn set_attributes_here(at: BorrowedFd<'_>, flags: i32, set: MountAttrFlags) -> Result {
+    let attr = MountAttr { set: set.bits().into(), clear: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a C string and `attr` has the size given; both are only read.
     let r = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
+            at.as_raw_fd(),
             c"".as_ptr(),
             flags,
             &raw const attr,
             size_of::<MountAttr>(),
         )
     };
-    if r < 0 { Err(crate::process::last()) } else { Ok(tree) }
+    if r < 0 { Err(crate::process::last()) } else { Ok(()) }
 }
 
 /// An empty tmpfs attached nowhere, without a limit of its own. It lives as long as descriptors to it.
 pub fn memory_store() -> Result<OwnedFd> {
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    new("tmpfs", &[("mode", "0700"), ("size", "0"), ("nr_inodes", "0")], flags)
+}
+
+/// A new file system, attached nowhere: fsopen(2), fsmount(2). Options without a value are flags. `attributes`: of the mount.
+pub fn new(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd> {
     let make = || {
-        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for (key, value) in [("mode", "0700"), ("size", "0"), ("nr_inodes", "0")] {
-            fsconfig_set_string(&fs, key, value)?;
+        let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for &(key, value) in options {
+            match value {
+                "" => fsconfig_set_flag(&fs, key)?,
+                _ => fsconfig_set_string(&fs, key, value)?,
+            }
         }
         fsconfig_create(&fs)?;
-        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     make().map_err(crate::errno)
 }

@@ -17,6 +17,7 @@ const fn ioc(dir: u64, nr: u64, size: usize) -> u64 {
 }
 const RECV: u64 = ioc(3, 0, size_of::<libc::seccomp_notif>());
 const SEND: u64 = ioc(3, 1, size_of::<libc::seccomp_notif_resp>());
+const ID_VALID: u64 = ioc(1, 2, 8);
 const SET_FLAGS: u64 = ioc(1, 4, 8);
 
 fn ioctl(fd: BorrowedFd<'_>, cmd: u64, arg: u64) -> Result {
@@ -44,6 +45,26 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Bell> {
 
 /// Ends the notified call with result 0. ENOENT if the caller is gone.
 pub fn reply(listener: BorrowedFd<'_>, id: u64) -> Result {
-    let mut r = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
+    answer(listener, id, Ok(0))
+}
+
+/// Ends the notified call. ENOENT if the caller is gone.
+pub fn answer(listener: BorrowedFd<'_>, id: u64, result: Result<i64>) -> Result {
+    let (val, error) = result.map_or_else(|e| (0, -e.raw()), |v| (v, 0));
+    let mut r = libc::seccomp_notif_resp { id, val, error, flags: 0 };
     ioctl(listener, SEND, &raw mut r as u64)
+}
+
+/// Lets the host's kernel serve the notified call. What the caller's memory said may have changed since: never for a call
+/// that is allowed because of what a pointer led to, unless the host's kernel makes the same decision again.
+pub fn let_pass(listener: BorrowedFd<'_>, id: u64) -> Result {
+    let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+    let mut r = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+    ioctl(listener, SEND, &raw mut r as u64)
+}
+
+/// Whether the caller still waits: if so, what was just read by its thread id was read from it, not from a process that
+/// has got its number since.
+pub fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+    ioctl(listener, ID_VALID, &raw const id as u64).is_ok()
 }

@@ -43,8 +43,6 @@ pub unsafe fn clone_process(flags: c_int) -> Result<Cloned> {
 
 /// Becomes the program of the descriptor: execveat(2) with AT_EMPTY_PATH. Returns only on failure.
 pub fn exec(program: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
-    let pointers =
-        |list: &[&CStr]| -> Vec<*const c_char> { list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect() };
     let (argv, envp) = (pointers(argv), pointers(envp));
     let flags = libc::AT_EMPTY_PATH;
     // SAFETY: both vectors end with a null pointer, and their strings outlive the call.
@@ -52,6 +50,18 @@ pub fn exec(program: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
         libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), flags)
     };
     last()
+}
+
+/// Becomes the program at the path: execve(2). Returns only on failure.
+pub fn exec_path(path: &CStr, argv: &[&CStr], envp: &[&CStr]) -> Errno {
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both vectors end with a null pointer, and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    last()
+}
+
+fn pointers(list: &[&CStr]) -> Vec<*const c_char> {
+    list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 /// Whether the number is an open descriptor.
@@ -183,4 +193,20 @@ pub fn heap_bytes() -> u64 {
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: does not return; everything we hold, the host takes back.
     unsafe { libc::_exit(status) }
+}
+
+/// setrlimit(2) for a RLIMIT_ number; 2^64 - 1 is no limit.
+pub fn set_limit(which: u32, soft: u64, hard: u64) -> Result {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is only read.
+    let r = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, which, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
+    };
+    if r < 0 { Err(last()) } else { Ok(()) }
+}
+
+/// Makes the calling thread's own cgroup the root of the ones it sees: unshare(2), CLONE_NEWCGROUP.
+pub fn own_cgroup_root() -> Result {
+    // SAFETY: no memory is involved; of what threads share this takes nothing.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }).map(drop)
 }

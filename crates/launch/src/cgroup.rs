@@ -12,7 +12,7 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// Microseconds, the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
 /// The sandbox's own tasks beside the guest's: sentry and helpers, stub init, template, warm stubs.
-const OWN_TASKS: u64 = 32;
+pub const OWN_TASKS: u64 = 32;
 
 /// How often the removal of a group is tried, each 10 ms.
 const REMOVALS: u32 = 200;
@@ -34,10 +34,10 @@ pub struct Cgroups {
 
 impl Cgroups {
     /// Makes the cgroups that the limits ask for; none if there are no limits.
-    pub fn create(proc: &Proc, id: &str, limits: &Limits) -> Result<Cgroups, Failure> {
+    pub fn create(proc: &Proc, id: &str, limits: &Limits, own_tasks: u64) -> Result<Cgroups, Failure> {
         let mut made = Cgroups::default();
         let unified = Path::new(MOUNT).join("cgroup.controllers").exists();
-        let settings = settings(unified, limits);
+        let settings = settings(unified, limits, own_tasks);
         if settings.is_empty() {
             return Ok(made);
         }
@@ -119,7 +119,7 @@ impl Drop for Cgroups {
     }
 }
 
-fn settings(unified: bool, limits: &Limits) -> Vec<Setting> {
+fn settings(unified: bool, limits: &Limits, own_tasks: u64) -> Vec<Setting> {
     let mut list = Vec::new();
     let mut set = |controller, v1: &'static str, v2: &'static str, value: String, optional| {
         let file = if unified { v2 } else { v1 };
@@ -141,7 +141,7 @@ fn settings(unified: bool, limits: &Limits) -> Vec<Setting> {
         }
     }
     if let Some(tasks) = limits.pids {
-        set("pids", "pids.max", "pids.max", tasks.saturating_add(OWN_TASKS).to_string(), false);
+        set("pids", "pids.max", "pids.max", tasks.saturating_add(own_tasks).to_string(), false);
     }
     list
 }
@@ -222,7 +222,7 @@ mod tests {
     const LIMITS: Limits = Limits { memory: Some(64 << 20), millicpus: Some(1500), pids: Some(10) };
 
     fn flat(unified: bool) -> Vec<(&'static str, String)> {
-        settings(unified, &LIMITS).into_iter().map(|s| (s.file, s.value)).collect()
+        settings(unified, &LIMITS, OWN_TASKS).into_iter().map(|s| (s.file, s.value)).collect()
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         let expected =
             [("memory.max", "67108864"), ("memory.swap.max", "0"), ("cpu.max", "150000 100000"), ("pids.max", "42")];
         assert_eq!(flat(true), expected.map(|(f, v)| (f, v.to_string())));
-        assert!(settings(true, &Limits::default()).is_empty());
+        assert!(settings(true, &Limits::default(), OWN_TASKS).is_empty());
     }
 
     #[test]

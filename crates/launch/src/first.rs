@@ -57,7 +57,7 @@ fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
     wait_for(&job.release)?;
     new_session(job.spec)?;
     set_limits()?;
-    network::set_up(job)?;
+    network::set_up(job.spec, &job.proc)?;
     let mounts = collect_mounts(job)?;
     let memory = host::mount::memory_store().context("making a file system in memory (fsmount, Linux 5.2)")?;
     empty_root()?;
@@ -119,8 +119,8 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("making mounts private (the host may restrict user namespaces: see rvisor doctor)")?;
     let mut mounts = Mounts::default();
-    let root = mounts.keep(&job.inputs.root)?;
-    let upper = job.inputs.upper.as_ref().map(|u| mounts.keep(u)).transpose()?;
+    let root = mounts.keep(&job.inputs.files.root)?;
+    let upper = job.inputs.files.upper.as_ref().map(|u| mounts.keep(u)).transpose()?;
     let kind = match job.spec.root.overlay {
         Overlay::None => MountKind::Host { fd: root, dir: true, read_only: false, exclusive: false },
         Overlay::Memory | Overlay::Dir(_) => MountKind::Overlay { lower_fd: root, upper_fd: upper },
@@ -132,7 +132,7 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
     for file in &job.spec.files {
         mounts.at(&file.target, MountKind::Text { text: file.text.clone() });
     }
-    for (volume, opened) in job.spec.volumes.iter().zip(&job.inputs.volumes) {
+    for (volume, opened) in job.spec.volumes.iter().zip(&job.inputs.files.volumes) {
         let &Volume { read_only, size, mode, .. } = volume;
         let kind = match opened {
             Some(opened) => {
@@ -176,18 +176,21 @@ impl Mounts {
     }
 }
 
-fn tree(from: &HostPath) -> Result<OwnedFd, Failure> {
+pub fn tree(from: &HostPath) -> Result<OwnedFd, Failure> {
     let path = CString::new(from.path.as_str()).context("path")?;
     let tree = host::mount::clone_tree(&path, from.read_only)
         .context(&format!("preparing {} (open_tree and mount_setattr, Linux 5.12)", from.path))?;
-    let same = |a: &OwnedFd, b: &OwnedFd| {
-        let (a, b) = (rustix::fs::fstat(a)?, rustix::fs::fstat(b)?);
-        Ok::<_, rustix::io::Errno>((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
-    };
-    match same(&tree, &from.fd).context(&from.path)? {
-        true => Ok(tree),
-        false => Err(Failure::new(format!("{}: replaced by another file while launching", from.path))),
+    same(&tree, from)?;
+    Ok(tree)
+}
+
+/// Whether the path, opened again, still leads to what the operator named.
+pub fn same(now: &OwnedFd, then: &HostPath) -> Result<(), Failure> {
+    let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino)).context(&then.path);
+    if identity(now)? == identity(&then.fd)? {
+        return Ok(());
     }
+    Err(Failure::new(format!("{}: replaced by another file while launching", then.path)))
 }
 
 /// A single file has no directory for the sentry to open it in again: it is given open.

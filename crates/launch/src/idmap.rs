@@ -48,6 +48,16 @@ pub fn maps(proc: &Proc) -> Result<Maps, Failure> {
     })
 }
 
+/// Gives the process with this number its ids: what it is in its new user namespace.
+pub fn write(proc: &Proc, number: i32, maps: &Maps) -> Result<(), Failure> {
+    if maps.kind == IdMap::Single {
+        // The kernel's condition for mapping a group without privilege.
+        proc.write(&format!("{number}/setgroups"), "deny")?;
+    }
+    proc.write(&format!("{number}/uid_map"), &maps.sentry[0])?;
+    proc.write(&format!("{number}/gid_map"), &maps.sentry[1])
+}
+
 /// Lines of `/proc/self/uid_map`: first id here, first id in the parent, count.
 fn ranges(map: &str) -> Vec<Range> {
     let line = |l: &str| {

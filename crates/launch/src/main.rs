@@ -14,6 +14,7 @@ mod idmap;
 mod network;
 mod parent;
 mod proc;
+mod shared;
 mod spec;
 mod stub_init;
 mod surface;
@@ -46,7 +47,10 @@ fn main() -> ExitCode {
 fn launch(path: &str, started_ns: u64) -> Result<(), Failure> {
     let text = spec::read(path)?;
     let events_fd = spec::events_fd(&text);
-    let done = spec::parse(&text).and_then(|spec| parent::launch(&spec, started_ns));
+    let done = spec::parse(&text).and_then(|spec| match &spec.shared {
+        None => parent::launch(&spec, started_ns),
+        Some(rules) => shared::launch(&spec, rules, &text, started_ns),
+    });
     if let (Err(failure), Some(fd)) = (&done, events_fd) {
         error::report(fd, &wire::Event::Failed { status: FAILED.into(), message: failure.to_string() });
     }

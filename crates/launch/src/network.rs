@@ -1,6 +1,5 @@
 //! The sandbox's network namespace: which one, and what it needs so that an unprivileged sentry can serve in it.
 use crate::error::{Context, Failure, report};
-use crate::first::Job;
 use crate::parent::NAMESPACES;
 use crate::proc::Proc;
 use rustix::fs::{Mode, OFlags};
@@ -55,15 +54,15 @@ pub fn wait(spec: &LaunchSpec) -> Result<(), Failure> {
 
 /// In the sandbox's first process, root of its user namespace, before it gives that up: loopback works, and the two
 /// settings that keep an unprivileged sentry from serving root's ports and ping are lifted.
-pub fn set_up(job: &Job<'_>) -> Result<(), Failure> {
-    match &job.spec.network {
+pub fn set_up(spec: &LaunchSpec, proc: &Proc) -> Result<(), Failure> {
+    match &spec.network {
         Network::Host | Network::Ns(_) => Ok(()),
         Network::None | Network::User => {
             host::net::raise("lo").context("bringing up the loopback interface")?;
             for (name, value) in [PORTS, PING] {
-                job.proc.write(name, value)?;
+                proc.write(name, value)?;
             }
-            set(&job.proc, job.spec)
+            set(proc, spec)
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The launcher's own side: opens what the sandbox may touch, makes its first process, lets it go.
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, OWN_TASKS};
 use crate::error::{Context, Failure, report};
 use crate::first::{self, Job};
 use crate::idmap::{self, Maps};
@@ -35,6 +35,12 @@ pub struct HostPath {
 pub struct Inputs {
     pub sentry: OwnedFd,
     pub stub: OwnedFd,
+    pub files: Files,
+}
+
+/// The host's files and directories that the sandbox sees.
+#[derive(Debug)]
+pub struct Files {
     pub root: HostPath,
     pub upper: Option<HostPath>,
     /// As in the specification; none for a file system in memory.
@@ -50,7 +56,7 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
     let inputs = open_inputs(spec, maps.kind)?;
     let cgroups = match &spec.cgroups {
         Some(given) => Cgroups::given(given),
-        None => Cgroups::create(&proc, &spec.id, &spec.limits)?,
+        None => Cgroups::create(&proc, &spec.id, &spec.limits, OWN_TASKS)?,
     };
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
@@ -84,6 +90,21 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
 
 /// Opens by path, once, what the operator named, so that a wrong path is reported before anything is made.
 fn open_inputs(spec: &LaunchSpec, ids: IdMap) -> Result<Inputs, Failure> {
+    let files = open_files(spec)?;
+    let sentry = open_path("sentry", &spec.sentry, OFlags::RDONLY)?;
+    let stub = open_path("stub", &spec.stub, OFlags::RDONLY)?;
+    // The stubs run as another user than the file's owner.
+    let others = Mode::ROTH | Mode::XOTH;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&stub).context("stub")?.st_mode);
+    if ids == IdMap::Identity && !mode.contains(others) {
+        let path = &spec.stub;
+        return Err(Failure::new(format!("stub {path}: must be executable by everyone: chmod 755 {path}")));
+    }
+    Ok(Inputs { sentry, stub, files })
+}
+
+/// What the sandbox sees of the host's files.
+pub fn open_files(spec: &LaunchSpec) -> Result<Files, Failure> {
     let directory = OFlags::DIRECTORY;
     let host_path = |what, path: &str, flags, read_only| {
         let fd = open_path(what, path, OFlags::PATH | flags)?;
@@ -108,19 +129,10 @@ fn open_inputs(spec: &LaunchSpec, ids: IdMap) -> Result<Inputs, Failure> {
         }
         volumes.push(Some(volume));
     }
-    let sentry = open_path("sentry", &spec.sentry, OFlags::RDONLY)?;
-    let stub = open_path("stub", &spec.stub, OFlags::RDONLY)?;
-    // The stubs run as another user than the file's owner.
-    let others = Mode::ROTH | Mode::XOTH;
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&stub).context("stub")?.st_mode);
-    if ids == IdMap::Identity && !mode.contains(others) {
-        let path = &spec.stub;
-        return Err(Failure::new(format!("stub {path}: must be executable by everyone: chmod 755 {path}")));
-    }
-    Ok(Inputs { sentry, stub, root, upper, volumes })
+    Ok(Files { root, upper, volumes })
 }
 
-fn open_path(what: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
+pub fn open_path(what: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
     open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
         let hint = match e {
             rustix::io::Errno::NOENT => ": it does not exist; create it or correct the path",
@@ -137,7 +149,7 @@ pub fn file_type(fd: &OwnedFd) -> Result<rustix::fs::FileType, Failure> {
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode))
 }
 
-fn no_namespaces(e: abi::Errno) -> Failure {
+pub fn no_namespaces(e: abi::Errno) -> Failure {
     let hint = match e {
         abi::Errno::EPERM => {
             "the host does not let this user make user namespaces: allow them \
@@ -157,12 +169,7 @@ fn no_namespaces(e: abi::Errno) -> Failure {
 /// Gives the new process its ids and its limits, before it runs anything.
 fn prepare(proc: &Proc, maps: &Maps, cgroups: &Cgroups, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
     let number = proc.number_of(pidfd)?;
-    if maps.kind == IdMap::Single {
-        // The kernel's condition for mapping a group without privilege.
-        proc.write(&format!("{number}/setgroups"), "deny")?;
-    }
-    proc.write(&format!("{number}/uid_map"), &maps.sentry[0])?;
-    proc.write(&format!("{number}/gid_map"), &maps.sentry[1])?;
+    idmap::write(proc, number, maps)?;
     cgroups.add(number)
 }
 
@@ -178,7 +185,7 @@ fn release_and_watch(releasing: OwnedFd, status: OwnedFd) -> Result<(), Failure>
 
 /// The sandbox dies with the caller, by a signal that is set once it runs. A caller that was gone before
 /// would not be missed.
-fn caller_is_there(caller: Option<rustix::process::Pid>) -> Result<(), Failure> {
+pub fn caller_is_there(caller: Option<rustix::process::Pid>) -> Result<(), Failure> {
     if rustix::process::getppid() == caller { Ok(()) } else { Err(Failure::new("the caller has gone away")) }
 }
 
@@ -212,7 +219,7 @@ fn stay(cgroups: &Cgroups, caller: RawFd, sandbox: &OwnedFd) -> ! {
 }
 
 /// Kills the sandbox and waits for its end, after which its cgroups can be removed.
-fn end(pidfd: BorrowedFd<'_>) {
+pub fn end(pidfd: BorrowedFd<'_>) {
     let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
     let mut ended = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
     let _ = rustix::event::poll(&mut ended, None);

@@ -1,6 +1,7 @@
 //! Reading the operator's request and refusing what cannot be meant.
 use crate::error::{Context, Failure};
 use std::io::Read;
+use wire::shared::SharedSpec;
 use wire::{LaunchSpec, Network, Overlay};
 
 /// No honest request is larger.
@@ -46,8 +47,10 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     require(spec.hostname.len() <= MAX_HOSTNAME && !spec.hostname.contains('\0'), || {
         format!("hostname: must be at most {MAX_HOSTNAME} bytes")
     })?;
-    for (what, path) in [("sentry", &spec.sentry), ("stub", &spec.stub), ("root", &spec.root.path)] {
-        absolute(what, path)?;
+    absolute("root", &spec.root.path)?;
+    match &spec.shared {
+        None => [("sentry", &spec.sentry), ("stub", &spec.stub)].iter().try_for_each(|(what, p)| absolute(what, p))?,
+        Some(shared) => check_shared(spec, shared)?,
     }
     if let Overlay::Dir(upper) = &spec.root.overlay {
         absolute("overlay", upper)?;
@@ -106,6 +109,25 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         require(fd.is_none_or(host::process::is_open), || {
             format!("{what}: the launcher did not inherit this descriptor")
         })?;
+    }
+    Ok(())
+}
+
+fn check_shared(spec: &LaunchSpec, shared: &SharedSpec) -> Result<(), Failure> {
+    require(!spec.detached && !spec.hold, || "detached, hold: not with the shared kernel".into())?;
+    require(spec.strace_fd.is_none(), || "strace_fd: the shared kernel has no trace".into())?;
+    require(spec.process.seccomp.is_empty(), || "process.seccomp: belongs into shared.filter".into())?;
+    let fits = shared.filter.len() <= bpf::MAX_INSNS;
+    require(fits, || format!("filter: more than {} instructions", bpf::MAX_INSNS))?;
+    for rule in &shared.file_rules {
+        absolute("file rule", &rule.path)?;
+        require(rule.allow.unwrap_or(0) | rule.deny | shared.default_access <= 7, || {
+            format!("file rule {:?}: access is of three bits", rule.path)
+        })?;
+    }
+    for view in &shared.sysctl_views {
+        let plain = !view.name.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+        require(plain, || format!("sysctl view {:?}: no name", view.name))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod shared;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,6 +82,9 @@ pub struct LaunchSpec {
     /// what comes from outside, and the terminal's SIGINT and SIGQUIT, end it.
     #[serde(default)]
     pub guarded_init: bool,
+    /// No sentry: the program runs on the host's kernel. `sentry`, `stub` and `platform` are not looked at.
+    #[serde(default)]
+    pub shared: Option<Box<shared::SharedSpec>>,
 }
 
 fn default_hostname() -> String {

@@ -1,0 +1,340 @@
+//! The monitor: answers the few calls that are the operator's to answer, keeps the container's kernel log, and speaks with
+//! the operator. It is what the launcher becomes; of its rights it keeps two.
+//!
+//! What it answers it answers itself. A call whose arguments are pointers is never sent on to the host's kernel because of
+//! what they led to: another thread could have changed that by then. capset(2) alone goes on, as there the host's kernel
+//! makes the decision itself: permitted sets only shrink; what was read only decides about a line in the log.
+use super::log::{Log, Reply};
+use super::rows;
+use crate::error::{Context, Failure, report};
+use abi::Errno;
+use host::caps::CapabilitySet;
+use host::notify::{self, Bell};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use wire::shared::{SharedSpec, Uname};
+use wire::{Event, LaunchSpec};
+
+/// Reading and writing a caller's memory; ending the container.
+const RIGHTS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::KILL);
+/// More than anybody has opened at once.
+pub(super) const CLIENTS: usize = 16;
+/// What one container may have the operator keep, in bytes; its own log goes on.
+const OPERATORS_LOG: usize = 1 << 20;
+/// Its index among what is waited for.
+const FIRST_CLIENT: usize = 5;
+const NOTICE: u32 = 5;
+const WARNING: u32 = 4;
+
+/// The program runs, or it does not, and why: the exit status as `docker run` has it.
+pub enum Begun<'a> {
+    Running(Monitor<'a>),
+    Failed(i32, String),
+}
+
+pub struct Monitor<'a> {
+    pub(super) spec: &'a LaunchSpec,
+    pub(super) rules: &'a SharedSpec,
+    pub(super) pid: i32,
+    pub(super) container: &'a OwnedFd,
+    /// To the container's first process; none when that has become the program.
+    socket: Option<OwnedFd>,
+    caller: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+    control: Option<OwnedFd>,
+    pub(super) clients: Vec<OwnedFd>,
+    pub(super) log: Log,
+    /// Left of [`OPERATORS_LOG`].
+    keeps: usize,
+    /// Those who wait in syslog(2) for a record.
+    readers: Vec<Bell>,
+    pub(super) uname: Option<Uname>,
+    /// Settings the container sees, by name: what is written there is read inside.
+    pub(super) views: Vec<(String, File)>,
+}
+
+impl<'a> Monitor<'a> {
+    /// Serves until the program runs: a container's set-up may itself make calls that have rows.
+    pub fn begin(
+        spec: &'a LaunchSpec,
+        rules: &'a SharedSpec,
+        pid: i32,
+        container: &'a OwnedFd,
+        socket: OwnedFd,
+        status: OwnedFd,
+        started_ns: u64,
+    ) -> Result<Begun<'a>, Failure> {
+        let mut monitor = Monitor {
+            spec,
+            rules,
+            pid,
+            container,
+            socket: Some(socket),
+            caller: spec.caller_fd.map(host::process::take),
+            listener: None,
+            control: spec.control_fd.map(host::process::take),
+            clients: Vec::new(),
+            log: Log::new(rules.kernel_log.unwrap_or(0)),
+            keeps: OPERATORS_LOG,
+            readers: Vec::new(),
+            uname: rules.uname.clone(),
+            views: Vec::new(),
+        };
+        if let Some(message) = monitor.until_started(status)? {
+            let (number, text) = message.split_once(' ').unwrap_or(("125", &message));
+            return Ok(Begun::Failed(number.parse().unwrap_or(crate::FAILED.into()), text.into()));
+        }
+        monitor.become_small()?;
+        let ns = host::time::monotonic_ns().saturating_sub(started_ns);
+        monitor.say(NOTICE, &format!("vkernel: {} started", spec.id));
+        report(spec.events_fd, &Event::Started { ns });
+        Ok(Begun::Running(monitor))
+    }
+
+    /// The message of why it did not start.
+    fn until_started(&mut self, status: OwnedFd) -> Result<Option<String>, Failure> {
+        let mut said = Vec::new();
+        loop {
+            let ready = self.turn(status.as_fd())?;
+            if ready {
+                let mut buffer = [0; 4096];
+                match retry_on_intr(|| rustix::io::read(&status, &mut buffer)).context("watching the start")? {
+                    0 if said.is_empty() => return Ok(None),
+                    0 => return Ok(Some(String::from_utf8_lossy(&said).into_owned())),
+                    n => said.extend_from_slice(&buffer[..n]),
+                }
+            }
+        }
+    }
+
+    /// From here on nothing is opened for the container, only answered.
+    fn become_small(&mut self) -> Result<(), Failure> {
+        // Held open, the container's output would never end for those who read it.
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null).context("standard input")?;
+        rustix::stdio::dup2_stdout(&null).context("standard output")?;
+        rustix::stdio::dup2_stderr(&null).context("standard error")?;
+        if rustix::process::geteuid().is_root() {
+            host::caps::restrict(RIGHTS).context("giving up capabilities")?;
+        }
+        rustix::thread::set_no_new_privs(true).context("PR_SET_NO_NEW_PRIVS")
+    }
+
+    /// Until the container has ended. Returns what tells of the caller's end.
+    pub fn serve(mut self) -> Result<Option<OwnedFd>, Failure> {
+        let container = self.container;
+        while !self.turn(container.as_fd())? {}
+        self.say(NOTICE, &format!("vkernel: {} ended", self.spec.id));
+        // The caller reads events to their end before it cleans up.
+        drop(host::process::take(self.spec.events_fd));
+        Ok(self.caller.take())
+    }
+
+    /// Waits for something and serves it; whether `until` is ready.
+    fn turn(&mut self, until: BorrowedFd<'_>) -> Result<bool, Failure> {
+        let own = [&self.socket, &self.listener, &self.caller, &self.control];
+        let own = own.map(|fd| fd.as_ref().map(AsFd::as_fd));
+        let clients = self.clients.iter().map(|fd| Some(fd.as_fd()));
+        let mut which: Vec<usize> = Vec::new();
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        for (index, fd) in [Some(until)].into_iter().chain(own).chain(clients).enumerate() {
+            if let Some(fd) = fd {
+                which.push(index);
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+        }
+        retry_on_intr(|| poll(&mut fds, None)).context("poll")?;
+        let ready: Vec<usize> =
+            which.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(&index, _)| index).collect();
+        // Clients go from the list: the last first.
+        for &index in ready.iter().rev() {
+            match index {
+                0 => {}
+                1 => self.told(),
+                2 => self.asked(),
+                3 => self.caller_gone(),
+                4 => self.connected(),
+                client => self.client(client - FIRST_CLIENT),
+            }
+        }
+        Ok(ready.first() == Some(&0))
+    }
+
+    /// The container's first process passes something on.
+    fn told(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        let mut name = [0; 256];
+        match host::stub::receive_fd(socket.as_fd(), &mut name) {
+            Ok((n, Some(fd))) if n > 0 && name[0] == b'l' => {
+                // Before Linux 6.6 answers are only slower.
+                let _ = notify::set_sync_wake_up(fd.as_fd(), true);
+                self.listener = Some(fd);
+            }
+            Ok((n, Some(fd))) if n > 0 && name[0] == b'v' => {
+                self.views.push((String::from_utf8_lossy(&name[1..n]).into_owned(), File::from(fd)));
+            }
+            _ => self.socket = None,
+        }
+    }
+
+    /// The caller ends, and the container with it. The descriptor is kept: at its end the control groups go.
+    fn caller_gone(&mut self) {
+        let _ = host::stub::kill(self.container.as_fd());
+        let mut ended = [PollFd::from_borrowed_fd(self.container.as_fd(), PollFlags::IN)];
+        let _ = retry_on_intr(|| poll(&mut ended, None));
+    }
+
+    fn connected(&mut self) {
+        let Some(control) = &self.control else { return };
+        let Ok(client) = rustix::net::accept_with(control, rustix::net::SocketFlags::CLOEXEC) else { return };
+        if self.clients.len() < CLIENTS {
+            self.clients.push(client);
+        }
+    }
+
+    /// A line for the container's log and the operator's.
+    pub(super) fn say(&mut self, level: u32, text: &str) {
+        let line = self.log.add(level, host::time::monotonic_ns(), text).line();
+        if let Some(fd) = self.spec.log_fd {
+            let tagged = format!("vkernel_{} {line}", self.spec.id);
+            if self.keeps >= tagged.len() {
+                self.keeps -= tagged.len();
+                let _ = host::process::write_all(fd, tagged.as_bytes());
+            }
+        }
+        for bell in std::mem::take(&mut self.readers) {
+            self.answer(bell);
+        }
+    }
+
+    /// Someone in the container made a call that has a row.
+    fn asked(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        match notify::receive(listener.as_fd()) {
+            Ok(bell) => self.answer(bell),
+            // Gone again, or a signal came.
+            Err(Errno::ENOENT | Errno::EINTR) => {}
+            // Nobody is left who has the filter.
+            Err(_) => self.listener = None,
+        }
+    }
+
+    fn answer(&mut self, bell: Bell) {
+        let result = match bell.nr {
+            rows::SYSLOG => self.syslog(bell),
+            rows::UNAME => self.tell_uname(bell).map(Some),
+            rows::SYSINFO => self.tell_sysinfo(bell).map(Some),
+            rows::CAPSET => return self.capset(bell),
+            rows::CLONE | rows::UNSHARE | rows::SETNS => {
+                self.escalation(bell, "a user namespace");
+                Err(Errno::EPERM)
+            }
+            _ => Err(Errno::ENOSYS),
+        };
+        let Some(listener) = &self.listener else { return };
+        match result {
+            Ok(None) => {}
+            // A caller that has been killed needs no answer.
+            Ok(Some(value)) => drop(notify::answer(listener.as_fd(), bell.id, Ok(value))),
+            Err(e) => drop(notify::answer(listener.as_fd(), bell.id, Err(e))),
+        }
+    }
+
+    /// None: it waits.
+    fn syslog(&mut self, bell: Bell) -> Result<Option<i64>, Errno> {
+        let [action, buffer, length, ..] = bell.args;
+        match self.log.syslog(action as i32, buffer != 0, length as i32)? {
+            Reply::Value(value) => Ok(Some(value)),
+            Reply::Wait => {
+                // Those who have gone since make room for others.
+                let listener = self.listener.as_ref();
+                self.readers.retain(|r| listener.is_some_and(|l| notify::still_waits(l.as_fd(), r.id)));
+                self.readers.push(bell);
+                Ok(None)
+            }
+            Reply::Bytes(bytes) => {
+                self.memory(bell)?.write_all_at(&bytes, buffer).map_err(|_| Errno::EFAULT)?;
+                Ok(Some(bytes.len() as i64))
+            }
+        }
+    }
+
+    fn tell_uname(&self, bell: Bell) -> Result<i64, Errno> {
+        const FIELD: usize = 65;
+        let host = rustix::system::uname();
+        let chosen = self.uname.clone().unwrap_or_default();
+        let domain = self.spec.domainname.clone().unwrap_or_else(|| "(none)".into());
+        let fields = [
+            host.sysname().to_string_lossy().into_owned(),
+            self.spec.hostname.clone(),
+            chosen.release.unwrap_or_else(|| host.release().to_string_lossy().into_owned()),
+            chosen.version.unwrap_or_else(|| host.version().to_string_lossy().into_owned()),
+            host.machine().to_string_lossy().into_owned(),
+            domain,
+        ];
+        let mut bytes = vec![0u8; FIELD * fields.len()];
+        for (place, field) in bytes.chunks_mut(FIELD).zip(&fields) {
+            let n = field.len().min(FIELD - 1);
+            place[..n].copy_from_slice(&field.as_bytes()[..n]);
+        }
+        self.memory(bell)?.write_all_at(&bytes, bell.args[0]).map_err(|_| Errno::EFAULT)?;
+        Ok(0)
+    }
+
+    fn tell_sysinfo(&self, bell: Bell) -> Result<i64, Errno> {
+        let host = rustix::system::sysinfo();
+        let unit = u64::from(host.mem_unit.max(1));
+        let (total, free) = (host.totalram as u64 * unit, host.freeram as u64 * unit);
+        let total_here = self.spec.limits.memory.map_or(total, |limit| limit.min(total));
+        let (total, free) = (total_here, free.min(total_here));
+        let mut bytes = Vec::with_capacity(112);
+        let mut word = |value: u64| bytes.extend_from_slice(&value.to_ne_bytes());
+        word(host.uptime as u64);
+        host.loads.iter().for_each(|&l| word(l as u64));
+        // Shared, buffers, swap total and free: the host's, and so not the container's.
+        [total, free, 0, 0, 0, 0].into_iter().for_each(&mut word);
+        word(u64::from(host.procs));
+        [0, 0].into_iter().for_each(&mut word);
+        word(1);
+        self.memory(bell)?.write_all_at(&bytes, bell.args[0]).map_err(|_| Errno::EFAULT)?;
+        Ok(0)
+    }
+
+    /// Refused by the host's kernel if it asks for more than there is: seen here, so that it can be told.
+    fn capset(&mut self, bell: Bell) {
+        if self.asks_for_more(bell).unwrap_or(false) {
+            self.escalation(bell, "capset");
+        }
+        if let Some(listener) = &self.listener {
+            let _ = notify::let_pass(listener.as_fd(), bell.id);
+        }
+    }
+
+    fn asks_for_more(&self, bell: Bell) -> Result<bool, Errno> {
+        let memory = self.memory(bell)?;
+        // Two of: effective, permitted, inheritable, each of 32 bits.
+        let mut data = [0u8; 24];
+        memory.read_exact_at(&mut data, bell.args[1]).map_err(|_| Errno::EFAULT)?;
+        let word = |i: usize| u64::from(u32::from_ne_bytes([0, 1, 2, 3].map(|b| data[4 * i + b])));
+        let permitted = word(1) | word(4) << 32;
+        let ceiling = self.spec.process.capabilities.map_or(super::child::DOCKER, |c| c.bounding);
+        Ok(permitted & !ceiling != 0)
+    }
+
+    fn escalation(&mut self, bell: Bell, how: &str) {
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", bell.tid)).unwrap_or_default();
+        self.say(WARNING, &format!("vkernel: refused more capabilities by {how} to {}", name.trim_end()));
+    }
+
+    /// The caller's memory. It stays this process's even if the caller dies and another gets its number.
+    fn memory(&self, bell: Bell) -> Result<File, Errno> {
+        let listener = self.listener.as_ref().ok_or(Errno::ESRCH)?;
+        let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", bell.tid));
+        let memory = memory.map_err(|_| Errno::EFAULT)?;
+        if notify::still_waits(listener.as_fd(), bell.id) { Ok(memory) } else { Err(Errno::ESRCH) }
+    }
+}
