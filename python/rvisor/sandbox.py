@@ -27,6 +27,25 @@ if TYPE_CHECKING:
     from rvisor._sentry.control import Control
     from rvisor._sentry.messages import Confinement, LaunchSpec, NetworkRule, Volume
     from rvisor.profile.model import Profile
+    from rvisor.profile.shared import Parts
+
+MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+"""What the host's own /proc and /sys show of the host: hidden on the shared kernel, as `docker run` does."""
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -63,7 +82,8 @@ class Sandbox:
     `SRC:DST[:ro]`. `user` is `UID[:GID]`, numbers or names of the container's own. `memory` is bytes or `512m`.
     `network` is `none`, `host`, `user` or `ns:PATH`; `publish` are `[IP:]HOST:GUEST[/udp]` for `user`; `network_rules`
     are `allow:NET[:PORTS]` and `deny:NET[:PORTS]`, of which the first that fits decides. `profile` is the name of one
-    that is shipped, a file, or one that was read; of its limits and these the lower ones hold.
+    that is shipped, a file, or one that was read; of its limits and these the lower ones hold. `kernel` is `private`,
+    one of its own, or `shared`, the host's.
     Raises UsageError when one of them is wrong, ProfileError for a profile that is wrong or cannot be enforced.
     """
 
@@ -85,6 +105,7 @@ class Sandbox:
         network_rules: Sequence[str] = (),
         platform: str = "slots",
         profile: str | os.PathLike[str] | Profile | None = None,
+        kernel: str = "private",
     ) -> None:
         if rootfs is None and overlay == "none":
             raise UsageError(
@@ -121,7 +142,11 @@ class Sandbox:
         self._platform = platform
         self.confinement: Confinement | None = None
         """What a profile puts on every process."""
-        if profile is not None:
+        self.shared: Parts | None = None
+        """What the shared kernel enforces, if that is the kernel."""
+        if kernel == "shared":
+            self._share(profile)
+        elif profile is not None:
             self._obey(profile)
         self._running: list[spawn.Running] = []
 
@@ -131,11 +156,25 @@ class Sandbox:
 
         found = private.parts(profile if isinstance(profile, Profile) else read.load(profile))
         self.confinement = found.confinement
-        self._memory = min((n for n in (self._memory, found.memory) if n is not None), default=None)
-        self._millicpus = min((n for n in (self._millicpus, found.millicpus) if n is not None), default=None)
+        self._limit(found.memory, found.millicpus)
         if found.network_rules and self._rules:
             raise UsageError("--net-rule: the profile has rules for peers already; only one list can be the first")
         self._rules = self._rules or found.network_rules
+
+    def _share(self, profile: str | os.PathLike[str] | Profile | None) -> None:
+        from rvisor.profile import read, shared
+        from rvisor.profile.model import Profile
+
+        if self._rules:
+            raise UsageError("--net-rule: not with --kernel=shared", hint="--network none, or --kernel=private")
+        found = shared.parts(profile if profile is None or isinstance(profile, Profile) else read.load(profile))
+        self.shared = found
+        self.confinement = {"seccomp": [], "ceiling": found.ceiling}
+        self._limit(found.memory, found.millicpus)
+
+    def _limit(self, memory: int | None, millicpus: int | None) -> None:
+        self._memory = min((n for n in (self._memory, memory) if n is not None), default=None)
+        self._millicpus = min((n for n in (self._millicpus, millicpus) if n is not None), default=None)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -258,8 +297,8 @@ class Sandbox:
             env.setdefault("TERM", os.environ.get("TERM", "xterm"))
         spec: LaunchSpec = {
             "id": sandbox_id or new_id(),
-            "sentry": find.find(find.SENTRY),
-            "stub": find.find(find.STUB),
+            "sentry": "" if self.shared else find.find(find.SENTRY),
+            "stub": "" if self.shared else find.find(find.STUB),
             "root": {"path": self.root, "overlay": self._overlay, "read_only": False},
             "volumes": self._volumes,
             "masked": [],
@@ -293,6 +332,10 @@ class Sandbox:
             "guarded_init": False,
         }
         messages.confine(spec["process"], self.confinement)
+        if self.shared is not None:
+            spec["shared"] = self.shared.shared
+            spec["masked"], spec["read_only"] = list(MASKED), list(READ_ONLY)
+            spec["process"]["no_new_privs"] = True
         ours: Control | None = None
         theirs: socket | None = None
         try:

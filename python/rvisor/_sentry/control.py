@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from rvisor._sentry.messages import Process
+    from rvisor._sentry.messages import Process, Uname
 
 SOCKET = "control"
 """The socket's name in the sandbox's directory."""
@@ -133,6 +133,19 @@ class Control:
         """processes, threads, files, calls, sentry_memory, uptime_ns; and `held`: the first process waits."""
         stats: dict[str, Any] = self._call({"stats": {}})["stats"]
         return stats
+
+    def show(self) -> dict[str, Any]:
+        """On the shared kernel: pid, and what holds of uname and sysctl."""
+        shown: dict[str, Any] = self._call({"show": {}})["show"]
+        return shown
+
+    def log(self) -> list[str]:
+        """On the shared kernel: the lines of the container's kernel log."""
+        return [str(line) for line in self._call({"log": {}})["log"]["lines"]]
+
+    def update(self, *, uname: Uname | None, sysctl: dict[str, str]) -> None:
+        """On the shared kernel: change these, or raise ControlError and change nothing."""
+        self._call({"update": {"uname": uname, "sysctl": sysctl}})
 
     def subscribe(self) -> None:
         """From now on `event` tells of every process started from outside, the first one too."""

@@ -71,7 +71,36 @@ if TYPE_CHECKING:
         target: str
         text: str
 
-    class LaunchSpec(TypedDict):
+    class FileRule(TypedDict):
+        path: str
+        allow: int | None
+        deny: int
+        subtree: bool
+
+    class SysctlView(TypedDict):
+        name: str
+        value: str
+        writable: bool
+
+    class Uname(TypedDict):
+        release: str | None
+        version: str | None
+
+    class SharedSpec(TypedDict):
+        user_namespace: bool
+        filter: list[tuple[int, int, int, int]]
+        default_access: int
+        file_rules: list[FileRule]
+        sysctl_views: list[SysctlView]
+        kernel_log: int | None
+        uname: Uname | None
+        sysinfo: bool
+        watch_escalation: bool
+
+    class _Shared(TypedDict, total=False):
+        shared: SharedSpec | None
+
+    class LaunchSpec(_Shared):
         id: str
         sentry: str
         stub: str

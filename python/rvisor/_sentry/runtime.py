@@ -29,9 +29,12 @@ if TYPE_CHECKING:
         cwd: str
         user: str | None
         confinement: Confinement | None
+        kernel: str
 
 
 _ABOUT = "sandbox.json"
+VKERNEL = "vkernel.json"
+"""What else is known of a container on the shared kernel."""
 _SOCKET = "control"
 _UNFINISHED = ".new-"
 _UNFINISHED_SECONDS = 60
@@ -221,7 +224,7 @@ def _read(path: str) -> About | None:
 
 
 def _remove(path: str) -> None:
-    for name in (_ABOUT, _SOCKET):
+    for name in (_ABOUT, _SOCKET, VKERNEL, f"{VKERNEL}.new"):
         try:
             os.unlink(os.path.join(path, name))
         except OSError:

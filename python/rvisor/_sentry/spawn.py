@@ -58,6 +58,7 @@ class Running:
         alive: int,
         memory: int | None,
         network: tuple[Network, int | None] | None = None,
+        shared: bool = False,
     ) -> None:
         self.id = sandbox
         self.pid = 0
@@ -68,6 +69,8 @@ class Running:
         self.control: Control | None = None
         """The control socket, if it is this process's alone; closed at the sandbox's end."""
         self._launcher = launcher
+        # On the shared kernel what the launcher makes is the program itself: its end is seen here, and told by nobody.
+        self._shared = shared
         self._events = events
         self._alive = alive
         self._memory = memory
@@ -262,9 +265,11 @@ class Running:
                 continue
             left = cgroup.remove(cgroup.of(self.id))
 
+        if self._shared and self.started and sentry is not None:
+            self._exited = (sentry, None) if sentry >= 0 else (128 - sentry, -sentry)
         outcome = Outcome(status=125)
         outcome.started_ns = self._started_ns
-        if self._timed_out and (self._exited is None):
+        if self._timed_out and (self._exited is None or self._exited[1] == signal.SIGKILL):
             outcome.status = 124
             outcome.timed_out = True
             outcome.message = f"timed out after {timeout:g} s: killed"
@@ -345,7 +350,15 @@ def start(
         if waits is not None:
             os.close(waits)
     connect = (network, go) if network is not None and go is not None else None
-    return Running(sandbox=spec["id"], launcher=pid, events=read_end, alive=alive, memory=memory, network=connect)
+    return Running(
+        sandbox=spec["id"],
+        launcher=pid,
+        events=read_end,
+        alive=alive,
+        memory=memory,
+        network=connect,
+        shared=spec.get("shared") is not None,
+    )
 
 
 def stay_behind() -> int:

@@ -38,11 +38,13 @@ _FATAL = (
 class Terminal:
     """A pty whose `slave` the sandbox's kernel gets; `attach` joins it to the caller's descriptors 0 and 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self.master, self.slave = os.openpty()
-        tty.setraw(self.slave)
-        # Ours alone, so that neither side need ever wait for it.
-        os.set_blocking(self.slave, False)
+        # On the shared kernel the slave is the program's own terminal, with the host's line discipline.
+        if not shared:
+            tty.setraw(self.slave)
+            # Ours alone, so that neither side need ever wait for it.
+            os.set_blocking(self.slave, False)
         os.set_blocking(self.master, False)
         self._outside = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
         self._saved: list[object] | None = None

@@ -16,6 +16,7 @@ COMMANDS = {
     "sched": "show, set or watch how a container is scheduled",
     "memory": "show, set or watch a container's memory",
     "doctor": "check what rVisor needs from this host",
+    "vkernel": "look after the instances of the shared kernel",
     "syscalls": "list the system calls and how far each is supported",
     "bench": "measure system calls, natively and inside",
     "profile": "make profiles of what a container may do, and understand them",

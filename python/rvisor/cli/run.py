@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rvisor._sentry.spawn import Outcome, Running
     from rvisor._sentry.terminal import Terminal
+    from rvisor.profile.model import Profile
 
 FORWARDED = (
     signal.SIGINT,
@@ -43,6 +44,7 @@ Examples:
   rvisor run --memory 256m --cpus 0.5 --pids 64 --timeout 10 -- ./untrusted
   rvisor run --strace=calls.txt -- ls
   rvisor run --profile default -- ./server
+  rvisor run --kernel shared --profile default -- ./server
   rvisor run --network user -p 127.0.0.1:8080:80 -- python3 -m http.server 80
   rvisor run --network user --net-rule allow:10.0.0.5:443 --net-rule deny:0.0.0.0/0 --net-rule deny:::/0 -- ./client
 
@@ -132,7 +134,13 @@ def parser() -> Parser:
     )
     add("-i", "--interactive", action="store_true", help="pass on standard input (else it is /dev/null)")
     add("-t", "--tty", action="store_true", help="give the program a terminal")
-    add("--kernel", choices=["private"], default="private", help="private: a kernel of its own")
+    add(
+        "--kernel",
+        choices=["private", "shared"],
+        default="private",
+        help="private: a kernel of its own; shared: the host's, in namespaces and behind the profile, at native speed: "
+        "for programs that are trusted",
+    )
     add(
         "--platform",
         choices=["slots", "ptrace"],
@@ -182,7 +190,11 @@ def main(argv: list[str]) -> int:
         network_rules=options.net_rule,
         platform=options.platform,
         profile=options.profile,
+        kernel=options.kernel,
     )
+    shared = options.kernel == "shared"
+    if shared and (options.strace is not None or options.debug_log is not None):
+        raise UsageError("--strace, --debug-log: there is no kernel to write them with --kernel=shared")
     timeout = None if options.timeout is None else _options.seconds(options.timeout)
     strace = _strace(options.strace)
     sandbox_id = sandbox.new_id()
@@ -199,9 +211,17 @@ def main(argv: list[str]) -> int:
         "cwd": cwd,
         "user": options.user,
         "confinement": box.confinement,
+        "kernel": options.kernel,
     }
     listed = runtime.register(about, must=name is not None)
-    terminal = _terminal() if options.tty else None
+    if box.shared is not None:
+        from rvisor import vkernel
+
+        vkernel.check(box.shared)
+        log = vkernel.open_log()
+        if listed is not None:
+            vkernel.register(listed.path, profile=options.profile, parts=box.shared)
+    terminal = _terminal(shared=shared) if options.tty else None
     stdin = 0 if options.interactive else None
     stdout, stderr = 1, 2
     if terminal is not None:
@@ -223,6 +243,8 @@ def main(argv: list[str]) -> int:
         if listed is not None:
             listed.started()
         forward.to(running)
+        if box.shared is not None and box.shared.tuned is not None:
+            _tune(running, box.shared.tuned)
         outcome = _wait(running, terminal, interactive=options.interactive, timeout=timeout)
     finally:
         forward.stop()
@@ -236,6 +258,17 @@ def main(argv: list[str]) -> int:
             hint=f"the kernel's log is {log_path}" if log_path and outcome.status == 125 else "",
         )
     return outcome.status
+
+
+def _tune(running: Running, profile: Profile) -> None:
+    from rvisor import vkernel
+
+    try:
+        vkernel.tune(running, profile)
+    except BaseException:
+        # Enforced whole or not at all.
+        running.close()
+        raise
 
 
 def _wait(running: Running, terminal: Terminal | None, *, interactive: bool, timeout: float | None) -> Outcome:
@@ -288,10 +321,10 @@ class _Forward:
             self._running.send_signal(signal.SIGCONT)
 
 
-def _terminal() -> Terminal:
+def _terminal(*, shared: bool) -> Terminal:
     from rvisor._sentry.terminal import Terminal
 
-    return Terminal()
+    return Terminal(shared=shared)
 
 
 def _strace(target: str | None) -> int | None:

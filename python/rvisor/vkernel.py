@@ -1,0 +1,293 @@
+"""Instances of the shared kernel (vKI): one for each container that runs on it, as long as that runs.
+
+What an instance consists of is in the host's kernel (filters, Landlock rules, mounts, control groups) and in the
+container's monitor. Its description lies beside the sandbox's in the runtime directory; updates take turns by a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from rvisor._sentry import cgroup, runtime
+from rvisor._sentry.control import Control
+from rvisor.errors import ControlError, RvisorError, SandboxGone, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from rvisor._sentry.messages import SharedSpec
+    from rvisor._sentry.runtime import About
+    from rvisor._sentry.spawn import Running
+    from rvisor.profile.model import Profile
+    from rvisor.profile.shared import Parts
+
+PREFIX = "vkernel_"
+_STATE = runtime.VKERNEL
+_LARGEST_LOG = 8 << 20
+_LIVE = ("sysctl_views", "uname")
+"""Parts that change in a running container."""
+_FOREVER = {
+    "filter": "a filter of system calls stays, whoever is behind it can only add narrower ones",
+    "file_rules": "Landlock's rules stay",
+    "default_access": "Landlock's rules stay",
+    "kernel_log": "whether syslog(2) is answered is in the filter",
+    "sysinfo": "whether sysinfo(2) is answered is in the filter",
+    "user_namespace": "the namespaces are made",
+    "watch_escalation": "it is in the filter",
+}
+"""Why the others do not."""
+
+
+def name_of(identity: str) -> str:
+    """An instance's name: that of the original's module."""
+    return PREFIX + identity[:12]
+
+
+def instances() -> list[About]:
+    """Every running container that has one, oldest first."""
+    return [about for about in runtime.running() if about.get("kernel") == "shared"]
+
+
+def find(word: str) -> tuple[str, About]:
+    """By the instance's name, or the container's name or id: the container's directory, and what is known of it."""
+    directory, about = runtime.find(word.removeprefix(PREFIX))
+    if about.get("kernel") != "shared":
+        raise UsageError(f"{word!r} has a private kernel", hint="`rvisor vkernel ls` lists those on the shared one")
+    return directory, about
+
+
+def register(directory: str, *, profile: str | None, parts: Parts) -> None:
+    """Describe the instance of a container that is about to run."""
+    _write(directory, {"profile": profile, "shared": parts.shared, "ceiling": parts.ceiling, "updates": 0})
+
+
+def check(parts: Parts) -> None:
+    """What can be known of the profile's policies before there is a container. Raises PolicyError, UsageError."""
+    if parts.tuned is not None:
+        from rvisor.policy import together
+
+        together.check(parts.tuned)
+
+
+def tune(running: Running, profile: Profile) -> None:
+    """Set the profile's CPU and memory policies in a container that has begun. PolicyError: what the host refuses."""
+    from rvisor.policy import together
+    from rvisor.policy.container import Container
+
+    running.wait_until_loaded()
+    if not running.started:
+        return
+    groups = cgroup.of(running.id)
+    container = Container.of_groups(running.id, groups) if groups else Container(running.id, roots=[running.pid])
+    together.apply(profile, container)
+    together.attend(profile, container)
+
+
+def show(word: str) -> dict[str, Any]:
+    """What holds in an instance now."""
+    directory, about = find(word)
+    state = _read(directory)
+    shared: SharedSpec = state["shared"]
+    with Control.connect(directory) as control:
+        live = control.show()
+    return {
+        "name": name_of(about["id"]),
+        "container": about["name"],
+        "pid": live["pid"],
+        "profile": state["profile"],
+        "updates": state["updates"],
+        "capabilities": _names(state["ceiling"]),
+        "filter": {"instructions": len(shared["filter"]), "by": "seccomp"},
+        "monitor": _rows(shared),
+        "files": [_file(rule) for rule in shared["file_rules"]],
+        "sysctl": live["sysctl"],
+        "control_groups": cgroup.of(about["id"]),
+    }
+
+
+def update(word: str, profile: Profile, *, path: str) -> list[str]:
+    """Give a running container this profile; what was changed. All of it or nothing: RvisorError says why not."""
+    from json import dumps, loads
+
+    from rvisor.profile import shared
+
+    wanted = shared.parts(profile)
+    new: SharedSpec = loads(dumps(wanted.shared))
+    directory, about = find(word)
+    with _locked(directory):
+        state = _read(directory)
+        before: SharedSpec = state["shared"]
+        fixed = [f"{part}: {why}" for part, why in _FOREVER.items() if before[part] != new[part]]  # type: ignore[literal-required]
+        if state["ceiling"] != wanted.ceiling:
+            fixed.append("capabilities: the ceiling is set when the container starts")
+        if fixed:
+            raise UsageError(
+                "this cannot change while the container runs:\n" + "\n".join(f"  {line}" for line in fixed),
+                hint="nothing was changed; start the container again",
+            )
+        changed = [part for part in _LIVE if before[part] != new[part]]  # type: ignore[literal-required]
+        limits = _limits(about["id"], wanted)
+        done: list[tuple[str, str]] = []
+        try:
+            for file, value in limits:
+                done.append((file, cgroup.get(file)))
+                cgroup.put(file, value)
+            if changed:
+                with Control.connect(directory) as control:
+                    views = {view["name"]: view["value"] for view in wanted.shared["sysctl_views"]}
+                    missing = {view["name"] for view in before["sysctl_views"]} - set(views)
+                    if missing:
+                        raise UsageError(f"sysctl: the view of {missing.pop()} cannot be taken away again")
+                    control.update(uname=wanted.shared["uname"], sysctl=views)
+            _write(directory, {**state, "profile": path, "shared": wanted.shared, "updates": state["updates"] + 1})
+        except (OSError, RvisorError) as error:
+            for file, value in reversed(done):
+                with contextlib.suppress(OSError):
+                    cgroup.put(file, value)
+            if isinstance(error, RvisorError):
+                raise
+            raise UsageError(f"nothing was changed: {error.filename}: {error.strerror}") from None
+    return changed + [os.path.basename(file) for file, _ in limits]
+
+
+def unload(word: str, *, seconds: float = 10.0) -> None:
+    """End the container, and its instance with it: what is in the host's kernel goes with the last process."""
+    import time
+
+    directory, _ = find(word)
+    with Control.connect(directory) as control:
+        control.signal(9)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            Control.connect(directory).close()
+        except SandboxGone:
+            return
+        time.sleep(0.01)
+    raise ControlError(f"{word} has not ended after {seconds:g} s", errno="EBUSY", status=125)
+
+
+def log(word: str | None) -> list[str]:
+    """One container's kernel log; or all records, each with its instance's name, those of ended containers too."""
+    if word is not None:
+        directory, _ = find(word)
+        with Control.connect(directory) as control:
+            return control.log()
+    path = _log_path()
+    try:
+        with open(path or "/nonexistent", encoding="utf-8", errors="replace") as file:
+            return file.readlines()
+    except FileNotFoundError:
+        return []
+
+
+def open_log() -> int | None:
+    """The operator's log, for a monitor to write to; None if there is no place for it."""
+    path = _log_path()
+    if path is None:
+        return None
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(path, flags, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        # Those who write to the old one go on doing so.
+        if os.fstat(fd).st_size > _LARGEST_LOG and os.path.exists(path):
+            os.rename(path, f"{path}.old")
+            os.close(fd)
+            fd = os.open(path, flags, 0o600)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError:
+        return None
+    return fd
+
+
+def _log_path() -> str | None:
+    top = runtime.directory()
+    return None if top is None else os.path.join(f"{top}-vkernel", "log")
+
+
+def _rows(shared: SharedSpec) -> list[str]:
+    rows = ["syslog"] if shared["kernel_log"] is not None else []
+    rows += ["uname"] if shared["uname"] is not None else []
+    rows += ["sysinfo"] if shared["sysinfo"] else []
+    rows += ["capset", "clone", "unshare", "setns"] if shared["watch_escalation"] else []
+    return rows
+
+
+def _file(rule: Any) -> dict[str, object]:
+    def letters(bits: int) -> str:
+        return "".join(letter for letter, bit in zip("rwx", (4, 2, 1), strict=True) if bits & bit)
+
+    allow = None if rule["allow"] is None else letters(rule["allow"])
+    by = "mount" if rule["path"].startswith("/proc/") else "landlock"
+    return {"path": rule["path"], "allow": allow, "deny": letters(rule["deny"]), "subtree": rule["subtree"], "by": by}
+
+
+def _names(mask: int) -> list[str]:
+    from rvisor.profile.vocabulary import CAPABILITIES
+
+    return [name for number, name in enumerate(CAPABILITIES) if mask >> number & 1]
+
+
+def _limits(identity: str, wanted: Parts) -> list[tuple[str, str]]:
+    """Files of its control groups, and what is to be in them."""
+    groups = cgroup.of(identity)
+    files = {name: os.path.join(group, name) for group in groups for name in _LIMITS if _there(group, name)}
+    found: list[tuple[str, str]] = []
+    for kind, value in (("memory", wanted.memory), ("cpu", wanted.millicpus)):
+        if value is None:
+            continue
+        if kind == "memory":
+            name = "memory.max" if "memory.max" in files else "memory.limit_in_bytes"
+            text = str(value)
+        else:
+            name = "cpu.max" if "cpu.max" in files else "cpu.cfs_quota_us"
+            text = f"{value * 100} 100000" if name == "cpu.max" else str(value * 100)
+        if name not in files:
+            raise UsageError(f"{kind}: the container was started without a limit, so it has no control group")
+        found.append((files[name], text))
+    return found
+
+
+_LIMITS = ("memory.max", "memory.limit_in_bytes", "cpu.max", "cpu.cfs_quota_us")
+
+
+def _there(group: str, name: str) -> bool:
+    return os.path.exists(os.path.join(group, name))
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _read(directory: str) -> dict[str, Any]:
+    from json import loads
+
+    try:
+        with open(os.path.join(directory, _STATE), encoding="utf-8") as file:
+            state: dict[str, Any] = loads(file.read())
+    except (OSError, ValueError):
+        raise SandboxGone("the container has ended") from None
+    return state
+
+
+def _write(directory: str, state: dict[str, Any]) -> None:
+    """The old one or the new one is there, whatever happens."""
+    from json import dumps
+
+    new = os.path.join(directory, f"{_STATE}.new")
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(dumps(state))
+    os.replace(new, os.path.join(directory, _STATE))
