@@ -14,6 +14,9 @@ const STANDS: [&str; 4] = ["/mnt", "/srv", "/tmp", "/sys"];
 /// Character devices of every container: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// EINVAL: what lies below the mounts of the host's would come to light.
+const OF_OWN_USERS: &str = ": in a user namespace no directory with mounts below it, as / is, can be the root's lower layer: name another by --rootfs";
+
 const PLAIN: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(Attr::MOUNT_ATTR_NOEXEC);
 const READ_ONLY: Attr = Attr::MOUNT_ATTR_RDONLY;
 const NO_EXEC: Attr = Attr::MOUNT_ATTR_NOEXEC;
@@ -99,7 +102,12 @@ fn assemble(job: &Job<'_>, stand: &str) -> Result<String, Failure> {
     if job.own_users {
         options.push(("userxattr", ""));
     }
-    mount("overlay", &options, Attr::empty(), &open(&root, OFlags::PATH)?, "a writable layer over the root")?;
+    mount("overlay", &options, Attr::empty(), &open(&root, OFlags::PATH)?, "a writable layer over the root").map_err(
+        |failure| {
+            let hint = if job.own_users { OF_OWN_USERS } else { "" };
+            Failure::new(format!("{failure}{hint}"))
+        },
+    )?;
     Ok(root)
 }
 
