@@ -237,7 +237,7 @@ def test_policies_of_the_profile(tmp_path: Path) -> None:
     ("text", "name"),
     [
         ("[[network.rule]]\naction = 'deny'\nnet = '10.0.0.0/8'\n", "network"),
-        ("[cpu]\ncontroller = 'adaptive'\n", "cpu: controller"),
+        ("[cpu]\ncontroller = 'no-such'\n", "no-such"),
         ("[[syscalls.rule]]\nnames = ['openat']\naction = 'notify'\n", "openat"),
     ],
 )
