@@ -227,7 +227,8 @@ while :; do new=$(cat /proc/sys/vm/overcommit_ratio); [ "$new" = "$old" ] || ech
 
 def test_policies_of_the_profile(tmp_path: Path) -> None:
     text = "[cpu]\npolicy = 'batch'\ncores = '0'\n[memory]\nthp = 'never'\n"
-    script = "sleep 1; grep -E 'Cpus_allowed_list|THP_enabled' /proc/self/status; chrt -p $$"
+    wait = "for i in $(seq 100); do grep -q 'THP_enabled:.0' /proc/self/status && break; sleep 0.1; done; "
+    script = wait + "grep -E 'Cpus_allowed_list|THP_enabled' /proc/self/status; chrt -p $$"
     done = run("--profile", profile(tmp_path, text), "--", "sh", "-c", script)
     assert "SCHED_BATCH" in done.out and "Cpus_allowed_list:\t0\n" in done.out, done
     assert "THP_enabled:\t0\n" in done.out
