@@ -32,7 +32,7 @@ const WARNING: u32 = 4;
 
 /// The program runs, or it does not, and why: the exit status as `docker run` has it.
 pub enum Begun<'a> {
-    Running(Monitor<'a>),
+    Running(Box<Monitor<'a>>),
     Failed(i32, String),
 }
 
@@ -92,7 +92,7 @@ impl<'a> Monitor<'a> {
         let ns = host::time::monotonic_ns().saturating_sub(started_ns);
         monitor.say(NOTICE, &format!("vkernel: {} started", spec.id));
         report(spec.events_fd, &Event::Started { ns });
-        Ok(Begun::Running(monitor))
+        Ok(Begun::Running(Box::new(monitor)))
     }
 
     /// The message of why it did not start.
@@ -294,7 +294,7 @@ impl<'a> Monitor<'a> {
         let mut bytes = Vec::with_capacity(112);
         let mut word = |value: u64| bytes.extend_from_slice(&value.to_ne_bytes());
         word(host.uptime as u64);
-        host.loads.iter().for_each(|&l| word(l as u64));
+        host.loads.iter().for_each(|&l| word(l));
         // Shared, buffers, swap total and free: the host's, and so not the container's.
         [total, free, 0, 0, 0, 0].into_iter().for_each(&mut word);
         word(u64::from(host.procs));
