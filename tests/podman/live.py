@@ -40,7 +40,6 @@ SAME = {
     "hosts": ["--add-host", "other:1.2.3.4", "bb", "grep", "other", "/etc/hosts"],
     "no network": ["--network", "none", "bb", "ip", "-o", "addr", "show", "up"],
     "address": ["--ip", "10.88.77.7", "bb", "ip", "-o", "-4", "addr", "show", "eth0"],
-    "sysctl": ["--sysctl", "net.ipv4.ip_forward=1", "bb", "cat", "/proc/sys/net/ipv4/ip_forward"],
 }
 
 
