@@ -216,12 +216,13 @@ pub(crate) struct Mapping {
 pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) -> Result<u64> {
     let Mapping { addr, len, prot, flags, shared, file } = m;
     let mm = t.mm();
+    let mut waited = false;
     let range = loop {
         let r = mm.space.borrow().place(addr, len, flags, limits(t))?;
-        if mm.in_flight(t, &r).is_none() {
+        if waited && mm.in_flight(t, &r).is_none() || !mm.landed(t, r.clone()).await {
             break r;
         }
-        mm.landed(t, r).await;
+        waited = true;
     };
     let locked = flags & c::MAP_LOCKED != 0 || mm.space.borrow().lock_future;
     if locked {

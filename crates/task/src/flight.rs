@@ -1,6 +1,9 @@
 //! Changes to an address space on their way: the kernel has decided them, the host does them when the thread that asked
-//! gets its answer. Two that overlap, from two threads, must not meet on the way: the later one waits.
+//! gets its answer. Two that overlap, from two threads, must not meet on the way: the later one waits, and goes before
+//! those that come after it.
 use crate::{Mm, Task};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
@@ -18,7 +21,44 @@ impl Flight {
     }
 }
 
+/// Who waits to change what, in the order they came.
+#[derive(Default)]
+pub(crate) struct Line {
+    waiting: RefCell<VecDeque<(u64, Range<u64>)>>,
+    next: Cell<u64>,
+}
+
+/// A place in the line, until it is dropped.
+struct Turn<'a> {
+    mm: &'a Mm,
+    number: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.mm.line.waiting.borrow_mut().retain(|(n, _)| *n != self.number);
+        self.mm.landing.wake();
+    }
+}
+
+impl Line {
+    /// Somebody who came before number `before` waits to change some of `range`.
+    fn awaits(&self, range: &Range<u64>, before: u64) -> bool {
+        self.waiting.borrow().iter().any(|(n, r)| *n < before && meet(r, range))
+    }
+}
+
+fn meet(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
 impl Mm {
+    fn line_up(&self, range: Range<u64>) -> Turn<'_> {
+        let number = self.line.next.replace(self.line.next.get() + 1);
+        self.line.waiting.borrow_mut().push_back((number, range));
+        Turn { mm: self, number }
+    }
+
     /// Another thread whose change of some of `range` is on its way.
     pub fn in_flight(&self, t: &Task, range: &Range<u64>) -> Option<Rc<Task>> {
         if self.users.get() < 2 {
@@ -26,18 +66,35 @@ impl Mm {
         }
         let mut flights = self.flights.borrow_mut();
         flights.retain(|f| f.by().is_some());
-        let meets = |f: &&Flight| f.range.start < range.end && range.start < f.range.end;
-        flights.iter().filter(meets).filter_map(Flight::by).find(|by| !std::ptr::eq(&**by, t))
+        flights.iter().filter(|f| meet(&f.range, range)).filter_map(Flight::by).find(|by| !std::ptr::eq(&**by, t))
     }
 
-    /// Waits until no other thread's change of `range` is on its way. What was looked at before may have changed.
-    pub async fn landed(&self, t: &Rc<Task>, range: Range<u64>) {
-        let Some(by) = self.in_flight(t, &range) else { return };
+    /// Waits until no other thread's change of `range` is on its way, and those who waited for it before have made theirs:
+    /// a thread that makes one change after the other would keep others out. True if it had to wait: what was looked
+    /// at before may have changed.
+    pub async fn landed(&self, t: &Rc<Task>, range: Range<u64>) -> bool {
+        if self.in_flight(t, &range).is_none() && !self.line.awaits(&range, u64::MAX) {
+            return false;
+        }
         kernel::wait::settle().await;
-        // It may compute for long before it asks for anything.
-        by.notice();
-        let clear = || (self.in_flight(t, &range).is_none() || t.gone()).then_some(());
+        let turn = self.line_up(range.clone());
+        let mut noticed = None;
+        let clear = || {
+            if t.gone() {
+                return Some(());
+            }
+            if self.line.awaits(&range, turn.number) {
+                return None;
+            }
+            let Some(by) = self.in_flight(t, &range) else { return Some(()) };
+            // It may compute for long before it asks for anything.
+            if noticed.replace(by.tid) != Some(by.tid) {
+                by.notice();
+            }
+            None
+        };
         kernel::wait::until_deaf(&[&self.landing], clear).await.ok();
+        true
     }
 
     /// `t` was told to change `range`.

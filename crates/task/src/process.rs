@@ -50,6 +50,7 @@ pub struct Mm {
     pub traced: Cell<bool>,
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
+    pub(crate) line: crate::flight::Line,
     pub(crate) landing: WaitQueue,
     /// Contexts of io_setup(2), by the address that names them.
     pub aio: RefCell<BTreeMap<u64, Rc<crate::Aio>>>,
@@ -74,6 +75,7 @@ impl Mm {
             rewritten: RefCell::default(),
             traced: Cell::new(false),
             flights: RefCell::default(),
+            line: Default::default(),
             landing: WaitQueue::new(),
             aio: RefCell::default(),
             exe: RefCell::new(None),
