@@ -7,6 +7,7 @@ pub mod futex;
 pub mod helper;
 pub mod itimer;
 pub mod mm;
+pub mod pages;
 pub mod reactor;
 pub mod sched;
 pub mod seccomp;

@@ -1,32 +1,10 @@
 //! Bytes on their way from one socket to another, in pages that are used again.
 use abi::Result;
 use guest::{Sink, Source};
-use std::cell::RefCell;
+use kernel::pages::{self, Page, give_back};
 use std::collections::VecDeque;
 
 const PAGE: usize = abi::PAGE_SIZE as usize;
-type Page = Box<[u8; PAGE]>;
-
-/// Pages kept for the next message of any socket, the last used on top.
-const SPARE_PAGES: usize = 512;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Page>> = const { RefCell::new(Vec::new()) };
-}
-
-fn new_page() -> Page {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new([0; PAGE]))
-}
-
-fn give_back(page: Page) {
-    // A socket may be dropped while the thread ends, after the list.
-    let _ = SPARE.try_with(|s| {
-        let mut s = s.borrow_mut();
-        if s.len() < SPARE_PAGES {
-            s.push(page);
-        }
-    });
-}
 
 /// Bytes, first in, first out.
 #[derive(Default)]
@@ -45,13 +23,19 @@ impl Bytes {
         self.len == 0
     }
 
+    /// The last byte. There must be one.
+    pub fn last(&self) -> u8 {
+        let at = self.start + self.len - 1;
+        self.pages[at / PAGE][at % PAGE]
+    }
+
     /// Appends `len` bytes of `src`: all, or none and EFAULT.
     pub fn append(&mut self, src: &mut dyn Source, len: usize) -> Result {
         let before = self.len;
         while self.len < before + len {
             let at = self.start + self.len;
             if at / PAGE == self.pages.len() {
-                self.pages.push_back(new_page());
+                self.pages.push_back(pages::take());
             }
             let within = at % PAGE;
             let want = (PAGE - within).min(before + len - self.len);

@@ -2,31 +2,9 @@
 //! fits, what merges and what a full pipe is come out the same.
 use abi::{PAGE_SIZE, Result};
 use guest::{Sink, Source};
-use std::cell::RefCell;
+use kernel::pages::{self, Page, give_back};
 
 const PAGE: usize = PAGE_SIZE as usize;
-type Page = Box<[u8; PAGE]>;
-
-/// Pages kept for the next write of any pipe, the last used on top.
-const SPARE_PAGES: usize = 512;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Page>> = const { RefCell::new(Vec::new()) };
-}
-
-fn new_page() -> Page {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new([0; PAGE]))
-}
-
-fn give_back(page: Page) {
-    // A pipe may be dropped while the thread ends, after the list.
-    let _ = SPARE.try_with(|s| {
-        let mut s = s.borrow_mut();
-        if s.len() < SPARE_PAGES {
-            s.push(page);
-        }
-    });
-}
 
 #[derive(Default)]
 struct Slot {
@@ -116,7 +94,7 @@ impl Ring {
             }
         }
         while done < len && !self.is_full() {
-            let mut page = new_page();
+            let mut page = pages::take();
             let want = (len - done).min(PAGE);
             let n = match fill(src, &mut page[..want]) {
                 Ok(n) => n,
@@ -224,7 +202,7 @@ impl Ring {
     /// Puts up to a page of bytes in a slot of their own. The ring must not be full.
     pub fn push_bytes(&mut self, bytes: &[u8], packet: bool) {
         assert!(!self.is_full() && !bytes.is_empty());
-        let mut page = new_page();
+        let mut page = pages::take();
         page[..bytes.len()].copy_from_slice(bytes);
         self.push(page, bytes.len(), packet);
     }
