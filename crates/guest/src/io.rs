@@ -49,6 +49,8 @@ pub struct UserSink<'a> {
     /// Bytes of the first buffer already used.
     at: usize,
     left: usize,
+    /// How many of those left can be written.
+    good: usize,
 }
 
 /// A [`Source`] out of a list of guest buffers.
@@ -60,11 +62,11 @@ pub struct UserSource<'a> {
 }
 
 macro_rules! cursor {
-    ($t:ident) => {
+    ($t:ident, $($more:tt)*) => {
         impl<'a> $t<'a> {
             /// `bufs`: addresses and lengths.
             pub fn new(mem: &'a dyn Memory, bufs: &'a [(u64, usize)]) -> Self {
-                $t { mem, bufs, at: 0, left: bufs.iter().map(|b| b.1).sum() }
+                $t { mem, bufs, at: 0, left: bufs.iter().map(|b| b.1).sum(), $($more)* }
             }
             /// The rest of the current buffer.
             fn current(&mut self) -> (u64, usize) {
@@ -84,10 +86,15 @@ macro_rules! cursor {
         }
     };
 }
-cursor!(UserSink);
-cursor!(UserSource);
+cursor!(UserSink, good: usize::MAX);
+cursor!(UserSource,);
 
-impl UserSink<'_> {
+impl<'a> UserSink<'a> {
+    /// Only the first `good` bytes can be written: what would go beyond is EFAULT before any of it is, so that whoever
+    /// gives it keeps it. Otherwise that is found out when the guest goes on.
+    pub fn up_to(mem: &'a dyn Memory, bufs: &'a [(u64, usize)], good: usize) -> Self {
+        UserSink { good, ..UserSink::new(mem, bufs) }
+    }
     /// The rest of the current buffer, or of the first that has one.
     fn rest(&self) -> usize {
         let mut at = self.at;
@@ -109,6 +116,9 @@ impl Sink for UserSink<'_> {
         self.rest().min(crate::BUFFER)
     }
     fn put(&mut self, mut bytes: &[u8]) -> Result<usize> {
+        if bytes.len().min(self.left) > self.good {
+            return Err(Errno::EFAULT);
+        }
         let mut done = 0;
         while !bytes.is_empty() && self.left > 0 {
             let (addr, len) = self.current();
@@ -122,6 +132,7 @@ impl Sink for UserSink<'_> {
             bytes = &bytes[n..];
             done += n;
         }
+        self.good = self.good.saturating_sub(done);
         Ok(done)
     }
     fn put_from(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, len: usize) -> Result<usize> {

@@ -52,6 +52,9 @@ impl FileOps for SocketFile {
     fn sigio(&self) -> bool {
         true
     }
+    fn urged(&self) -> Option<bool> {
+        Some(self.socket.urged())
+    }
     fn seekable(&self) -> bool {
         false
     }

@@ -183,7 +183,7 @@ const RT_TABLE_MAIN: u8 = 254;
 /// The names of /proc/net's files.
 pub const PROC_FILES: [&str; 9] = ["dev", "if_inet6", "route", "tcp", "tcp6", "udp", "udp6", "raw", "unix"];
 
-/// Sockets are not listed: the host knows them, and this kernel does not ask.
+/// Of those that list sockets, the first line.
 pub fn proc_file(routes: &Routes, name: &str) -> Result<String> {
     let sockets = "local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
     let sockets6 = "local_address                         remote_address                        st tx_queue rx_queue \

@@ -116,6 +116,14 @@ pub trait Socket: Any {
         Err(Errno::ENOTTY)
     }
     /// The last descriptor is closed.
+    /// Bytes that wait to be taken by the peer, and to be received.
+    fn queued(&self) -> (usize, usize) {
+        (0, 0)
+    }
+    /// Urgent data has come since this was last asked, socket(7) (SIGURG).
+    fn urged(&self) -> bool {
+        false
+    }
     fn release(&self) {}
     fn as_any(&self) -> &dyn Any;
 }

@@ -2,6 +2,7 @@
 mod fdinfo;
 mod memory;
 mod pid;
+mod sockets;
 mod system;
 mod sysvipc;
 mod users;

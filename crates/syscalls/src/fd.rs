@@ -4,6 +4,7 @@ use abi::fs::Flock;
 use abi::{Errno, Result, c};
 use guest::{UserInOut, UserOut};
 use kernel::wait;
+use net::SocketFile;
 use std::rc::Rc;
 use task::Task;
 use task::ns::NsAnswer;
@@ -90,6 +91,10 @@ fn replace(t: &Task, old: Fd, new: Fd, close_on_exec: bool) -> Result<i32> {
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
+const FIOSETOWN: u64 = 0x8901;
+const SIOCSPGRP: u64 = 0x8902;
+const FIOGETOWN: u64 = 0x8903;
+const SIOCGPGRP: u64 = 0x8904;
 const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
 
@@ -410,6 +415,14 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             let flags = f.flags() & !c::O_NONBLOCK;
             f.set_flags(if on != 0 { flags | c::O_NONBLOCK } else { flags });
             Ok(0)
+        }
+        FIOSETOWN | SIOCSPGRP if f.downcast::<SocketFile>().is_some() => {
+            let id: i32 = guest::UserIn::new(arg).get(&*mem)?;
+            owner(t, &f, c::F_SETOWN, id as u64)
+        }
+        FIOGETOWN | SIOCGPGRP if f.downcast::<SocketFile>().is_some() => {
+            let id = owner(t, &f, c::F_GETOWN, 0)? as i32;
+            guest::UserOut::new(arg).put(&*mem, &id).map(|()| 0)
         }
         _ if let Some(done) = crate::tty::ioctl(t, &f, cmd, arg) => done,
         c::TIOCGPGRP | c::TIOCSPGRP | c::TIOCGSID | c::TIOCSCTTY | c::TIOCNOTTY => {

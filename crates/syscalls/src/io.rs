@@ -37,9 +37,11 @@ async fn wait_ready(f: &Rc<OpenFile>, want: Ready) -> Result {
 async fn read_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset: Option<u64>) -> Result<usize> {
     let mem = t.mem();
     let too_late = crate::tty::before_read(t, f, bufs.iter().map(|b| b.1).sum()).await?;
+    // What is read there is gone from the file.
+    let good = if f.ops().seekable() { usize::MAX } else { crate::memory::writable(t, bufs) };
     loop {
         let pos = offset.unwrap_or_else(|| f.pos());
-        let mut dst = UserSink::new(&*mem, bufs);
+        let mut dst = UserSink::up_to(&*mem, bufs, good);
         match f.ops().read(f, &mut dst, pos) {
             Err(Errno::EAGAIN) if too_late => return Ok(0),
             Err(Errno::EAGAIN) => wait_ready(f, Ready::IN).await?,

@@ -252,6 +252,22 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
     Ok(range.start)
 }
 
+/// How many bytes of `bufs` the calling thread can write before the first it cannot; more than there are if it can all.
+pub(crate) fn writable(t: &Task, bufs: &[(u64, usize)]) -> usize {
+    let mm = t.mm();
+    let space = mm.space.borrow();
+    let mut good = 0usize;
+    for (addr, len) in bufs {
+        let (mut at, end) = (*addr, addr.saturating_add(*len as u64));
+        while at < end {
+            let Some(v) = space.at(at).filter(|v| v.prot & c::PROT_WRITE != 0) else { return good };
+            good = good.saturating_add((v.end.min(end) - at) as usize);
+            at = v.end;
+        }
+    }
+    usize::MAX
+}
+
 /// Waits for other threads' changes of what a call names to land. A bad range is the call's own affair.
 pub(crate) async fn settled(t: &Rc<Task>, addr: u64, len: u64) {
     if let Some(end) = addr.checked_add(len) {

@@ -60,13 +60,19 @@ async fn receive(t: &Rc<Task>, f: &OpenFile, bufs: &[(u64, usize)], flags: i32) 
     let patience = if errors { Patience::None } else { Patience::of(f, flags, s.timeouts().0) };
     let flags = flags | patience.flag();
     let mem = t.mem();
-    let mut dst = UserSink::new(&*mem, bufs);
+    let mut dst = UserSink::up_to(&*mem, bufs, crate::memory::writable(t, bufs));
     let all = flags & (c::MSG_WAITALL | c::MSG_PEEK | c::MSG_DONTWAIT) == c::MSG_WAITALL;
     let all = all && s.kind() == c::SOCK_STREAM;
     if all {
         wait::settle().await;
     }
-    let mut got = attempt(s, patience, || s.receive(&mut dst, flags)).await?;
+    let mut got = match attempt(s, patience, || s.receive(&mut dst, flags)).await {
+        // What there is, if it was less than SO_RCVLOWAT asks for.
+        Err(e @ (Errno::EAGAIN | Errno::EINTR | Errno::ERESTARTSYS)) if patience.waits() => {
+            s.receive(&mut dst, flags | c::MSG_DONTWAIT).map_err(|_| e)?
+        }
+        r => r?,
+    };
     let total: usize = bufs.iter().map(|b| b.1).sum();
     let rights = |i: &Incoming| i.control.iter().any(|c| matches!(c, Control::Rights(_)));
     while all && got.len < total && !rights(&got) {

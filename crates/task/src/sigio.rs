@@ -1,8 +1,10 @@
-//! Descriptors that tell of their readiness by a signal: O_ASYNC, F_SETOWN and F_SETSIG of fcntl(2).
+//! Descriptors that tell of their readiness by a signal: O_ASYNC, F_SETOWN and F_SETSIG of fcntl(2). Sockets tell their
+//! owners of urgent data without O_ASYNC.
 use crate::{Kernel, Process, may_signal};
 use abi::signal::SigInfo;
 use abi::{Errno, Result, c};
 use kernel::cred::Cred;
+use kernel::wait::WaitQueue;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -71,6 +73,22 @@ impl Sigio {
         let e = self.entry(f);
         e.owner.set(owner);
         e.cred.replace(Some(cred));
+        if let Some(queue) = f.ops().waiters().filter(|_| f.ops().urged().is_some()) {
+            self.listen(&e, queue);
+        }
+    }
+
+    /// Hears of what happens to the file, from now on.
+    fn listen(&self, e: &Rc<Entry>, queue: &WaitQueue) {
+        if e.hook.get().is_some() {
+            return;
+        }
+        let (fired, weak) = (self.fired.clone(), Rc::downgrade(e));
+        e.hook.set(Some(queue.hook(Rc::new(move || {
+            if weak.upgrade().is_some_and(|e| !e.fired.replace(true)) {
+                fired.borrow_mut().push(weak.clone());
+            }
+        }))));
     }
 
     pub fn signal(&self, f: &Rc<OpenFile>) -> i32 {
@@ -90,19 +108,13 @@ impl Sigio {
     pub fn set_async(&self, f: &Rc<OpenFile>, fd: i32, on: bool) -> Result {
         let queue = f.ops().waiters().filter(|_| f.ops().sigio()).ok_or(Errno::ENOTTY)?;
         let e = self.entry(f);
-        if let Some(id) = e.hook.take() {
-            queue.unhook(id);
-        }
         f.set_flags(f.flags() & !c::O_ASYNC);
         if on {
             e.fd.set(fd);
-            let (fired, weak) = (self.fired.clone(), Rc::downgrade(&e));
-            e.hook.set(Some(queue.hook(Rc::new(move || {
-                if weak.upgrade().is_some_and(|e| !e.fired.replace(true)) {
-                    fired.borrow_mut().push(weak.clone());
-                }
-            }))));
+            self.listen(&e, queue);
             f.set_flags(f.flags() | c::O_ASYNC);
+        } else if let Some(id) = e.hook.take().filter(|_| f.ops().urged().is_none()) {
+            queue.unhook(id);
         }
         Ok(())
     }
@@ -114,7 +126,7 @@ impl Sigio {
 }
 
 impl Entry {
-    fn info(&self, ready: Ready) -> Option<(i32, SigInfo)> {
+    fn info(&self, ready: Ready) -> Option<SigInfo> {
         // POLL_IN, POLL_OUT, POLL_ERR, POLL_HUP.
         let code = match ready {
             r if r.contains(Ready::HUP) => 6,
@@ -125,12 +137,12 @@ impl Entry {
         };
         let signal = self.signal.get();
         if signal == 0 {
-            return Some((c::SIGIO, SigInfo::new(c::SIGIO, c::SI_KERNEL)));
+            return Some(SigInfo::new(c::SIGIO, c::SI_KERNEL));
         }
         let mut info = SigInfo::new(signal, code);
         info.fields[0] = ready.bits();
         info.fields[2] = self.fd.get() as u32;
-        Some((signal, info))
+        Some(info)
     }
 }
 
@@ -140,24 +152,32 @@ impl Kernel {
         let fired = self.sigio.fired.take();
         for e in fired.iter().filter_map(Weak::upgrade) {
             e.fired.set(false);
-            let Some((_, info)) = e.file.upgrade().and_then(|f| e.info(f.ops().ready())) else { continue };
-            let Some(from) = e.cred.borrow().clone() else { continue };
-            let may = |p: &Rc<Process>| p.leader().is_some_and(|l| may_signal(&from, &l.cred()));
-            let tell = |p: &Rc<Process>| {
-                if may(p) {
-                    p.signal(info);
-                }
-            };
-            match e.owner.get() {
-                Owner::Nobody => {}
-                Owner::Thread(tid) => {
-                    if let Some(t) = self.task(tid).filter(|t| may_signal(&from, &t.cred())) {
-                        t.signal(info);
-                    }
-                }
-                Owner::Process(pid) => self.process(pid).iter().for_each(tell),
-                Owner::Group(pgid) => self.group(pgid).iter().for_each(tell),
+            let Some(f) = e.file.upgrade() else { continue };
+            let urgent = f.ops().urged().unwrap_or(false).then(|| SigInfo::new(c::SIGURG, c::SI_KERNEL));
+            let ready = (f.flags() & c::O_ASYNC != 0).then(|| e.info(f.ops().ready())).flatten();
+            for info in urgent.into_iter().chain(ready) {
+                self.send_to_owner(&e, info);
             }
+        }
+    }
+
+    fn send_to_owner(&self, e: &Entry, info: SigInfo) {
+        let Some(from) = e.cred.borrow().clone() else { return };
+        let may = |p: &Rc<Process>| p.leader().is_some_and(|l| may_signal(&from, &l.cred()));
+        let tell = |p: &Rc<Process>| {
+            if may(p) {
+                p.signal(info);
+            }
+        };
+        match e.owner.get() {
+            Owner::Nobody => {}
+            Owner::Thread(tid) => {
+                if let Some(t) = self.task(tid).filter(|t| may_signal(&from, &t.cred())) {
+                    t.signal(info);
+                }
+            }
+            Owner::Process(pid) => self.process(pid).iter().for_each(tell),
+            Owner::Group(pgid) => self.group(pgid).iter().for_each(tell),
         }
     }
 }

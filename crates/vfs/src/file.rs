@@ -83,6 +83,10 @@ pub trait FileOps: Any {
     fn waiters(&self) -> Option<&WaitQueue> {
         None
     }
+    /// Whether urgent data has come since this was last asked. `None`: none ever comes.
+    fn urged(&self) -> Option<bool> {
+        None
+    }
     /// Whether O_ASYNC means something here: pipes, sockets and terminals tell of their readiness by a signal.
     fn sigio(&self) -> bool {
         false

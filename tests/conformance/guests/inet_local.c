@@ -9,6 +9,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 static struct sockaddr_in v4(const char *ip, int port) {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
@@ -483,4 +484,251 @@ CASE(groups_of_listeners) {
     close(a);
     client(b, 0);
     FD(s, accept(b, 0, 0));
+}
+static int urged;
+static void on_urgent(int n) { urged += n == SIGURG; }
+CASE(bad_addresses_lose_nothing) {
+    int s[2];
+    static char b[256];
+    pair(s);
+    char *edge = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    OK(munmap(edge + 4096, 4096));
+    EQ(write(s[0], "abcdef", 6), 6);
+    t_sleep_ms(10);
+    ERR(recv(s[1], BAD_ADDRESS, 3, 0), EFAULT);
+    ERR(read(s[1], BAD_ADDRESS, 3), EFAULT);
+    ERR(recv(s[1], edge + 4096 - 3, 6, 0), EFAULT);
+    EQ(recv(s[1], edge + 4096 - 3, 3, 0), 3);
+    CHECK(!memcmp(edge + 4093, "abc", 3));
+    /* What is not reached does no harm. */
+    EQ(recv(s[1], edge + 4096 - 3, 300, MSG_DONTWAIT), 3);
+    ERR(recv(s[1], BAD_ADDRESS, 3, MSG_DONTWAIT), EAGAIN);
+    ERR(send(s[0], edge + 4096 - 100, 200, 0), EFAULT);
+    ERR(recv(s[1], b, 8, MSG_DONTWAIT), EAGAIN);
+    int p[2];
+    OK(pipe(p));
+    EQ(write(p[1], "kept", 4), 4);
+    ERR(read(p[0], BAD_ADDRESS, 4), EFAULT);
+    EQ(read(p[0], b, 8), 4);
+}
+CASE(urgent_and_told) {
+    int s[2], n = -1;
+    char b[8];
+    pair(s);
+    signal(SIGURG, on_urgent);
+    OK(fcntl(s[1], F_SETOWN, getpid()));
+    EQ(send(s[0], "ab!", 3, MSG_OOB), 3);
+    EQ(events(s[1], POLLIN | POLLOUT | POLLPRI), POLLIN | POLLOUT | POLLPRI);
+    EQ(urged, 1);
+    /* One that nobody took is like the others once the next has come. */
+    EQ(send(s[0], "cd?", 3, MSG_OOB), 3);
+    t_sleep_ms(20);
+    EQ(urged, 2);
+    OK(ioctl(s[1], FIONREAD, &n));
+    EQ(n, 5);
+    EQ(recv(s[1], b, 8, 0), 5);
+    CHECK(!memcmp(b, "ab!cd", 5));
+    OK(ioctl(s[1], SIOCATMARK, &n));
+    EQ(n, 1);
+    EQ(recv(s[1], b, 8, MSG_OOB | MSG_PEEK), 1);
+    EQ(recv(s[1], b, 8, MSG_OOB), 1);
+    EQ(b[0], '?');
+    EQ(events(s[1], POLLOUT), POLLOUT);
+    ERR(recv(s[1], b, 8, MSG_OOB), EINVAL);
+    ERR(recv(s[1], b, 8, MSG_DONTWAIT), EAGAIN);
+    /* Two of them with nothing before: the first is gone. */
+    EQ(send(s[0], "X", 1, MSG_OOB), 1);
+    EQ(send(s[0], "Y", 1, MSG_OOB), 1);
+    EQ(send(s[0], "z", 1, 0), 1);
+    t_sleep_ms(20);
+    EQ(urged, 4);
+    EQ(recv(s[1], b, 8, MSG_DONTWAIT), 1);
+    EQ(b[0], 'z');
+    ERR(recv(s[1], b, 8, MSG_OOB), EINVAL);
+    EQ(send(s[0], "!", 1, MSG_OOB), 1);
+    close(s[0]);
+    EQ(recv(s[1], b, 8, MSG_OOB), 1);
+    EQ(recv(s[1], b, 8, 0), 0);
+}
+CASE(owners_of_sockets) {
+    int s[2], id = getpid();
+    pair(s);
+    signal(SIGURG, on_urgent);
+    OK(ioctl(s[0], FIOSETOWN, &id));
+    id = 0;
+    OK(ioctl(s[0], FIOGETOWN, &id));
+    EQ(id, getpid());
+    id = -getpgrp();
+    OK(ioctl(s[0], SIOCSPGRP, &id));
+    id = 0;
+    OK(ioctl(s[0], SIOCGPGRP, &id));
+    EQ(id, -getpgrp());
+    id = 999999;
+    ERR(ioctl(s[0], FIOSETOWN, &id), ESRCH);
+    ERR(ioctl(s[0], FIOSETOWN, BAD_ADDRESS), EFAULT);
+    /* Nobody's, it tells nobody. */
+    id = 0;
+    OK(ioctl(s[0], FIOSETOWN, &id));
+    EQ(send(s[1], "!", 1, MSG_OOB), 1);
+    t_sleep_ms(20);
+    EQ(urged, 0);
+}
+CASE(corked) {
+    int s[2], one = 1, none = 0, n = -1;
+    char b[16];
+    pair(s);
+    OK(setsockopt(s[0], IPPROTO_TCP, TCP_CORK, &one, sizeof one));
+    EQ(write(s[0], "head", 4), 4);
+    EQ(write(s[0], "tail", 4), 4);
+    ERR(recv(s[1], b, 16, MSG_DONTWAIT), EAGAIN);
+    OK(ioctl(s[0], TIOCOUTQ, &n));
+    EQ(n, 8);
+    OK(setsockopt(s[0], IPPROTO_TCP, TCP_CORK, &none, sizeof none));
+    EQ(recv(s[1], b, 16, 0), 8);
+    OK(setsockopt(s[0], IPPROTO_TCP, TCP_CORK, &one, sizeof one));
+    EQ(number(s[0], IPPROTO_TCP, TCP_CORK), 1);
+    /* It does not wait for ever. */
+    EQ(write(s[0], "late", 4), 4);
+    EQ(recv(s[1], b, 16, 0), 4);
+    EQ(write(s[0], "now", 3), 3);
+    OK(setsockopt(s[0], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one));
+    EQ(recv(s[1], b, 16, 0), 3);
+    EQ(write(s[0], "last", 4), 4);
+    close(s[0]);
+    EQ(recv(s[1], b, 16, 0), 4);
+}
+CASE(reset_on_close) {
+    int s[2];
+    char b[8];
+    struct linger at_once = {1, 0};
+    pair(s);
+    OK(setsockopt(s[0], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
+    EQ(write(s[0], "abc", 3), 3);
+    t_sleep_ms(10);
+    close(s[0]);
+    EQ(events(s[1], OVER | POLLERR), OVER | POLLERR);
+    EQ(read(s[1], b, 8), 3);
+    ERR(read(s[1], b, 8), ECONNRESET);
+    EQ(read(s[1], b, 8), 0);
+}
+CASE(peers_that_are_killed) {
+    char b[8];
+    int l = listener("127.0.0.1", 8);
+    pid_t pid = fork();
+    if (pid == 0) {
+        EQ(write(client(l, 0), "abc", 3), 3);
+        for (;;)
+            pause();
+    }
+    FD(s, accept(l, 0, 0));
+    EQ(events(s, POLLIN | POLLOUT), POLLIN | POLLOUT);
+    kill(pid, SIGKILL);
+    t_wait(pid);
+    EQ(events(s, POLLIN | POLLOUT | POLLRDHUP), POLLIN | POLLOUT | POLLRDHUP);
+    EQ(read(s, b, 8), 3);
+    EQ(read(s, b, 8), 0);
+    EQ(write(s, "1", 1), 1);
+    EQ(events(s, OVER | POLLERR), OVER | POLLERR);
+    ERR(send(s, "1", 1, MSG_NOSIGNAL), EPIPE);
+    /* With something unread: a reset. */
+    if ((pid = fork()) == 0) {
+        int c = client(l, 0);
+        EQ(recv(c, b, 1, MSG_PEEK), 1);
+        EQ(write(c, "x", 1), 1);
+        for (;;)
+            pause();
+    }
+    FD(u, accept(l, 0, 0));
+    EQ(write(u, "unread", 6), 6);
+    EQ(events(u, POLLIN | POLLOUT), POLLIN | POLLOUT);
+    kill(pid, SIGKILL);
+    t_wait(pid);
+    EQ(events(u, OVER | POLLERR), OVER | POLLERR);
+    EQ(read(u, b, 8), 1);
+    ERR(read(u, b, 8), ECONNRESET);
+}
+CASE(low_water_and_time) {
+    int s[2], low = 10;
+    char b[16];
+    struct timeval soon = {0, 60000};
+    pair(s);
+    OK(setsockopt(s[1], SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low));
+    OK(setsockopt(s[1], SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon));
+    EQ(write(s[0], "abc", 3), 3);
+    EQ(recv(s[1], b, 16, 0), 3);
+    ERR(recv(s[1], b, 16, 0), EAGAIN);
+}
+CASE(counted_bytes) {
+    int s[2];
+    char b[8];
+    pair(s);
+    EQ(write(s[0], "hello", 5), 5);
+    EQ(read(s[1], b, 3), 3);
+    struct {
+        uint8_t state, before[119];
+        uint64_t acked, received;
+    } a;
+    socklen_t n = sizeof a;
+    OK(getsockopt(s[0], IPPROTO_TCP, TCP_INFO, &a, &n));
+    EQ(a.state, TCP_ESTABLISHED);
+    EQ(a.acked, 6);
+    EQ(a.received, 0);
+    OK(getsockopt(s[1], IPPROTO_TCP, TCP_INFO, &a, &n));
+    EQ(a.acked, 0);
+    EQ(a.received, 5);
+    OK(shutdown(s[0], SHUT_WR));
+    EQ(events(s[1], POLLIN | POLLOUT | POLLRDHUP), POLLIN | POLLOUT | POLLRDHUP);
+    t_sleep_ms(20);
+    OK(getsockopt(s[0], IPPROTO_TCP, TCP_INFO, &a, &n));
+    CHECK(a.state == TCP_FIN_WAIT1 || a.state == TCP_FIN_WAIT2);
+}
+/* The line of a file of /proc/net's that has these addresses in this state. */
+static int listed(const char *file, const char *want) {
+    char line[512];
+    int found = 0;
+    FILE *f = fopen(file, "r");
+    CHECK(f != NULL);
+    while (fgets(line, sizeof line, f))
+        found += strstr(line, want) != NULL;
+    fclose(f);
+    return found;
+}
+CASE(told_in_proc_net) {
+    int s[2];
+    char want[128];
+    int l = listener("127.0.0.1", 8);
+    snprintf(want, sizeof want, ": 0100007F:%04X 00000000:0000 0A ", ntohs(name_of(l).sin_port));
+    EQ(listed("/proc/net/tcp", want), 1);
+    pair(s);
+    snprintf(want, sizeof want, ": 0100007F:%04X 0100007F:%04X 01 ", ntohs(name_of(s[0]).sin_port),
+             ntohs(peer_of(s[0]).sin_port));
+    EQ(listed("/proc/net/tcp", want), 1);
+    snprintf(want, sizeof want, ": 0100007F:%04X 0100007F:%04X 01 ", ntohs(peer_of(s[0]).sin_port),
+             ntohs(name_of(s[0]).sin_port));
+    EQ(listed("/proc/self/net/tcp", want), 1);
+    struct stat st;
+    OK(fstat(s[0], &st));
+    snprintf(want, sizeof want, " %lu ", (unsigned long)st.st_ino);
+    CHECK(listed("/proc/net/tcp", want) >= 1);
+    FD(u, socket(AF_INET6, SOCK_DGRAM, 0));
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+    socklen_t n = sizeof any;
+    OK(bind(u, (void *)&any, sizeof any));
+    OK(getsockname(u, (void *)&any, &n));
+    snprintf(want, sizeof want, ": 00000000000000000000000001000000:%04X 00000000000000000000000000000000:0000 07 ",
+             ntohs(any.sin6_port));
+    EQ(listed("/proc/net/udp6", want), 1);
+    FD(x, socket(AF_UNIX, SOCK_STREAM, 0));
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof at.sun_path, "told-%d", getpid());
+    OK(bind(x, (void *)&at, sizeof at));
+    OK(listen(x, 1));
+    OK(fstat(x, &st));
+    snprintf(want, sizeof want, " 00010000 0001 01 %5lu %s\n", (unsigned long)st.st_ino, at.sun_path);
+    EQ(listed("/proc/net/unix", want), 1);
+    /* One that is not bound has no place there. */
+    FD(fresh, socket(AF_INET, SOCK_STREAM, 0));
+    OK(fstat(fresh, &st));
+    snprintf(want, sizeof want, " %lu 2 ", (unsigned long)st.st_ino);
+    EQ(listed("/proc/net/tcp", want), 0);
 }

@@ -36,6 +36,8 @@ pub(super) struct Limits {
     pub low: Cell<usize>,
     /// SO_OOBINLINE.
     pub inline: Cell<bool>,
+    /// TCP_CORK.
+    pub cork: Cell<bool>,
     /// An option that only the host can keep is set, so connections are the host's.
     pub host_only: Cell<bool>,
 }
@@ -47,6 +49,7 @@ impl Default for Limits {
             receive: Cell::new(BUFFER_SIZE),
             low: Cell::new(1),
             inline: Cell::new(false),
+            cork: Cell::new(false),
             host_only: Cell::new(false),
         }
     }
@@ -61,13 +64,14 @@ enum State {
     Closed,
 }
 
-/// The byte sent with MSG_OOB, which is not among the others unless SO_OOBINLINE.
+/// The byte sent with MSG_OOB last. It lies among the others, and is left out of them unless SO_OOBINLINE.
 #[derive(Clone, Copy)]
 struct Urgent {
     /// Bytes before it.
     at: usize,
-    /// `None`: it was received, or is to be received with the others.
-    byte: Option<u8>,
+    byte: u8,
+    /// It was not received with MSG_OOB yet.
+    unread: bool,
 }
 
 /// One end of a connection.
@@ -80,6 +84,12 @@ pub(super) struct End {
     /// Sent by the peer, not yet received.
     bytes: RefCell<Bytes>,
     urgent: Cell<Option<Urgent>>,
+    /// Another has come, of which the owner has not been told.
+    urged: Cell<bool>,
+    /// How many bytes it has sent.
+    sent: Cell<u64>,
+    /// It is the end that connected.
+    first: Cell<bool>,
     /// How many of them, the last, were sent with MSG_MORE and are not shown yet, and what shows them.
     held: Cell<usize>,
     show: Cell<Option<timer::Id>>,
@@ -110,6 +120,7 @@ pub(super) fn pair(
     a.peer.replace(Rc::downgrade(&b));
     b.peer.replace(Rc::downgrade(&a));
     b.shared.own.set(true);
+    a.first.set(true);
     (a, b)
 }
 
@@ -123,6 +134,9 @@ impl End {
             peer: RefCell::default(),
             bytes: RefCell::default(),
             urgent: Cell::new(None),
+            urged: Cell::new(false),
+            sent: Cell::new(0),
+            first: Cell::new(false),
             held: Cell::new(0),
             show: Cell::new(None),
             state: Cell::new(State::Opening),
@@ -243,19 +257,12 @@ impl End {
         }
         let len = want.min(room);
         let urgent = flags & c::MSG_OOB != 0 && len == want;
-        let before = peer.bytes.borrow().len();
-        if urgent && !peer.limits.inline.get() {
-            peer.bytes.borrow_mut().append(src, len - 1)?;
-            let mut last = [0];
-            src.take(&mut last)?;
-            peer.urgent.set(Some(Urgent { at: before + len - 1, byte: Some(last[0]) }));
-        } else {
-            peer.bytes.borrow_mut().append(src, len)?;
-            if urgent {
-                peer.urgent.set(Some(Urgent { at: before + len - 1, byte: None }));
-            }
+        peer.bytes.borrow_mut().append(src, len)?;
+        self.sent.set(self.sent.get() + len as u64);
+        if urgent {
+            peer.urge();
         }
-        if flags & c::MSG_MORE != 0 && !urgent {
+        if (flags & c::MSG_MORE != 0 || self.limits.cork.get()) && !urgent {
             peer.hold(len)
         } else {
             peer.show()
@@ -264,6 +271,31 @@ impl End {
             peer.wake();
         }
         Ok(len)
+    }
+
+    /// The last byte is urgent. The one before it, if nobody took it, is one of the others; or, if it is the next, gone.
+    fn urge(&self) {
+        let mut bytes = self.bytes.borrow_mut();
+        // Whether or not it was received with MSG_OOB.
+        if self.hole() {
+            bytes.consume(1);
+        }
+        let at = bytes.len() - 1;
+        self.urgent.set(Some(Urgent { at, byte: bytes.last(), unread: true }));
+        self.urged.set(true);
+    }
+
+    /// Urgent data has come since this was asked.
+    pub fn urged(&self) -> bool {
+        self.urged.replace(false)
+    }
+
+    /// TCP_CORK was taken off, or TCP_NODELAY put on: what was held is sent.
+    pub fn push(&self) {
+        if let Some(peer) = self.peer().filter(|p| p.held.get() > 0) {
+            peer.show();
+            peer.wake();
+        }
     }
 
     /// Shows the last `len` bytes later.
@@ -321,20 +353,27 @@ impl End {
         if flags & c::MSG_OOB != 0 {
             return self.receive_urgent(dst, flags & c::MSG_PEEK != 0);
         }
-        let shown = self.shown();
-        let mut bytes = self.bytes.borrow_mut();
-        let want = dst.remaining();
-        let target = if flags & c::MSG_DONTWAIT != 0 { 1 } else { self.limits.low.get().min(want).max(1) };
+        let (mut shown, want) = (self.shown(), dst.remaining());
+        if self.hole() && shown > 0 && want > 0 && flags & c::MSG_PEEK == 0 {
+            self.bytes.borrow_mut().consume(1);
+            self.pass(1);
+            shown -= 1;
+        }
+        // A peek goes past it.
+        let hole = usize::from(self.hole());
+        shown -= hole.min(shown);
         if shown == 0 {
             return self.nothing().map(|()| Incoming::default());
         }
+        let target = if flags & c::MSG_DONTWAIT != 0 { 1 } else { self.limits.low.get().min(want).max(1) };
         // What is before the mark is received alone.
         let mark = self.urgent.get().map(|u| u.at).filter(|at| *at > 0);
         if shown < target && mark.is_none() && !self.ended() {
             return Err(Errno::EAGAIN);
         }
         let have = mark.unwrap_or(shown).min(want);
-        let len = if flags & c::MSG_TRUNC != 0 { have } else { bytes.copy(0, have, dst)? };
+        let mut bytes = self.bytes.borrow_mut();
+        let len = if flags & c::MSG_TRUNC != 0 { have } else { bytes.copy(hole, have, dst)? };
         if flags & c::MSG_PEEK == 0 {
             bytes.consume(len);
             drop(bytes);
@@ -343,13 +382,18 @@ impl End {
         Ok(Incoming { len, ..Incoming::default() })
     }
 
+    /// The next byte is the urgent one, which is not received with the others.
+    fn hole(&self) -> bool {
+        self.urgent.get().is_some_and(|u| u.at == 0) && !self.limits.inline.get()
+    }
+
     /// So many bytes were received: the mark is nearer, or behind, and the peer has room again.
     fn pass(&self, len: usize) {
         if len == 0 {
             return;
         }
         if let Some(u) = self.urgent.get() {
-            self.urgent.set((u.at > 0).then(|| Urgent { at: u.at - len, ..u }));
+            self.urgent.set((u.at >= len).then(|| Urgent { at: u.at - len, ..u }));
         }
         if let Some(peer) = self.peer()
             && peer.starved.get()
@@ -381,12 +425,11 @@ impl End {
     }
 
     fn receive_urgent(&self, dst: &mut dyn Sink, peek: bool) -> Result<Incoming> {
-        let u = self.urgent.get().ok_or(Errno::EINVAL)?;
-        let byte = u.byte.ok_or(Errno::EINVAL)?;
+        let u = self.urgent.get().filter(|u| u.unread && !self.limits.inline.get()).ok_or(Errno::EINVAL)?;
         let room = dst.remaining() > 0;
-        let len = if room { dst.put(&[byte])? } else { 0 };
+        let len = if room { dst.put(&[u.byte])? } else { 0 };
         if !peek {
-            self.urgent.set(Some(Urgent { byte: None, ..u }));
+            self.urgent.set(Some(Urgent { unread: false, ..u }));
         }
         let flags = c::MSG_OOB | if room { 0 } else { c::MSG_TRUNC };
         Ok(Incoming { len, flags, ..Incoming::default() })
@@ -399,17 +442,24 @@ impl End {
 
     /// SIOCINQ: up to the mark, if there is one.
     pub fn input_bytes(&self) -> usize {
-        let all = self.shown();
-        self.urgent.get().map_or(all, |u| if u.at > 0 { u.at } else { all })
+        let mark = self.urgent.get().filter(|_| !self.limits.inline.get());
+        mark.map_or(self.shown(), |u| u.at)
     }
 
-    /// SIOCOUTQ: what is beyond the peer's own buffer.
+    /// SIOCOUTQ: what is held, or beyond the peer's own buffer.
     pub fn output_bytes(&self) -> usize {
-        self.peer().map_or(0, |p| p.bytes.borrow().len().saturating_sub(p.limits.receive.get()))
+        let beyond = |p: &End| p.bytes.borrow().len().saturating_sub(p.limits.receive.get());
+        self.peer().map_or(0, |p| p.held.get().max(beyond(&p)))
+    }
+
+    /// tcpi_bytes_acked, which counts the SYN; tcpi_bytes_received; tcpi_bytes_sent.
+    pub fn counts(&self) -> [u64; 3] {
+        let got = self.peer().map_or(0, |p| p.sent.get());
+        [self.sent.get() + u64::from(self.first.get()), got, self.sent.get()]
     }
 
     fn readable(&self) -> bool {
-        self.shown() >= self.limits.low.get()
+        self.shown() >= self.limits.low.get() + usize::from(self.hole())
     }
 
     /// tcp_poll(): asked without room, it is told when there is some.
@@ -428,7 +478,7 @@ impl End {
         if self.readable() {
             r |= Ready::IN | Ready::RDNORM;
         }
-        r.set(Ready::PRI, self.urgent.get().is_some_and(|u| u.byte.is_some()));
+        r.set(Ready::PRI, self.urgent.get().is_some_and(|u| u.unread));
         if self.shut_down(SEND) || self.peer().is_none_or(|p| self.roomy(&p)) {
             r |= Ready::OUT | Ready::WRNORM;
         } else {

@@ -510,6 +510,18 @@ impl Socket for InetSocket {
         Ok(0)
     }
 
+    fn queued(&self) -> (usize, usize) {
+        if let Some(end) = self.own() {
+            return (end.output_bytes(), end.input_bytes());
+        }
+        let bytes = |n: Result<i32>| n.ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        (bytes(host::term::output_bytes(self.fd())), bytes(host::term::input_bytes(self.fd())))
+    }
+
+    fn urged(&self) -> bool {
+        self.own.borrow().as_ref().is_some_and(|end| end.urged())
+    }
+
     fn release(&self) {
         self.stop_listening();
         if let Some(end) = self.own() {

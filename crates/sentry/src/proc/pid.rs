@@ -33,7 +33,7 @@ const FILES: [&str; 22] = [
     "oom_score",
 ];
 const LINKS: [&str; 3] = ["exe", "cwd", "root"];
-const DIRS: [&str; 4] = ["fd", "fdinfo", "ns", "task"];
+const DIRS: [&str; 5] = ["fd", "fdinfo", "net", "ns", "task"];
 
 /// A process, and the thread that speaks for it; zombies have none.
 fn find(k: &Kernel, pid: i32) -> Result<(Rc<Process>, Option<Rc<Task>>)> {
@@ -72,6 +72,7 @@ pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
             }
             Ok(Node::Link(Namespace::of(&t, more).ok_or(Errno::ENOENT)?.text().into_bytes()))
         }
+        "net" => super::system::net(k, more),
         "fd" | "fdinfo" => descriptors(&*t.ok_or(Errno::ENOENT)?, first, more),
         _ if !more.is_empty() => Err(Errno::ENOENT),
         "exe" | "cwd" | "root" => {

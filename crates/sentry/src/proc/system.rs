@@ -55,13 +55,21 @@ pub fn top() -> Vec<(String, u8)> {
         ("mounts".into(), LINK),
         ("sys".into(), DIR),
         ("sysvipc".into(), DIR),
-        ("net".into(), DIR),
+        ("net".into(), LINK),
     ]);
     v
 }
 
 fn file(s: String) -> Result<Node> {
     Ok(Node::File(s.into_bytes()))
+}
+
+/// /proc/PID/net, which every process has in common.
+pub fn net(k: &Kernel, name: &str) -> Result<Node> {
+    match name {
+        "" => Ok(Node::Dir(net::route::PROC_FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect())),
+        _ => file(net::inet::proc_file(name)? + &super::sockets::rows(k, name)),
+    }
 }
 
 pub fn node(k: &Kernel, path: &str) -> Result<Node> {
@@ -71,16 +79,11 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
     if let Some(rest) = path.strip_prefix("sys") {
         return sys(k, rest.trim_start_matches('/'));
     }
-    if path == "net" {
-        return Ok(Node::Dir(net::route::PROC_FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect()));
-    }
-    if let Some(name) = path.strip_prefix("net/") {
-        return file(net::inet::proc_file(name)?);
-    }
     let up = host::time::monotonic_ns() - k.boot;
     let cpu: u64 = k.processes().iter().map(|p| p.cpu_ns()).sum();
     match path {
         "mounts" => Ok(Node::Link(b"self/mounts".to_vec())),
+        "net" => Ok(Node::Link(b"self/net".to_vec())),
         "cpuinfo" => file(cpuinfo(k)),
         "meminfo" => {
             let (total, free) = k.memory();
