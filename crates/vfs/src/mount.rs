@@ -369,6 +369,7 @@ fn all() -> Vec<Rc<Mount>> {
 }
 
 fn stand(m: &Rc<Mount>, on: Path) {
+    on.dentry.reclaim();
     on.dentry.mounted.set(on.dentry.mounted.get() + 1);
     on.mount.children.borrow_mut().push(Rc::downgrade(m));
     m.on.replace(Some(on));

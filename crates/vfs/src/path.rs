@@ -79,6 +79,14 @@ impl Dentry {
         d
     }
 
+    /// Its name leads to it again. In directories whose names are looked up anew each time, as /proc's are, another may
+    /// have come in its place since it was found.
+    pub fn reclaim(self: &Rc<Self>) {
+        if let Some(parent) = self.parent.borrow().as_ref().filter(|_| !self.removed.get()) {
+            parent.children.borrow_mut().insert(self.name.borrow().clone(), Rc::downgrade(self));
+        }
+    }
+
     /// A child that no name leads to, though /proc shows one.
     pub fn nameless(self: &Rc<Dentry>, shown: &[u8], inode: Rc<dyn Inode>) -> Rc<Dentry> {
         let d = Dentry::new(Some(self.clone()), shown, inode);

@@ -52,6 +52,20 @@ static const char *info(const char *path, int from) {
             t_fail("line %d: '%s', not '%s'", __LINE__, got_, want);                                                   \
     } while (0)
 
+/* Where names are looked up anew each time. */
+CASE(over_itself_in_proc) {
+    alone();
+    struct statvfs s;
+    const unsigned long keep = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME | MS_RDONLY;
+    ERR(mount(NULL, "/proc/sys/kernel", NULL, MS_BIND | MS_REMOUNT | keep, NULL), EINVAL);
+    OK(mount("/proc/sys", "/proc/sys", NULL, MS_BIND | MS_REC, NULL));
+    OK(mount(NULL, "/proc/sys", NULL, MS_BIND | MS_REMOUNT | keep, NULL));
+    OK(statvfs("/proc/sys", &s));
+    CHECK(s.f_flag & ST_RDONLY);
+    t_read_is("/proc/sys/kernel/ostype", "Linux\n");
+    OK(umount2("/proc/sys", MNT_DETACH));
+    ERR(umount2("/proc/sys", MNT_DETACH), EINVAL);
+}
 CASE(tmpfs) {
     alone();
     INFO(".", "/ rw,relatime - tmpfs source rw,size=1024k,mode=755");
