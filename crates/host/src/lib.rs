@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod epoll;
 pub mod file;
 pub mod fs;
+pub mod heap;
 pub mod helper;
 pub mod landlock;
 pub mod mount;

@@ -325,6 +325,7 @@ impl<P: Platform> Sentry<P> {
             files: tables.iter().map(|files| files.numbers(0, u32::MAX).len() as u64).sum(),
             calls: self.served,
             sentry_memory: host::process::heap_bytes(),
+            allocations: host::heap::allocations(),
             uptime_ns: host::time::monotonic_ns() - self.k.boot,
             held: self.held.is_some(),
         }

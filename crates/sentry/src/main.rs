@@ -18,6 +18,9 @@ mod trace;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static HEAP: host::heap::Counted = host::heap::Counted;
+
 /// Exit status after a fault of our own (EX_SOFTWARE).
 const FAULT: i32 = 70;
 

@@ -119,6 +119,8 @@ pub struct Stats {
     pub calls: u64,
     /// Bytes of the sentry's own heap.
     pub sentry_memory: u64,
+    /// How often the sentry has asked its heap for memory.
+    pub allocations: u64,
     pub uptime_ns: u64,
     /// The first process is held.
     pub held: bool,

@@ -130,7 +130,7 @@ class Control:
         self._call({"resize": {"pid": pid, "rows": rows, "columns": columns}})
 
     def stats(self) -> dict[str, Any]:
-        """processes, threads, files, calls, sentry_memory, uptime_ns; and `held`: the first process waits."""
+        """processes, threads, files, calls, sentry_memory, allocations, uptime_ns; `held`: the first process waits."""
         stats: dict[str, Any] = self._call({"stats": {}})["stats"]
         return stats
 
