@@ -9,7 +9,7 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-podman test-containerd lint bench wheel clean
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-podman test-containerd lint bench wheel clean test-runtime-tools test-oci-every-step
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
@@ -72,6 +72,15 @@ test-docker: build rootfs
 # Podman and containerd of the distribution, with runc as the oracle. They need root; containerd is a daemon of the test's own.
 test-podman test-containerd: test-%: build
 	PYTHONPATH=python RVISOR_REQUIRE=1 RVISOR_BIN_DIR=$(abspath $(RELEASE)) $(BIN)/pytest -q $(PYTEST) tests/$*/live.py
+
+# The OCI's own validation, beside runc and crun. RUNTIME_TOOLS: where it is built, outside of this directory.
+RUNTIME_TOOLS ?= /var/tmp/runtime-tools
+test-runtime-tools: build
+	RVISOR_BIN_DIR=$(abspath $(RELEASE)) $(BIN)/python tests/runtime_tools/run.py $(RUNTIME_TOOLS)
+
+# runrsc killed before every step of create, start, exec and delete, not only before some.
+test-oci-every-step: build
+	RVISOR_REQUIRE=1 RVISOR_EVERY_STEP=1 $(BIN)/pytest -q --timeout=1800 tests/oci
 
 lint: venv
 	$(CARGO) fmt --all --check

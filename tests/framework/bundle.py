@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -51,7 +52,8 @@ class Runtime:
         """Run `runrsc`; its status must be this one, unless None."""
         command = [sys.executable, "-m", "rvisor.oci", "--root", str(self.root), "--log", str(self.log)]
         env = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
-        more.setdefault("stdin", subprocess.DEVNULL)
+        if "input" not in more:
+            more.setdefault("stdin", subprocess.DEVNULL)
         more.setdefault("stdout", subprocess.PIPE)
         more.setdefault("stderr", subprocess.PIPE)
         done = subprocess.run(
@@ -87,6 +89,17 @@ class Runtime:
         where = output or self.bundle / "out"
         with where.open("wb") as file:
             self("create", "--bundle", str(self.bundle), *more, name or self.name, stdout=file, stderr=file)
+
+    def create_with_terminal(self) -> int:
+        """`create`; the master of its terminal, which comes over a console socket."""
+        path = str(self.bundle / "console")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(1)
+            self.create("", "--console-socket", path)
+            connection, _ = listener.accept()
+            with connection:
+                return int(socket.recv_fds(connection, 100, 1)[1][0])
 
     def run(
         self, *args: str, change: Callable[[dict[str, Any]], None] | None = None

@@ -16,7 +16,7 @@ from framework import inside
 
 GROUPS = Path("/sys/fs/cgroup")
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run")
-TESTS = ("rvisor-guest-", "rvisor-program-")
+TESTS = ("rvisor-guest-", "rvisor-program-", "rvisor-bench-")
 """What other tests, which may run meanwhile, call their own directories."""
 
 

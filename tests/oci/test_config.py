@@ -93,6 +93,15 @@ SEEN: list[tuple[str, Callable[[Config], None], str]] = [
         lambda c: c["linux"].update(sysctl={"net.ipv4.ip_forward": "1"}),
         "\n",
     ),
+    (
+        "grep -c shared: /proc/self/mountinfo; grep '^[0-9 ]* /t ' /proc/self/mountinfo | cut -d' ' -f 7-",
+        lambda c: (
+            c["linux"].update(rootfsPropagation="rshared"),
+            c["mounts"].append({"destination": "/t", "type": "tmpfs", "source": "mine", "options": ["rshared"]}),
+        ),
+        "2\nshared:2 - tmpfs mine rw\n",
+    ),
+    ("ls /sys/fs/cgroup | grep -c memory.max", lambda c: None, "1\n"),
     ("cat /proc/self/oom_score_adj", lambda c: c["process"].update(oomScoreAdj=333), "333\n"),
 ]
 
@@ -105,6 +114,14 @@ def test_seen(runrsc: Runtime, script: str, change: Callable[[Config], None], ex
     (runrsc.bundle / "rootfs" / "etc" / "secret").write_text("secret\n")
     done = runrsc.run("sh", "-c", f"exec 2>/dev/null; {script}", change=change)
     assert done.stdout == expected, done.stderr
+
+
+def test_a_capability_that_is_not_known_is_warned_of(runrsc: Runtime) -> None:
+    assert (
+        runrsc.run("true", change=lambda c: c["process"].update(capabilities={"bounding": ["CAP_X"]})).returncode == 0
+    )
+    last = json.loads(runrsc.log.read_text().splitlines()[-1])
+    assert (last["level"], "CAP_X" in last["msg"]) == ("warning", True)
 
 
 def test_binds(runrsc: Runtime) -> None:
@@ -162,14 +179,13 @@ REFUSED: list[tuple[Callable[[Config], object], str]] = [
     (lambda c: c["linux"].update(sysctl={"kernel.panic": "1"}), "linux.sysctl: kernel.panic"),
     (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "linux.intelRdt"),
     (lambda c: c["linux"].update(uidMappings=[{"containerID": 0, "hostID": 1000, "size": 1}]), "linux.uidMappings"),
-    (lambda c: c["linux"].update(rootfsPropagation="shared"), "linux.rootfsPropagation"),
+    (lambda c: c["linux"].update(rootfsPropagation="sharing"), "linux.rootfsPropagation"),
     (lambda c: c["linux"].update(resources={"memory": {"limit": 4096}}), "too small"),
     (lambda c: c["linux"].update(resources={"rdma": {"x": {}}}), "linux.resources.rdma"),
     (lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_ACT_NOTIFY"}), "SCMP_ACT_NOTIFY"),
     (lambda c: c["process"].update(args=[]), "process.args"),
     (lambda c: c["process"].update(cwd="tmp"), "process.cwd"),
     (lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_X", "soft": 1, "hard": 1}]), "RLIMIT_X"),
-    (lambda c: c["process"].update(capabilities={"bounding": ["CAP_X"]}), "CAP_X"),
     (lambda c: c["process"].update(user={"uid": -1}), "process.user.uid"),
     (lambda c: c["mounts"].append({"destination": "/x", "type": "ext4", "source": "/dev/sda"}), "ext4"),
     (lambda c: c["mounts"].append({"destination": "/x", "type": "bind", "source": "/no", "options": ["bind"]}), "/no"),

@@ -6,11 +6,9 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,29 +127,22 @@ def test_update(runrsc: Runtime) -> None:
     runrsc.refused("update", "--memory", "1", runrsc.name, why="too small")
 
 
-def test_console(runrsc: Runtime, tmp_path: Path) -> None:
+def test_console(runrsc: Runtime) -> None:
     def terminal(config: dict[str, Any]) -> None:
         config["process"].update(terminal=True, consoleSize={"height": 33, "width": 99})
 
     runrsc.config("sh", "-c", "tty; stty size; read x; echo got $x", change=terminal)
     runrsc.refused("create", "--bundle", str(runrsc.bundle), runrsc.name, why="console socket")
-    path = str(tmp_path / "console")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(1)
-        runrsc.create("", "--console-socket", path)
-        connection, _ = listener.accept()
-        with connection:
-            _, fds, _, _ = socket.recv_fds(connection, 100, 1)
+    master = runrsc.create_with_terminal()
     runrsc("start", runrsc.name)
-    os.write(fds[0], b"word\n")
+    os.write(master, b"word\n")
     seen = b""
     try:
-        while piece := os.read(fds[0], 1000):
+        while piece := os.read(master, 1000):
             seen += piece
     except OSError:
         pass
-    os.close(fds[0])
+    os.close(master)
     assert b"/dev/pts/0\r\n33 99\r\n" in seen
     assert b"got word\r\n" in seen
 

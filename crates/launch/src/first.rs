@@ -126,23 +126,29 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
         Overlay::Memory | Overlay::Dir(_) => MountKind::Overlay { lower_fd: root, upper_fd: upper },
     };
     mounts.at("/", kind);
+    mounts.list[0].propagation = job.spec.root.propagation;
     mounts.at("/proc", MountKind::Proc);
     mounts.at("/dev", MountKind::Dev);
-    mounts.at("/dev/shm", MountKind::Tmpfs { size: None, mode: Some(0o1777), read_only: false });
+    mounts.at("/dev/pts", MountKind::Devpts);
+    let given = |target: &str| job.spec.volumes.iter().any(|v| v.target == target);
+    if !given("/dev/shm") {
+        mounts.at("/dev/shm", MountKind::Tmpfs { size: None, mode: Some(0o1777), read_only: false });
+    }
+    // The order is that of what people write, so the caller's own /dev/shm comes where ours would be.
+    let (shm, others): (Vec<_>, Vec<_>) =
+        job.spec.volumes.iter().zip(&job.inputs.files.volumes).partition(|(v, _)| v.target == "/dev/shm");
+    for (volume, opened) in shm {
+        mounts.volume(volume, opened)?;
+    }
+    mounts.at("/dev/mqueue", MountKind::Mqueue);
+    if !job.spec.volumes.iter().any(|v| v.target.starts_with("/sys") && v.target != "/sys/fs/cgroup") {
+        mounts.at("/sys", MountKind::Sysfs);
+    }
     for file in &job.spec.files {
         mounts.at(&file.target, MountKind::Text { text: file.text.clone() });
     }
-    for (volume, opened) in job.spec.volumes.iter().zip(&job.inputs.files.volumes) {
-        let &Volume { read_only, size, mode, .. } = volume;
-        let kind = match opened {
-            Some(opened) => {
-                let dir = file_type(&opened.fd)?.is_dir();
-                MountKind::Host { fd: mounts.keep(opened)?, dir, read_only, exclusive: false }
-            }
-            None => MountKind::Tmpfs { size, mode, read_only },
-        };
-        let &Volume { no_exec, no_suid, no_dev, .. } = volume;
-        mounts.list.push(Mount { target: volume.target.clone(), no_exec, no_suid, no_dev, kind });
+    for (volume, opened) in others {
+        mounts.volume(volume, opened)?;
     }
     for path in &job.spec.read_only {
         mounts.at(path, MountKind::ReadOnly);
@@ -172,7 +178,23 @@ impl Mounts {
     }
 
     fn at(&mut self, target: &str, kind: MountKind) {
-        self.list.push(Mount { target: target.into(), no_exec: false, no_suid: false, no_dev: false, kind });
+        let target = target.into();
+        let propagation = wire::Propagation::Private;
+        self.list.push(Mount { target, no_exec: false, no_suid: false, no_dev: false, name: None, propagation, kind });
+    }
+
+    fn volume(&mut self, volume: &Volume, opened: &Option<HostPath>) -> Result<(), Failure> {
+        let &Volume { read_only, size, mode, no_exec, no_suid, no_dev, propagation, .. } = volume;
+        let kind = match opened {
+            Some(opened) => {
+                let dir = file_type(&opened.fd)?.is_dir();
+                MountKind::Host { fd: self.keep(opened)?, dir, read_only, exclusive: false }
+            }
+            None => MountKind::Tmpfs { size, mode, read_only },
+        };
+        let (target, name) = (volume.target.clone(), volume.name.clone());
+        self.list.push(Mount { target, no_exec, no_suid, no_dev, name, propagation, kind });
+        Ok(())
     }
 }
 

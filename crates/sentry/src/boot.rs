@@ -39,13 +39,17 @@ fn tmpfs(dev: u64, mode: u32, size: Option<u64>, spec: &SentrySpec) -> Rc<dyn In
     fs::tmp::mount(dev, mode, limit, machine / 2 / abi::PAGE_SIZE)
 }
 
-fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) -> Result<Rc<MountTable>, String> {
-    let table = MountTable::first();
+/// Everything, in the order in which it is listed.
+fn mount_all(k: &Rc<Kernel>, spec: &SentrySpec, source: &Rc<crate::proc::Source>) -> Result<(), String> {
+    let table = &k.mounts;
     let read_only_root = spec.root_read_only;
     let single = spec.ids == IdMap::Single;
     for (i, m) in spec.mounts.iter().enumerate() {
         let dev = FIRST_DEV + i as u64;
         let mut o = MountOptions { kind: "tmpfs".into(), source: "tmpfs".into(), ..MountOptions::default() };
+        if let Some(name) = &m.name {
+            o.source.clone_from(name);
+        }
         for (wanted, flag) in [(m.no_exec, NO_EXEC), (m.no_suid, NO_SUID), (m.no_dev, NO_DEV)] {
             o.flags |= if wanted { flag } else { 0 };
         }
@@ -70,20 +74,33 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 o.flags |= if read_only { READ_ONLY } else { 0 };
                 tmpfs(dev, mode.unwrap_or(0o1777), size, spec)
             }
-            // When /proc has somebody to tell of.
+            // When all that they could be laid over is there.
             MountKind::Mask | MountKind::ReadOnly => continue,
             MountKind::Text { text } => {
                 let e = |e| format!("cannot make {}: {e}", m.target);
                 let file = fs::tmp::text(dev, text.as_bytes()).map_err(e)?;
                 // A root that has no place for it, or none that may be made, does without.
-                if let Ok(on) = place(&table, m.target.as_bytes(), false) {
+                if let Ok(on) = place(table, m.target.as_bytes(), false) {
                     table.mount(Some(on), file, o);
                 }
                 continue;
             }
             MountKind::Proc => {
                 (o.kind, o.source) = ("proc".into(), "proc".into());
-                proc_root(dev)
+                fs::proc::mount(dev, source.clone())
+            }
+            MountKind::Sysfs => {
+                crate::sys::mount(k, |target| place(table, target, true));
+                continue;
+            }
+            MountKind::Mqueue => {
+                o.flags |= NO_EXEC | NO_SUID | NO_DEV;
+                (o.kind, o.source) = ("mqueue".into(), "mqueue".into());
+                ipc::mqueue::fs::mount(dev, &k.queues)
+            }
+            MountKind::Devpts => {
+                (o.kind, o.source) = ("devpts".into(), "devpts".into());
+                ipc::tty::devpts::mount(dev, k.terminals.clone())
             }
             MountKind::Dev => fs::dev::mount(dev, console(spec)).map_err(|e| format!("cannot make /dev: {e}"))?,
         };
@@ -92,14 +109,20 @@ fn mounts(spec: &SentrySpec, proc_root: &mut dyn FnMut(u64) -> Rc<dyn Inode>) ->
                 make_places(&root, &spec.mounts[1..]).map_err(|e| format!("cannot prepare the root: {e}"))?;
                 o.flags |= READ_ONLY;
             }
-            table.mount(None, root, o);
+            propagate(&table.mount(None, root, o).mount, m.propagation);
             continue;
         }
-        let on = place(&table, m.target.as_bytes(), root.attr().is_ok_and(|a| a.is_dir()))
+        let on = place(table, m.target.as_bytes(), root.attr().is_ok_and(|a| a.is_dir()))
             .map_err(|e| format!("cannot mount on {}: {e}", m.target))?;
-        table.mount(Some(on), root, o);
+        let made = table.mount(Some(on), root, o);
+        propagate(&made.mount, m.propagation);
+        match m.kind {
+            MountKind::Proc => _ = k.proc_fs.set(made.mount.sb.clone()),
+            MountKind::Devpts => k.terminals.mounted(made),
+            _ => {}
+        }
     }
-    Ok(table)
+    cover_all(table, spec)
 }
 
 /// With a terminal /dev/console is the first of /dev/pts.
@@ -108,27 +131,14 @@ fn console(spec: &SentrySpec) -> Option<(u64, u32)> {
     spec.process.terminal.then_some((rdev, spec.process.uid))
 }
 
-/// The names of message queues on the `mqueue` of /dev.
-fn mount_queues(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result<(), String> {
-    let Some(dev) = spec.mounts.iter().find(|m| matches!(m.kind, MountKind::Dev)) else { return Ok(()) };
-    let root = ipc::mqueue::fs::mount(FIRST_DEV + spec.mounts.len() as u64 + 1, &k.queues);
-    let target = format!("{}/mqueue", dev.target);
-    let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
-    let flags = NO_EXEC | NO_SUID | NO_DEV;
-    let (kind, source) = ("mqueue".into(), "mqueue".into());
-    table.mount(Some(on), root, MountOptions { flags, kind, source, ..MountOptions::default() });
-    Ok(())
-}
-
-/// devpts on the `pts` of /dev.
-fn mount_terminals(table: &Rc<MountTable>, spec: &SentrySpec, k: &Kernel) -> Result<(), String> {
-    let Some(dev) = spec.mounts.iter().find(|m| matches!(m.kind, MountKind::Dev)) else { return Ok(()) };
-    let root = ipc::tty::devpts::mount(FIRST_DEV + spec.mounts.len() as u64, k.terminals.clone());
-    let target = format!("{}/pts", dev.target);
-    let on = place(table, target.as_bytes(), true).map_err(|e| format!("cannot mount on {target}: {e}"))?;
-    let o = MountOptions { kind: "devpts".into(), source: "devpts".into(), ..MountOptions::default() };
-    k.terminals.mounted(table.mount(Some(on), root, o));
-    Ok(())
+fn propagate(mount: &vfs::Mount, to: wire::Propagation) {
+    use vfs::mount::Propagation::{Private, Shared, Slave, Unbindable};
+    mount.set_propagation(match to {
+        wire::Propagation::Private => Private,
+        wire::Propagation::Shared => Shared,
+        wire::Propagation::Slave => Slave,
+        wire::Propagation::Unbindable => Unbindable,
+    });
 }
 
 /// What will be mounted has its place before the root is read-only.
@@ -139,7 +149,7 @@ fn make_places(root: &Rc<dyn Inode>, mounts: &[wire::Mount]) -> abi::Result {
     for (_, m) in mounts.iter().enumerate().filter(|&(i, _)| !covered(i)) {
         let dir = match &m.kind {
             MountKind::Host { dir, .. } => *dir,
-            MountKind::Text { .. } | MountKind::Mask | MountKind::ReadOnly => continue,
+            MountKind::Text { .. } | MountKind::Mask | MountKind::ReadOnly | MountKind::Sysfs => continue,
             _ => true,
         };
         place(&table, m.target.as_bytes(), dir)?;
@@ -266,7 +276,6 @@ fn run_on<P: Platform>(
     fs::host::set_host_version(version.0, version.1);
     fs::tmp::set_store(take(spec.memory_fd));
     let source = Rc::new(crate::proc::Source::default());
-    let table = mounts(&spec, &mut |dev| fs::proc::mount(dev, source.clone())).map_err(fail)?;
     let config = Config {
         hostname: spec.hostname.clone(),
         memory: spec.limits.memory,
@@ -280,20 +289,12 @@ fn run_on<P: Platform>(
         hwcap2: features.hwcap2,
         guarded_init: spec.guarded_init,
     };
-    let k = Kernel::new(config, table);
+    let k = Kernel::new(config, MountTable::first());
     if let Some(name) = &spec.domainname {
         *k.first.uts.domainname.borrow_mut() = name.clone().into_bytes();
     }
     source.set(&k);
-    if let Some(m) = k.mounts.all().iter().find(|m| m.sb.kind == "proc") {
-        k.proc_fs.set(m.sb.clone()).ok();
-    }
-    mount_terminals(&k.mounts, &spec, &k).map_err(fail)?;
-    mount_queues(&k.mounts, &spec, &k).map_err(fail)?;
-    cover_all(&k.mounts, &spec).map_err(fail)?;
-    if !spec.mounts.iter().any(|m| m.target.starts_with("/sys")) {
-        crate::sys::mount(&k, |target| place(&k.mounts, target, true));
-    }
+    mount_all(&k, &spec, &source).map_err(fail)?;
     let t = start::process(&k, &spec.process, start::standard_streams()).map_err(|e| (e.status, e.message))?;
     let mut s = Sentry::new(p, k.clone(), signals, strace, log, spec.started_ns);
     if let Some(fd) = spec.control_fd {

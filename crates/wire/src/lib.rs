@@ -101,6 +101,8 @@ pub struct Root {
     /// The guest cannot write to it.
     #[serde(default)]
     pub read_only: bool,
+    #[serde(default)]
+    pub propagation: Propagation,
 }
 
 /// Where writes to the root go.
@@ -124,6 +126,11 @@ pub struct Volume {
     pub source: Option<String>,
     /// Absolute path inside.
     pub target: String,
+    /// What /proc/mounts calls the source of one in memory.
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub propagation: Propagation,
     #[serde(default)]
     pub read_only: bool,
     #[serde(default)]
@@ -137,6 +144,17 @@ pub struct Volume {
     pub size: Option<u64>,
     #[serde(default)]
     pub mode: Option<u32>,
+}
+
+/// How far mounts made on a mount are seen, among those of the sandbox: mount_namespaces(7).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    #[default]
+    Private,
+    Shared,
+    Slave,
+    Unbindable,
 }
 
 /// What network the sandbox is in.
@@ -310,6 +328,11 @@ pub struct Mount {
     pub no_suid: bool,
     #[serde(default)]
     pub no_dev: bool,
+    /// What /proc/mounts calls the source of one in memory.
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub propagation: Propagation,
     #[serde(flatten)]
     pub kind: MountKind,
 }
@@ -346,6 +369,12 @@ pub enum MountKind {
     },
     Proc,
     Dev,
+    /// The terminals of the sandbox.
+    Devpts,
+    /// The names of its message queues.
+    Mqueue,
+    /// And the view of the cgroup in it. Left out where there is no place for it.
+    Sysfs,
 }
 
 /// What the sentry tells the operator's side, one JSON object a line on `events_fd`.
@@ -389,6 +418,8 @@ mod tests {
                 no_exec: true,
                 no_suid: false,
                 no_dev: true,
+                name: None,
+                propagation: Propagation::Private,
                 kind,
             })
             .expect("writes");

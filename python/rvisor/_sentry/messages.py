@@ -8,12 +8,13 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import TypedDict
+    from typing import NotRequired, TypedDict
 
     class Root(TypedDict):
         path: str
         overlay: str | dict[str, str]
         read_only: bool
+        propagation: NotRequired[str]
 
     class Volume(TypedDict):
         source: str | None
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         no_exec: bool
         no_suid: bool
         no_dev: bool
+        name: NotRequired[str]
+        propagation: NotRequired[str]
         size: int | None
         mode: int | None
 

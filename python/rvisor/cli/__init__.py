@@ -48,7 +48,9 @@ Start here:
 
 def main(argv: list[str]) -> int:
     """Run one command; returns its exit status. Errors are a sentence on standard error, never a traceback."""
-    _open_standard_descriptors()
+    from rvisor._sentry.standard import open_descriptors
+
+    open_descriptors()
     name = argv[0] if argv else ""
     if name in ("", "-h", "--help", "help"):
         commands = "\n".join(f"  {command:<12}{text}" for command, text in COMMANDS.items())
@@ -82,17 +84,3 @@ def report(message: str, *, hint: str = "") -> None:
     """Say what went wrong, and what to do."""
     sys.stdout.flush()
     print(f"rvisor: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
-
-
-def _open_standard_descriptors() -> None:
-    # A caller may have closed them; the next file opened would then be taken for standard output.
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    # Python has None for what was closed.
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115

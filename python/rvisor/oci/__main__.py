@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Entry point of the `runrsc` command."""
+    from rvisor._sentry.standard import open_descriptors
     from rvisor.oci.cli import main as cli_main
 
+    open_descriptors()
     status = cli_main(sys.argv[1:])
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:
+        # Nobody reads any more, or there is no room for it.
         status = status or 1
     # Taking the interpreter apart would cost milliseconds, and nothing is left to be done.
     os._exit(status)

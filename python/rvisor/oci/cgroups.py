@@ -14,6 +14,7 @@ import time
 from rvisor._sentry.cgroup import get as _get
 from rvisor._sentry.cgroup import put as _put
 from rvisor.oci.errors import OciError
+from rvisor.oci.resources import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ def settings(resources: dict[str, Any], *, where: str) -> list[tuple[str, str, s
             raise OciError(f"{where}.{what}: there is no such limit in this version of control groups")
         found.append((controller, name, str(value), what))
 
-    memory = _part(resources, "memory", where)
+    check(resources, where)
+    memory = resources.get("memory") or {}
     limit = memory.get("limit")
     if limit:
         if 0 < limit < SMALLEST_MEMORY:
@@ -206,7 +208,7 @@ def settings(resources: dict[str, Any], *, where: str) -> list[tuple[str, str, s
         put("memory.swappiness", "memory", "memory.swappiness", "", memory["swappiness"])
     if memory.get("disableOOMKiller"):
         put("memory.disableOOMKiller", "memory", "memory.oom_control", "", 1)
-    cpu = _part(resources, "cpu", where)
+    cpu = resources.get("cpu") or {}
     if cpu.get("shares"):
         put("cpu.shares", "cpu", "cpu.shares", "cpu.weight", _weight(cpu["shares"]) if v2 else cpu["shares"])
     period, quota = cpu.get("period"), cpu.get("quota")
@@ -226,14 +228,14 @@ def settings(resources: dict[str, Any], *, where: str) -> list[tuple[str, str, s
             put(f"cpu.{key}", "cpuset", f"cpuset.{key}", f"cpuset.{key}", cpu[key])
     if cpu.get("idle") is not None:
         put("cpu.idle", "cpu", "cpu.idle", "cpu.idle", cpu["idle"])
-    pids = _part(resources, "pids", where).get("limit")
+    pids = (resources.get("pids") or {}).get("limit")
     if pids:
         put("pids.limit", "pids", "pids.max", "pids.max", pids + OWN_TASKS if pids > 0 else "max")
-    _block(_part(resources, "blockIO", where), put)
+    _block(resources.get("blockIO") or {}, put)
     for page in resources.get("hugepageLimits") or ():
         name = f"hugetlb.{page['pageSize']}"
         put("hugepageLimits", "hugetlb", f"{name}.limit_in_bytes", f"{name}.max", page["limit"])
-    network = _part(resources, "network", where)
+    network = resources.get("network") or {}
     if network.get("classID"):
         put("network.classID", "net_cls", "net_cls.classid", "", network["classID"])
     for priority in network.get("priorities") or ():
@@ -260,19 +262,6 @@ def _block(block: dict[str, Any], put: Any) -> None:
                 value = f"{node} {short}{v2}={rate}" if unified() else f"{node} {rate}"
                 file = f"blkio.throttle.{direction.lower()}_{v1}_device"
                 put(f"blockIO.throttle{direction}{unit}Device", "blkio", file, "io.max", value)
-
-
-def _part(resources: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    part = resources.get(name) or {}
-    if not isinstance(part, dict):
-        raise OciError(f"{where}.{name}: not an object")
-    for key, value in part.items():
-        numeric = isinstance(value, int) or value is None
-        if not numeric and not isinstance(value, (str, list, dict, bool)):
-            raise OciError(f"{where}.{name}.{key}: {value!r} is not understood")
-        if isinstance(value, str) and key not in ("cpus", "mems"):
-            raise OciError(f"{where}.{name}.{key}: {value!r} is not a number")
-    return part
 
 
 def _weight(shares: int) -> int:
@@ -322,6 +311,11 @@ def frozen(groups: list[str]) -> bool:
         return events is not None and "frozen 1" in _get(events)
     state = _file(groups, "freezer.state")
     return state is not None and _get(state).strip() == "FROZEN"
+
+
+def empty(group: str) -> bool:
+    """Is it there, and nobody in it or below it?"""
+    return os.path.isdir(group) and not processes([group])
 
 
 def kill_all(groups: list[str]) -> None:

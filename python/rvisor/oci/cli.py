@@ -79,6 +79,7 @@ COMMANDS: dict[str, tuple[str, dict[str, str], str]] = {
     "events": ("ID", {"stats": "s", "interval": "v"}, "what a container uses, as JSON"),
     "spec": ("", {"bundle": "v", "b": "=bundle", "rootless": "s"}, "write a config.json to begin with"),
     "features": ("", {}, "what this runtime can, as JSON"),
+    "box": ("VERB…", {}, "directories with a kernel of their own, and programs in them: runrsc box --help"),
     "checkpoint": ("ID", _CRIU, "refused: there is none"),
     "restore": ("ID", _CRIU, "refused: there is none"),
 }  # fmt: skip
@@ -147,6 +148,13 @@ def main(args: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # A mistake of ours is still one line to the caller; where it is, the log of --debug says.
+        import traceback
+
+        log.debug(traceback.format_exc())
+        log.error(f"a mistake in runrsc, please report it with --debug's log: {type(error).__name__}: {error}")
+        return 1
 
 
 def _run(common: Flags, log: Log) -> int:
@@ -162,8 +170,14 @@ def _run(common: Flags, log: Log) -> int:
     name, *rest = common.words
     if name not in COMMANDS:
         raise OciError(f"there is no command {name!r}: runrsc --help lists them")
+    if name == "box":
+        from rvisor.oci import boxcli, state
+
+        return boxcli.main(rest, os.path.abspath(common.text("root") or state.default_root()))
     if rest[:1] in (["--help"], ["-h"]):
-        print(f"runrsc {name} {COMMANDS[name][0]}\n{COMMANDS[name][2]}")
+        from rvisor.oci import help
+
+        print(help.of(name))
         return 0
     flags = parse(rest, COMMANDS[name][1], command=name, mixed=name in _ANYWHERE)
     command = Command(name, common, flags, log)

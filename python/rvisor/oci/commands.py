@@ -94,7 +94,7 @@ def delete(command: Command) -> int:
     command.words(1, 1)
     force = command.flags.on("force")
     try:
-        container = states.find(command.root, command.id, lock=True)
+        container = states.find(command.root, command.id, lock=True, damaged=force)
     except NoSuchContainer:
         if force:
             return 0

@@ -68,8 +68,6 @@ _HARMLESS = [
     "nomand",
     "noiversion",
     "iversion",
-    "private",
-    "rprivate",
     "bind",
     "rbind",
     "rec",
@@ -78,7 +76,23 @@ _HARMLESS = [
     "nosymfollow",
 ]
 """Mount options that are kept whatever they are: all, or nothing that a guest could tell."""
-MOUNT_OPTIONS = ("ro", "rro", "noexec", "nosuid", "nodev", "size", "mode", "nr_inodes", "tmpcopyup", *_HARMLESS)
+_PROPAGATION = {
+    f"{recursive}{kind}": kind for kind in ("private", "shared", "slave", "unbindable") for recursive in ("", "r")
+}
+"""Among the sandbox's own mounts: those of the host's that come later are never seen, and none goes out."""
+MOUNT_OPTIONS = (
+    *_PROPAGATION,
+    "ro",
+    "rro",
+    "noexec",
+    "nosuid",
+    "nodev",
+    "size",
+    "mode",
+    "nr_inodes",
+    "tmpcopyup",
+    *_HARMLESS,
+)
 
 
 class Hook:
@@ -99,6 +113,7 @@ class Config:
     def __init__(self) -> None:
         self.root = ""
         self.root_read_only = False
+        self.root_propagation = "private"
         self.process: Process
         self.terminal_size: tuple[int, int] | None = None
         self.hostname = ""
@@ -156,12 +171,38 @@ def read_json(path: str) -> dict[str, Any]:
     if len(text) > _LARGEST:
         raise OciError(f"{name}: larger than {_LARGEST >> 20} MiB")
     try:
-        data = loads(text)
+        data = loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise OciError(f"{name}: not valid JSON: {error}") from None
     if not isinstance(data, dict):
         raise OciError(f"{name}: not an object")
+    _sound(data, name)
     return data
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _sound(data: dict[str, Any], name: str) -> None:
+    """No text in it with a NUL or half a character, no number of more than 64 bits: nothing takes those."""
+    left: list[tuple[str, Any]] = [("", data)]
+    while left:
+        where, value = left.pop()
+        if isinstance(value, dict):
+            left += ((f"{where}.{key}", key) for key in value if not key.isascii() or "\0" in key)
+            left += ((f"{where}.{key}", inner) for key, inner in value.items())
+        elif isinstance(value, list):
+            left += ((where, inner) for inner in value)
+        elif isinstance(value, str):
+            try:
+                found = "\0" in value or (not value.isascii() and not value.encode())
+            except UnicodeEncodeError:
+                found = True
+            if found:
+                raise OciError(f"{name}: {where[1:]}: not a text: {value!r:.60}")
+        elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+            raise OciError(f"{name}: {where[1:]}: not a number of 64 bits")
 
 
 def read(bundle: str) -> Config:
@@ -181,6 +222,8 @@ def read(bundle: str) -> Config:
     if len(config.hostname.encode()) > 64:
         raise OciError("config.json: hostname: longer than 64 bytes")
     config.domainname = get(data, "domainname", str)
+    if len((config.domainname or "").encode()) > 64:
+        raise OciError("config.json: domainname: longer than 64 bytes")
     _namespaces(config, linux)
     if get(data, "process", dict) is None:
         raise OciError("config.json: process: there is none")
@@ -231,8 +274,8 @@ def process(config: Config, data: dict[str, Any]) -> Process:
     size = get(data, "process.consoleSize", dict, {})
     if size:
         config.terminal_size = (
-            get(size, "process.consoleSize.height", int, 0),
-            get(size, "process.consoleSize.width", int, 0),
+            _between(size, "process.consoleSize.height", 0, 0xFFFF) or 0,
+            _between(size, "process.consoleSize.width", 0, 0xFFFF) or 0,
         )
     for name in ("selinuxLabel", "apparmorProfile"):
         if get(data, f"process.{name}", str, ""):
@@ -251,11 +294,11 @@ def process(config: Config, data: dict[str, Any]) -> Process:
     )
     made["env"] = texts(data, "process.env")
     made["home"] = True
-    made["umask"] = get(user, "process.user.umask", int)
+    made["umask"] = _between(user, "process.user.umask", 0, 0o777)
     made["no_new_privs"] = get(data, "process.noNewPrivileges", bool, False)
-    made["oom_score_adj"] = get(data, "process.oomScoreAdj", int)
+    made["oom_score_adj"] = _between(data, "process.oomScoreAdj", -1000, 1000)
     made["rlimits"] = _rlimits(parts(data, "process.rlimits"))
-    made["capabilities"] = _capabilities(get(data, "process.capabilities", dict, {}))
+    made["capabilities"] = _capabilities(config, get(data, "process.capabilities", dict, {}))
     return made
 
 
@@ -263,6 +306,13 @@ def _id(data: dict[str, Any], where: str) -> int:
     value: int = get(data, where, int, 0)
     if not 0 <= value <= _LARGEST_ID:
         raise OciError(f"config.json: {where}: {value} is no id")
+    return value
+
+
+def _between(data: dict[str, Any], where: str, least: int, most: int) -> int | None:
+    value: int | None = get(data, where, int)
+    if value is not None and not least <= value <= most:
+        raise OciError(f"config.json: {where}: {value} is not from {least} to {most}")
     return value
 
 
@@ -282,15 +332,16 @@ def _rlimits(limits: list[dict[str, Any]]) -> list[Rlimit]:
     return found
 
 
-def _capabilities(sets: dict[str, Any]) -> Capabilities:
-    """Without any there are none, as runc has it."""
+def _capabilities(config: Config, sets: dict[str, Any]) -> Capabilities:
+    """Without any there are none, as runc has it. One that is not known is warned of, as the specification says."""
     masks = {}
     for name in ("bounding", "effective", "inheritable", "permitted", "ambient"):
         mask = 0
         for capability in texts(sets, f"process.capabilities.{name}"):
             short = capability.removeprefix("CAP_")
             if short not in CAPABILITIES:
-                raise OciError(f"config.json: process.capabilities.{name}: {capability!r} is not known")
+                config.warnings.append(f"process.capabilities.{name}: {capability!r} is not known")
+                continue
             mask |= 1 << CAPABILITIES.index(short)
         masks[name] = mask
     # The kernel would refuse more.
@@ -358,8 +409,9 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
             raise OciError(f"config.json: linux.sysctl: {name}: the network is the host's")
         config.sysctls[path] = value
     propagation = get(linux, "linux.rootfsPropagation", str, "")
-    if propagation not in ("", "private", "rprivate", "slave", "rslave"):
-        raise OciError(f"config.json: linux.rootfsPropagation: {propagation}: the guest's mounts are its own")
+    if propagation and propagation not in _PROPAGATION:
+        raise OciError(f"config.json: linux.rootfsPropagation: {propagation!r} is not known")
+    config.root_propagation = _PROPAGATION.get(propagation, "private")
     if get(get(linux, "linux.personality", dict, {}), "linux.personality.domain", str, "LINUX") != "LINUX":
         raise OciError("config.json: linux.personality.domain: only LINUX is supported")
     for name in ("intelRdt", "timeOffsets", "netDevices", "memoryPolicy"):
@@ -421,8 +473,10 @@ def _mounts(config: Config, mounts: list[dict[str, Any]], bundle: str) -> None:
 
 def _own(target: str, kind: str, empty: list[str]) -> bool:
     """Is it one of those that the private kernel mounts itself, or below one that is empty?"""
-    own = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue"}
+    own = {"/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/dev/mqueue": "mqueue", "/sys": "sysfs"}
     if own.get(target) == kind:
+        return True
+    if target == "/sys/fs/cgroup" and kind in ("cgroup", "cgroup2"):
         return True
     return kind in ("cgroup", "cgroup2") and any(target.startswith(f"{top}/") for top in empty)
 
@@ -442,6 +496,7 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
         volume["source"] = source
     else:
         volume["mode"] = 0o1777
+        volume["name"] = get(mount, "mounts.source", str, "") or "tmpfs"
     for option in options:
         name, _, value = option.partition("=")
         if name in ("ro", "rro"):
@@ -463,8 +518,10 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
             continue
         elif kind == "tmpfs" and name == "tmpcopyup":
             _copies_nothing(config, target)
-        elif option in ("shared", "rshared", "slave", "rslave"):
-            config.warnings.append(f"mounts: {target}: {option}: mounts made later are seen on their own side only")
+        elif option in _PROPAGATION:
+            volume["propagation"] = _PROPAGATION[option]
+            if kind == "bind" and _PROPAGATION[option] in ("shared", "slave"):
+                config.warnings.append(f"mounts: {target}: {option}: mounts made on the host later do not come inside")
         elif option not in _HARMLESS:
             raise OciError(f"config.json: mounts: {target}: the option {option!r} is not supported")
     return volume

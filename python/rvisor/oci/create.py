@@ -32,6 +32,8 @@ class Request:
         self.pidfd_socket = ""
         self.systemd_cgroup = False
         self.rootless = False
+        self.streams = (0, 1, 2)
+        """The program's, where it has no terminal."""
 
 
 class _Hooks:
@@ -110,6 +112,7 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
         owner=str(os.geteuid()),
         hooks={stage: hooks.record(wanted.hooks[stage]) for stage in ("poststart", "poststop")},
         process=dict(wanted.process, args=[]),
+        groups_to_make=groups,
     )
     try:
         cgroups.make(groups)
@@ -125,7 +128,8 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
     try:
         if wanted.process["terminal"]:
             slave = terminal(request.console_socket, wanted.terminal_size)
-        running = _launch(container, wanted, groups, listener.fileno(), slave)
+        streams = request.streams if slave < 0 else (slave, slave, slave)
+        running = _launch(container, wanted, groups, listener.fileno(), streams)
     finally:
         listener.close()
         if slave >= 0:
@@ -153,7 +157,9 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
         raise
 
 
-def _launch(container: Container, wanted: Config, groups: list[str], control: int, slave: int) -> spawn.Running:
+def _launch(
+    container: Container, wanted: Config, groups: list[str], control: int, streams: tuple[int, int, int]
+) -> spawn.Running:
     limits = wanted.resources
     memory = (limits.get("memory") or {}).get("limit")
     cpu = limits.get("cpu") or {}
@@ -164,7 +170,12 @@ def _launch(container: Container, wanted: Config, groups: list[str], control: in
         "id": _plain(container.id),
         "sentry": find.find(find.SENTRY),
         "stub": find.find(find.STUB),
-        "root": {"path": wanted.root, "overlay": "none", "read_only": wanted.root_read_only},
+        "root": {
+            "path": wanted.root,
+            "overlay": "none",
+            "read_only": wanted.root_read_only,
+            "propagation": wanted.root_propagation,
+        },
         "volumes": wanted.volumes,
         "masked": wanted.masked,
         "read_only": wanted.read_only,
@@ -192,7 +203,6 @@ def _launch(container: Container, wanted: Config, groups: list[str], control: in
         "hold": True,
         "guarded_init": True,
     }
-    streams = (0, 1, 2) if slave < 0 else (slave, slave, slave)
     return spawn.start(
         spec,
         launcher=find.find(find.LAUNCHER),

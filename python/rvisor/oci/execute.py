@@ -20,6 +20,7 @@ from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from rvisor._sentry.control import Control
@@ -65,16 +66,17 @@ def exec_(command: Command) -> int:
     except SandboxGone:
         raise OciError("cannot exec a container that has stopped") from None
     except ControlError as error:
-        raise _refused(error, process) from None
+        raise refused(error, process) from None
     if flags.on("detach"):
         return _detach(command, container, control, pid, slave)
-    return _wait(container, control, pid, slave)
+    return attend(control, pid, container.control, slave)
 
 
-def _refused(error: ControlError, process: Process) -> OciError:
-    refused = OciError(f"exec failed: {not_begun(error, process)}")
-    refused.status = error.status if error.status in (126, 127) else 255
-    return refused
+def refused(error: ControlError, process: Process) -> OciError:
+    """With the status that a caller expects."""
+    made = OciError(f"exec failed: {not_begun(error, process)}")
+    made.status = error.status if error.status in (126, 127) else 255
+    return made
 
 
 def _process(command: Command, container: Container, wanted: config.Config) -> Process:
@@ -170,7 +172,7 @@ def _stay(container: Container, control: Control, pid: int, slave: int) -> NoRet
         kept = sorted({0, 1, 2, control.fileno(), *([slave] if slave >= 0 else [])})
         for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
-        status = _wait(container, control, pid, slave)
+        status = attend(control, pid, container.control, slave)
     finally:
         os._exit(status)
 
@@ -184,11 +186,13 @@ def _follow(control: Control, pid: int, slave: int) -> None:
         told = size
 
 
-def _wait(container: Container, control: Control, pid: int, slave: int) -> int:
+def attend(control: Control, pid: int, another: Callable[[], Control], slave: int = -1) -> int:
+    """Wait for the program's end, passing signals on and the size of the terminal, if it has one; its status."""
+
     def tell(number: int, _frame: object) -> None:
         # Another connection: this one may be in the middle of a message.
         try:
-            with container.control() as other:
+            with another() as other:
                 if number != signal.SIGWINCH:
                     other.signal(number, pid=pid)
                 elif slave >= 0:
@@ -199,7 +203,8 @@ def _wait(container: Container, control: Control, pid: int, slave: int) -> int:
     for number in (*_PASSED, signal.SIGWINCH):
         signal.signal(number, tell)
     # Whoever resized it before this had nobody to tell.
-    tell(signal.SIGWINCH, None)
+    if slave >= 0:
+        tell(signal.SIGWINCH, None)
     try:
         ended = control.wait(pid)
     except SandboxGone:

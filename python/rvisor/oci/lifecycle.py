@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rvisor.errors import RvisorError, SandboxGone
+import os
+
+from rvisor.errors import ControlError, RvisorError, SandboxGone
 from rvisor.oci import config, state
 from rvisor.oci import create as creating
 from rvisor.oci.errors import OciError
@@ -48,11 +50,14 @@ def _begin(container: Container, command: Command) -> None:
             if status != "creating"
             else "cannot start a container that is being created"
         )
+    container.write(phase="starting", starter=os.getpid(), starter_start=state.start_time(os.getpid()))
     try:
         with container.control() as control:
             control.start()
     except SandboxGone:
         raise OciError("cannot start a container that has stopped") from None
+    except ControlError as error:
+        raise OciError(f"cannot start the container: {error}") from None
     container.write(phase="running")
     late(container, "poststart", container.state("running"), command)
 

@@ -6,6 +6,17 @@ import os
 import sys
 import time
 
+_LONGEST = 1000
+
+
+def one_line(message: str) -> str:
+    """What callers take for one message: no line breaks, nothing a terminal would obey, not endless."""
+    if not message.isprintable():
+        message = " ".join(message.split())
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    half = _LONGEST // 2
+    return message if len(message) <= _LONGEST else f"{message[:half]} … {message[-half:]}"
+
 
 class Log:
     """`--log`, `--log-format` and `--debug`."""
@@ -17,11 +28,15 @@ class Log:
 
     def error(self, message: str) -> None:
         """A line in the log, and one on standard error, which people and some callers read."""
+        message = one_line(message)
         self._write("error", message)
-        print(f"runrsc: {message}", file=sys.stderr)
+        try:
+            print(f"runrsc: {message}", file=sys.stderr)
+        except OSError:
+            return
 
     def warning(self, message: str) -> None:
-        self._write("warning", message)
+        self._write("warning", one_line(message))
 
     def debug(self, message: str) -> None:
         if self.debug_wanted:
@@ -43,5 +58,7 @@ class Log:
             return
         try:
             os.write(fd, line.encode(errors="replace") + b"\n")
+        except OSError:
+            return
         finally:
             os.close(fd)

@@ -2,6 +2,7 @@
 
     ROOT/ID/            made by mkdir, which decides who creates; locked (flock) by whoever changes the container
         state.json      replaced as a whole
+        sandbox.json    what has to be ended and removed, should the other be damaged
         control         the sandbox's control socket
 
 What a container does is not written down but asked of the host: a process is what its pid and its start time say.
@@ -14,6 +15,7 @@ import os
 import signal
 import time
 
+from rvisor.errors import RvisorError
 from rvisor.oci.errors import NoSuchContainer, OciError
 
 TYPE_CHECKING = False
@@ -24,9 +26,18 @@ if TYPE_CHECKING:
     from rvisor._sentry.control import Control
 
 STATE = "state.json"
+_SANDBOX = "sandbox.json"
+_NEEDED = ("pid", "start_time", "cgroups", "groups_to_make")
 VERSION = "1.0.2"
 _LARGEST_ID = 255
 _LARGEST_STATE = 16 << 20
+
+
+_KINDS: dict[str, type] = {
+    "pid": int, "start_time": int, "cgroups": list, "groups_to_make": list, "phase": str, "bundle": str, "hooks": dict,
+    "process": dict, "creator": int,
+}  # fmt: skip
+"""What has to be of this kind, if it is there."""
 
 
 def rootless(flag: str = "auto") -> bool:
@@ -84,30 +95,54 @@ class Container:
     def cgroups(self) -> list[str]:
         return list(self.data.get("cgroups", []))
 
-    def read(self) -> None:
-        """Raises NoSuchContainer. A directory without a state is one that is being made, or was left by a crash."""
-        from json import loads
+    def read(self, *, damaged: bool = False) -> None:
+        """Raises NoSuchContainer. A directory without a state is one that is being made, or was left by a crash.
 
+        With `damaged` a state that cannot be read is no error: then only what is to be removed is known.
+        """
         try:
-            with open(os.path.join(self.directory, STATE), encoding="utf-8") as file:
-                self.data = loads(file.read(_LARGEST_STATE))
+            self.data = self._load(STATE)
         except FileNotFoundError:
             if not os.path.isdir(self.directory):
                 raise NoSuchContainer from None
             self.data = {}
         except NotADirectoryError:
             raise NoSuchContainer from None
-        except ValueError:
-            raise OciError(f"the state of container {self.id} cannot be read: delete it with --force") from None
+        except (ValueError, OSError):
+            if not damaged:
+                raise OciError(f"the state of container {self.id} cannot be read: delete it with --force") from None
+            try:
+                self.data = self._load(_SANDBOX)
+            except (ValueError, OSError):
+                self.data = {}
+
+    def _load(self, name: str) -> dict[str, Any]:
+        from json import loads
+
+        with open(os.path.join(self.directory, name), encoding="utf-8") as file:
+            data = loads(file.read(_LARGEST_STATE))
+        if not isinstance(data, dict) or not all(
+            isinstance(data.get(key, kind()), kind) for key, kind in _KINDS.items()
+        ):
+            raise ValueError("not a state")
+        return data
 
     def write(self, **changes: object) -> None:
-        """Change what is written down, at once and as a whole."""
+        """Change what is written down, at once and as a whole. Raises OciError where there is no room for it."""
+        self.data.update(changes)
+        try:
+            self._save(STATE, self.data)
+            if any(name in changes for name in _NEEDED):
+                self._save(_SANDBOX, {name: self.data[name] for name in _NEEDED if name in self.data})
+        except OSError as error:
+            raise OciError(f"writing the state of container {self.id}: {error.strerror}") from None
+
+    def _save(self, name: str, data: dict[str, Any]) -> None:
         from json import dumps
 
-        self.data.update(changes)
-        path = os.path.join(self.directory, STATE)
+        path = os.path.join(self.directory, name)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
-            file.write(dumps(self.data))
+            file.write(dumps(data))
         os.rename(f"{path}.new", path)
 
     def lock(self) -> None:
@@ -150,7 +185,20 @@ class Container:
             return "stopped"
         if self.data.get("paused") and cgroups.frozen(self.cgroups):
             return "paused"
-        return str(self.data["phase"])
+        phase = str(self.data.get("phase", "creating"))
+        if phase == "starting":
+            return self._begun()
+        return phase
+
+    def _begun(self) -> str:
+        """Somebody has called `start`. If he was killed over it, only the kernel knows how far he came."""
+        if start_time(int(self.data.get("starter", 0))) == self.data.get("starter_start"):
+            return "created"
+        try:
+            with self.control() as control:
+                return "created" if control.stats()["held"] else "running"
+        except RvisorError:
+            return "stopped"
 
     def state(self, status: str | None = None) -> dict[str, object]:
         """What the runtime specification calls the state of a container."""
@@ -186,7 +234,8 @@ class Container:
                 cgroups.freeze(self.cgroups, False)
             wait_until(lambda: not self.alive(), 10.0)
         cgroups.kill_all(self.cgroups)
-        if left := cgroup.remove(self.cgroups):
+        # Those that were only about to be made may be others': they go if nobody is in them.
+        if left := cgroup.remove(self.cgroups or [g for g in self.data.get("groups_to_make", []) if cgroups.empty(g)]):
             raise OciError(f"could not remove the control group {left[0]}")
         self.remove()
 
@@ -212,28 +261,35 @@ def new(root: str, name: str) -> Container:
     check_id(name)
     try:
         os.makedirs(root, mode=0o711, exist_ok=True)
+    except OSError as error:
+        raise OciError(f"making --root {root}: {error.strerror}") from None
+    try:
         os.mkdir(os.path.join(root, name), 0o711)
     except FileExistsError:
         raise OciError(f"container with id exists: {name}") from None
     except OSError as error:
         raise OciError(f"making {os.path.join(root, name)}: {error.strerror}") from None
     container = Container(root, name)
-    container.lock()
-    container.write(
-        phase="creating",
-        creator=os.getpid(),
-        creator_start=start_time(os.getpid()),
-        created=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 10**9:09d}Z",
-    )
+    try:
+        container.lock()
+        container.write(
+            phase="creating",
+            creator=os.getpid(),
+            creator_start=start_time(os.getpid()),
+            created=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 10**9:09d}Z",
+        )
+    except BaseException:
+        container.remove()
+        raise
     return container
 
 
-def find(root: str, name: str, *, lock: bool = False) -> Container:
+def find(root: str, name: str, *, lock: bool = False, damaged: bool = False) -> Container:
     """The container of this name; raises NoSuchContainer."""
     container = Container(root, check_id(name))
     if lock:
         container.lock()
-    container.read()
+    container.read(damaged=damaged)
     return container
 
 
