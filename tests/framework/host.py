@@ -137,7 +137,7 @@ def until(condition: Callable[[], object], seconds: float = 10, pause: float = 0
     return True
 
 
-def left_since(before: State, *, seconds: float = 5) -> list[str]:
+def left_since(before: State, *, seconds: float = 5, files_too: bool = True) -> list[str]:
     """What sandboxes that have ended since left behind; they get a moment for it to go away."""
 
     def left() -> list[str]:
@@ -149,7 +149,7 @@ def left_since(before: State, *, seconds: float = 5) -> list[str]:
         said = [f"process {p.pid} ({p.what})" for p in now if p.pid not in others]
         said += [f"mount {m}" for m in mounts() if m not in before.mounts]
         said += [f"control group {g}" for g in groups() - before.groups if deserted(g)]
-        return said + [f"file {f}" for f in files() - before.files]
+        return said + [f"file {f}" for f in files() - before.files if files_too]
 
     until(lambda: not left(), seconds)
     return left()

@@ -94,7 +94,7 @@ SEEN: list[tuple[str, Callable[[Config], None], str]] = [
         "\n",
     ),
     (
-        "grep -c shared: /proc/self/mountinfo; grep '^[0-9 ]* /t ' /proc/self/mountinfo | cut -d' ' -f 7-",
+        "grep -c shared: /proc/self/mountinfo; grep ' /t ' /proc/self/mountinfo | cut -d' ' -f 7-",
         lambda c: (
             c["linux"].update(rootfsPropagation="rshared"),
             c["mounts"].append({"destination": "/t", "type": "tmpfs", "source": "mine", "options": ["rshared"]}),

@@ -181,11 +181,12 @@ def _answer(boxes: Boxes, data: bytes, fds: list[int]) -> dict[str, object]:
         if verb == "REMOVE":
             boxes.remove(number)
         else:
-            fds.append(os.dup(boxes.control(number).fileno()))
+            with boxes.control(number) as control:
+                fds.append(os.dup(control.fileno()))
         return {"ok": number}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"error": "not a request", "errno": "EINVAL"}
-    except RvisorError as error:
+    except (RvisorError, OSError) as error:
         return {"error": str(error), "errno": "EIO"}
 
 

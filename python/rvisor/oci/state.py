@@ -102,19 +102,19 @@ class Container:
         """
         try:
             self.data = self._load(STATE)
+            return
         except FileNotFoundError:
             if not os.path.isdir(self.directory):
                 raise NoSuchContainer from None
-            self.data = {}
         except NotADirectoryError:
             raise NoSuchContainer from None
         except (ValueError, OSError):
             if not damaged:
                 raise OciError(f"the state of container {self.id} cannot be read: delete it with --force") from None
-            try:
-                self.data = self._load(_SANDBOX)
-            except (ValueError, OSError):
-                self.data = {}
+        try:
+            self.data = self._load(_SANDBOX)
+        except (ValueError, OSError):
+            self.data = {}
 
     def _load(self, name: str) -> dict[str, Any]:
         from json import loads
