@@ -27,7 +27,7 @@ def features(command: Command) -> int:
             "hooks": list(config.HOOKS),
             "mountOptions": sorted(config.MOUNT_OPTIONS),
             "linux": {
-                "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+                "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
                 "capabilities": [f"CAP_{name}" for name in CAPABILITIES],
                 "cgroup": {
                     "v1": not cgroups.unified(),
