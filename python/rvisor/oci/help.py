@@ -16,7 +16,10 @@ FLAGS = {
     "log-format": ("FORMAT", "of that file: text or json"),
     "debug": ("", "log more, such as where a mistake of runrsc's own is"),
     "systemd-cgroup": ("", "linux.cgroupsPath is SLICE:PREFIX:NAME; the path systemd would use is made"),
-    "rootless": ("BOOL", "taken and ignored: whether the user is root is seen"),
+    "rootless": (
+        "BOOL",
+        "true, false, or auto: an ordinary user's, who may have no control groups; it is seen whether that is so",
+    ),
     "criu": ("FILE", "taken and ignored"),
     "version": ("", "print the version, and that of the runtime specification"),
     "help": ("", "print a summary"),
