@@ -100,6 +100,8 @@ class Container:
 
         With `damaged` a state that cannot be read is no error: then only what is to be removed is known.
         """
+        if os.path.islink(self.directory):
+            raise NoSuchContainer
         try:
             self.data = self._load(STATE)
             return
@@ -149,7 +151,7 @@ class Container:
         """Be the only one who changes it. The lock ends with the process."""
         while True:
             try:
-                fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
                 raise NoSuchContainer from None
             fcntl.flock(fd, fcntl.LOCK_EX)
