@@ -39,7 +39,8 @@ mod tests {
         page[7] = 9;
         let at = page.as_ptr();
         give_back(page);
-        assert_eq!(take().as_ptr(), at);
+        let again = take();
+        assert_eq!(again.as_ptr(), at);
         let many: Vec<_> = (0..SPARE + 9).map(|_| take()).collect();
         many.into_iter().for_each(give_back);
         assert_eq!(POOL.with_borrow(Vec::len), SPARE);
