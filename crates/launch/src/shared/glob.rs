@@ -38,6 +38,9 @@ fn braces(pattern: &str) -> Option<Vec<String>> {
             return None;
         }
     }
+    // Inner braces are opened first, so what stands beside them comes once for each of theirs.
+    done.sort();
+    done.dedup();
     Some(done)
 }
 
@@ -145,8 +148,7 @@ mod tests {
 
     #[test]
     fn alternatives() {
-        let mut all = braces("/{a,b{c,d}}/x").expect("few");
-        all.sort();
+        let all = braces("/{a,b{c,d}}/x").expect("few");
         assert_eq!(all, ["/a/x", "/bc/x", "/bd/x"]);
         assert!(braces(&"{a,b}".repeat(30)).is_none());
     }

@@ -142,7 +142,10 @@ fn writes(by: By) {
     let s = place.launch(by, &spec);
     let targets: Vec<&str> =
         s.report["spec"]["mounts"].as_array().expect("list").iter().filter_map(|m| m["target"].as_str()).collect();
-    assert_eq!(targets, ["/", "/proc", "/dev", "/dev/shm", "/ro", "/rw", "/etc/file"]);
+    assert_eq!(
+        targets,
+        ["/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/ro", "/rw", "/etc/file"]
+    );
     assert!(outcome(&s, "/", 0, "create").contains("ReadOnlyFilesystem"));
     assert!(outcome(&s, "/", 0, "device").contains("PermissionDenied"), "a device opened");
     assert!(outcome(&s, "/ro", 0, "create").contains("ReadOnlyFilesystem"));
