@@ -328,6 +328,8 @@ class Sandbox:
             "caller_fd": None,
             "detached": False,
             "control_fd": control_fd,
+            "join_fd": None,
+            "visible": False,
             "hold": hold,
             "guarded_init": False,
         }

@@ -40,6 +40,7 @@ SAME = {
     "hosts": ["--add-host", "other:1.2.3.4", "bb", "grep", "other", "/etc/hosts"],
     "no network": ["--network", "none", "bb", "ip", "-o", "addr", "show", "up"],
     "address": ["--ip", "10.88.77.7", "bb", "ip", "-o", "-4", "addr", "show", "eth0"],
+    "init": ["--init", "bb", "sh", "-c", "test $$ != 1 && echo child"],
 }
 
 
@@ -47,6 +48,8 @@ SAME = {
 def test_as_runc(podman: Podman, case: str) -> None:
     runc = shutil.which("runc")
     assert runc is not None
+    if case == "init" and not Path("/usr/libexec/podman/catatonit").exists():
+        pytest.skip("catatonit is not installed")
     theirs = podman("run", "--rm", *SAME[case], by=runc, status=None)
     ours = podman("run", "--rm", *SAME[case], status=None, timeout=30)
     assert (ours.returncode, ours.stdout.split()) == (theirs.returncode, theirs.stdout.split()), ours.stderr
@@ -94,6 +97,16 @@ def test_exec(podman: Podman, running: str) -> None:
     podman("exec", "-d", running, "sh", "-c", "echo later > /tmp/later")
     until(lambda: podman("exec", running, "cat", "/tmp/later", status=None).stdout == "later\n")
     assert podman("exec", "-i", running, "cat", stdin="through\n").stdout == "through\n"
+
+
+def test_copy(podman: Podman, running: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("in\n")
+    podman("cp", str(tmp_path / "in"), f"{running}:/tmp/in")
+    assert podman.said("exec", running, "cat", "/tmp/in") == "in"
+    podman("exec", running, "sh", "-c", "mkdir /tmp/d; echo out > /tmp/d/out")
+    podman("cp", f"{running}:/tmp/d", str(tmp_path / "d"))
+    assert (tmp_path / "d" / "out").read_text() == "out\n"
+    assert not Path("/tmp/d/out").exists()
 
 
 def test_pause_and_stats(podman: Podman, running: str) -> None:
@@ -183,6 +196,36 @@ def test_build(podman: Podman, tmp_path: Path) -> None:
     )
     podman("build", "-t", "localhost/made", str(tmp_path), timeout=120)
     assert podman.said("run", "--rm", "localhost/made") == "built"
+
+
+def test_pod(podman: Podman) -> None:
+    """The containers of a pod share one kernel: loopback, System V IPC, the host name; not files, not processes."""
+    podman("pod", "create", "--name", "pod", "-p", f"{UNUSED_PORT}:80")
+    try:
+        serve = "echo page > /tmp/index.html; httpd -p 80 -h /tmp; exec sleep 600"
+        podman("run", "-d", "--pod", "pod", "--name", "one", "bb", "sh", "-c", serve)
+        podman("run", "-d", "--pod", "pod", "--name", "two", "bb", "sleep", "600")
+        until(lambda: _page() == b"page\n")
+        fetch = ["wget", "-qO-", "http://127.0.0.1/index.html"]
+        assert podman.said("run", "--rm", "--pod", "pod", "bb", *fetch) == "page"
+        assert podman.said("exec", "two", *fetch) == "page"
+        assert podman.said("exec", "one", "hostname") == podman.said("exec", "two", "hostname") == "pod"
+        podman("exec", "two", "test", "-e", "/tmp/index.html", status=1)
+        assert "httpd" not in podman.said("exec", "two", "ps")
+        assert "httpd" in podman.said("exec", "one", "ps")
+        sentries = {podman.said("inspect", "--format", "{{.State.Pid}}", name) for name in ("one", "two")}
+        assert len(sentries) == 2
+        assert podman("run", "--rm", "--pod", "pod", "bb", "sh", "-c", "exit 6", status=6)
+        podman("kill", "two")
+        assert podman.said("wait", "two") == "137"
+        podman("rm", "two")
+        assert _page() == b"page\n"
+        podman("start", "one", status=0)
+        podman("pod", "stop", "--time", "1", "pod")
+        podman("pod", "start", "pod")
+        until(lambda: _page() == b"page\n")
+    finally:
+        podman("pod", "rm", "--force", "--time", "0", "pod")
 
 
 @pytest.fixture

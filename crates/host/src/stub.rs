@@ -1,4 +1,5 @@
 //! Host calls on stub processes: their memory, their death, descriptors for them.
+use crate::control::DESCRIPTORS;
 use abi::{Errno, Result};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -60,11 +61,11 @@ pub fn socketpair() -> Result<(OwnedFd, OwnedFd)> {
         .map_err(crate::errno)
 }
 
-/// Sends `bytes` with up to eight descriptors. EAGAIN rather than wait.
+/// Sends `bytes` with up to [`DESCRIPTORS`] descriptors. EAGAIN rather than wait.
 pub fn send_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if fds.len() > 8 || !control.push(SendAncillaryMessage::ScmRights(fds)) {
+    if fds.len() > DESCRIPTORS || !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::EINVAL);
     }
     let iov = [std::io::IoSlice::new(bytes)];

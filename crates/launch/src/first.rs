@@ -2,9 +2,11 @@
 //! its root, starts the stubs' init below itself, gives up its rights and becomes the sentry.
 use crate::error::{Context, Failure};
 use crate::idmap::Maps;
+use crate::member;
 use crate::network;
 use crate::parent::{HostPath, Inputs, file_type};
 use crate::proc::Proc;
+use crate::shown;
 use crate::stub_init;
 use host::caps::CapabilitySet;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
@@ -59,10 +61,17 @@ fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
     set_limits()?;
     network::set_up(job.spec, &job.proc)?;
     let mounts = collect_mounts(job)?;
+    let shown = shown::collect(job)?;
     let memory = host::mount::memory_store().context("making a file system in memory (fsmount, Linux 5.2)")?;
     empty_root()?;
+    if let Some(sandbox) = job.spec.join_fd {
+        shown.show();
+        return member::run(job, &mounts, sandbox);
+    }
     let (own, theirs) = host::stub::socketpair().context("making the socket to the stubs' init")?;
     let init_pid = stub_init::start(job, theirs)?;
+    // Not before: the stubs' mount namespace is a copy of this one.
+    shown.show();
     raise_file_limit();
     // Files get exactly the modes the guest's own umask leaves.
     rustix::process::umask(Mode::empty());
@@ -161,9 +170,9 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
 
 /// The sentry's mounts, and the descriptors that they name.
 #[derive(Debug, Default)]
-struct Mounts {
-    list: Vec<Mount>,
-    trees: Vec<OwnedFd>,
+pub struct Mounts {
+    pub list: Vec<Mount>,
+    pub trees: Vec<OwnedFd>,
 }
 
 impl Mounts {
@@ -186,6 +195,7 @@ impl Mounts {
     fn volume(&mut self, volume: &Volume, opened: &Option<HostPath>) -> Result<(), Failure> {
         let &Volume { read_only, size, mode, no_exec, no_suid, no_dev, propagation, .. } = volume;
         let kind = match opened {
+            Some(opened) if volume.copy_up => MountKind::Overlay { lower_fd: self.keep(opened)?, upper_fd: None },
             Some(opened) => {
                 let dir = file_type(&opened.fd)?.is_dir();
                 MountKind::Host { fd: self.keep(opened)?, dir, read_only, exclusive: false }
@@ -198,6 +208,7 @@ impl Mounts {
     }
 }
 
+/// A private copy of the mounts there; the path must still mean the same.
 pub fn tree(from: &HostPath) -> Result<OwnedFd, Failure> {
     let path = CString::new(from.path.as_str()).context("path")?;
     let tree = host::mount::clone_tree(&path, from.read_only)

@@ -122,9 +122,9 @@ pub fn open_files(spec: &LaunchSpec) -> Result<Files, Failure> {
             volumes.push(None);
             continue;
         };
-        let volume = host_path("volume source", path, OFlags::empty(), v.read_only)?;
+        let volume = host_path("volume source", path, OFlags::empty(), v.read_only || v.copy_up)?;
         let kind = file_type(&volume.fd)?;
-        if !(kind.is_dir() || kind.is_file()) {
+        if !(kind.is_dir() || kind.is_file() && !v.copy_up) {
             return Err(Failure::new(format!("volume source {path}: neither a directory nor a regular file")));
         }
         volumes.push(Some(volume));

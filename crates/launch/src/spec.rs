@@ -85,7 +85,12 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     require((spec.network == Network::User) == spec.network_fd.is_some(), || {
         "network_fd: belongs to the network \"user\", and to no other".into()
     })?;
-    require(!spec.hold || spec.control_fd.is_some(), || "hold: needs a control_fd, over which it is ended".into())?;
+    require(!spec.hold || spec.control_fd.or(spec.join_fd).is_some(), || {
+        "hold: needs a control_fd, over which it is ended".into()
+    })?;
+    require(spec.join_fd.is_none() || spec.hold && !matches!(spec.network, Network::None | Network::User), || {
+        "join_fd: such a container is held, and has the sandbox's network".into()
+    })?;
     let p = &spec.process;
     require(!p.args.is_empty(), || "process: there is no command".into())?;
     absolute("working directory", &p.cwd)?;
@@ -105,6 +110,7 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         ("caller_fd", spec.caller_fd),
         ("network_fd", spec.network_fd),
         ("control_fd", spec.control_fd),
+        ("join_fd", spec.join_fd),
     ] {
         require(fd.is_none_or(host::process::is_open), || {
             format!("{what}: the launcher did not inherit this descriptor")

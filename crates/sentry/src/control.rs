@@ -1,6 +1,6 @@
 //! The control socket: who is connected, and what is asked. `docs/design/control.md`.
 use crate::serve::Sentry;
-use crate::start::{self, Failure};
+use crate::start::{self, Failure, Place};
 use abi::signal::SigInfo;
 use abi::{Errno, Result, c};
 use host::control as socket;
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use task::{ExitStatus, Kernel};
+use task::{ExitStatus, Kernel, Task};
 use wire::control::{Answer, Call, Message, ProcessInfo, REQUEST_MAX, Request, Stats};
 
 /// Those connected at once; more wait to be accepted.
@@ -156,7 +156,7 @@ impl Control {
         if self.clients.len() < before {
             let bound = self.owners.iter().filter(|(_, (owner, bound))| *bound && gone.contains(owner));
             for pid in bound.map(|(pid, _)| *pid).collect::<Vec<_>>() {
-                let _ = signal(k, Some(pid), c::SIGKILL);
+                let _ = signal(k, Some(pid), None, c::SIGKILL);
             }
             self.listener.iter().for_each(|l| l.due.set(true));
             self.accept();
@@ -237,7 +237,9 @@ impl<P: Platform> Sentry<P> {
             }
         };
         let id = request.id;
-        let done = if got.more || !(got.descriptors.is_empty() || matches!(request.call, Call::Exec { .. })) {
+        let done = if got.more
+            || !(got.descriptors.is_empty() || matches!(request.call, Call::Exec { .. } | Call::Container { .. }))
+        {
             Err(Failure::ours(Errno::EINVAL, "more descriptors than the call has a use for"))
         } else {
             self.obey(control, client, request, got.descriptors)
@@ -257,18 +259,29 @@ impl<P: Platform> Sentry<P> {
         descriptors: Vec<OwnedFd>,
     ) -> std::result::Result<Answer, Failure> {
         match request.call {
-            Call::Start {} => {
-                let t = self.held.take().ok_or_else(|| Failure::ours(Errno::EALREADY, "it was started already"))?;
+            Call::Start { pid } => {
+                let first = pid.unwrap_or(1);
+                let found = self.held.iter().position(|t| t.tid == first);
+                let found = found.ok_or_else(|| Failure::ours(Errno::EALREADY, "it was started already"))?;
+                let t = self.held.remove(found);
                 self.begin_exec(&t);
                 control.started.push(t.tid);
             }
-            Call::Exec { process, bound } => {
-                let pid = self.exec(&process, descriptors)?;
-                control.owners.insert(pid, (client.number, bound));
-                control.started.push(pid);
+            Call::Exec { process, bound, container } => {
+                let place = self.place(container)?;
+                let t = self.outside(&process, &place, descriptors)?;
+                control.owners.insert(t.tid, (client.number, bound));
+                control.started.push(t.tid);
+                self.begin_exec(&t);
+                return Ok(Answer::Exec { pid: t.tid });
+            }
+            Call::Container { container } => {
+                let pid = self.container(*container, descriptors)?;
+                // Nobody else could end it.
+                control.owners.insert(pid, (client.number, true));
                 return Ok(Answer::Exec { pid });
             }
-            Call::Signal { pid, number } => signal(&self.k, pid, number).map_err(|e| {
+            Call::Signal { pid, container, number } => signal(&self.k, pid, container, number).map_err(|e| {
                 Failure::ours(e, if e == Errno::ESRCH { "there is no such process" } else { "there is no such signal" })
             })?,
             Call::Processes {} => {
@@ -294,8 +307,13 @@ impl<P: Platform> Sentry<P> {
         Ok(Answer::Done {})
     }
 
-    /// The pid of the new process.
-    fn exec(&mut self, process: &wire::Process, descriptors: Vec<OwnedFd>) -> std::result::Result<i32, Failure> {
+    /// A process that has not begun.
+    pub fn outside(
+        &mut self,
+        process: &wire::Process,
+        place: &Place,
+        descriptors: Vec<OwnedFd>,
+    ) -> std::result::Result<Rc<Task>, Failure> {
         let wanted = if process.terminal { 1 } else { 3 };
         if descriptors.len() != wanted {
             let (got, terminal) = (descriptors.len(), if process.terminal { "a" } else { "no" });
@@ -304,9 +322,7 @@ impl<P: Platform> Sentry<P> {
         }
         let refused = |e| Failure::ours(e, format!("a descriptor is of no use: {e}"));
         let streams = descriptors.into_iter().map(|fd| HostStream::open(fd).map(Some)).collect::<Result<_>>();
-        let t = start::process(&self.k, process, streams.map_err(refused)?)?;
-        self.begin_exec(&t);
-        Ok(t.tid)
+        start::process(&self.k, process, place, streams.map_err(refused)?)
     }
 
     fn stats(&self) -> Stats {
@@ -327,7 +343,7 @@ impl<P: Platform> Sentry<P> {
             sentry_memory: host::process::heap_bytes(),
             allocations: host::heap::allocations(),
             uptime_ns: host::time::monotonic_ns() - self.k.boot,
-            held: self.held.is_some(),
+            held: self.held.iter().map(|t| t.tid).collect(),
         }
     }
 
@@ -357,14 +373,15 @@ impl<P: Platform> Sentry<P> {
 }
 
 /// kill(2) by the operator, whom pid 1 must obey.
-fn signal(k: &Kernel, pid: Option<i32>, number: i32) -> Result {
+fn signal(k: &Kernel, pid: Option<i32>, container: Option<i32>, number: i32) -> Result {
     if !(0..=64).contains(&number) {
         return Err(Errno::EINVAL);
     }
-    let targets = match pid {
+    let mut targets = match pid {
         None => k.processes(),
         Some(pid) => k.process(pid).into_iter().collect(),
     };
+    targets.retain(|p| container.is_none_or(|c| p.container == c));
     if targets.is_empty() {
         return Err(Errno::ESRCH);
     }

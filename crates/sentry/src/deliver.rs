@@ -57,7 +57,7 @@ impl<P: Platform> Sentry<P> {
                         t.process.stop(info.signo);
                         t.passed.set(false);
                     }
-                    _ if t.process.pid == 1 && !self.fatal_to_init(&info) => {}
+                    _ if t.process.is_init() && !self.fatal_to_init(&info) => {}
                     kind => {
                         self.k.note(&format!("pid {} killed by signal {}", t.process.pid, info.signo));
                         t.process.exit_group(ExitStatus::Signaled(info.signo, kind == Act::Core));

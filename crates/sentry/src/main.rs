@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod containers;
 mod control;
 mod deliver;
 mod kill;
+mod mounts;
 mod proc;
 mod report;
 mod seccomp;

@@ -11,7 +11,7 @@ use abi::{Errno, Result};
 use fs::proc::Node;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
-use task::Kernel;
+use task::{Kernel, Process};
 use vfs::{FileOps, Follow};
 
 /// The kernel, once it exists.
@@ -36,10 +36,21 @@ impl Source {
     }
 }
 
+/// Does the one who looks see this process? Those of other containers are not there.
+fn sees(k: &Kernel, p: &Process) -> bool {
+    k.process(task::caller().0).is_none_or(|by| by.container == p.container)
+}
+
 /// The process a path is about, and the rest of the path.
 fn split(path: &str) -> Option<(i32, &str)> {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     first.parse().ok().filter(|p| *p > 0).map(|p| (p, rest))
+}
+
+/// As [`sees`], by the number of a process or thread.
+fn visible(k: &Kernel, pid: i32) -> bool {
+    let process = k.process(pid).or_else(|| Some(k.task(pid)?.process.clone()));
+    process.is_none_or(|p| sees(k, &p))
 }
 
 impl fs::proc::Source for Source {
@@ -49,12 +60,13 @@ impl fs::proc::Source for Source {
         match path {
             "" => {
                 let mut names = system::top();
-                names.extend(k.processes().iter().map(|p| (p.pid.to_string(), DIR)));
+                names.extend(k.processes().iter().filter(|p| sees(&k, p)).map(|p| (p.pid.to_string(), DIR)));
                 Ok(Node::Dir(names))
             }
             "self" => Ok(Node::Link(pid.to_string().into_bytes())),
             "thread-self" => Ok(Node::Link(format!("{pid}/task/{tid}").into_bytes())),
             _ => match split(path) {
+                Some((pid, _)) if !visible(&k, pid) => Err(Errno::ENOENT),
                 Some((pid, rest)) => pid::node(&k, pid, rest),
                 None => system::node(&k, path),
             },
@@ -63,7 +75,7 @@ impl fs::proc::Source for Source {
 
     fn follow(&self, path: &str) -> Option<Result<Follow>> {
         let k = self.kernel().ok()?;
-        let (pid, rest) = split(path)?;
+        let (pid, rest) = split(path).filter(|(pid, _)| visible(&k, *pid))?;
         pid::follow(&k, pid, rest)
     }
 
@@ -91,8 +103,9 @@ impl fs::proc::Source for Source {
     }
 
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
-        let (pid, _) = split(path).filter(|_| memory::is(path))?;
-        Some(self.kernel().and_then(|k| memory::open(&k, pid, task::caller().1)))
+        let k = self.kernel().ok()?;
+        let (pid, _) = split(path).filter(|(pid, _)| memory::is(path) && visible(&k, *pid))?;
+        Some(Ok(k).and_then(|k| memory::open(&k, pid, task::caller().1)))
     }
 
     fn write(&self, path: &str, data: &[u8]) -> Result {

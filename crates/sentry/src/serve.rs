@@ -1,4 +1,5 @@
 //! The kernel thread's loop: asks in, answers out, and what is due in between.
+use crate::containers::Container;
 use crate::control::Control;
 use crate::report::Lines;
 use abi::signal::SigInfo;
@@ -21,8 +22,13 @@ pub struct Sentry<P: Platform> {
     launched_ns: u64,
     started: bool,
     pub control: Option<Control>,
-    /// The first process, until it may begin.
-    pub held: Option<Rc<Task>>,
+    /// The first processes of containers, until they may begin.
+    pub held: Vec<Rc<Task>>,
+    /// Root directories, and what stands on them, of containers beside the first.
+    pub containers: Vec<Container>,
+    /// What their /proc shows; and owners cannot be kept on the host.
+    pub source: Rc<crate::proc::Source>,
+    pub single: bool,
     /// Calls and faults served, and how many of them when timers were last looked at.
     pub served: u64,
     looked: u64,
@@ -48,7 +54,10 @@ impl<P: Platform> Sentry<P> {
             launched_ns,
             started: false,
             control: None,
-            held: None,
+            held: Vec::new(),
+            containers: Vec::new(),
+            source: Rc::default(),
+            single: false,
             served: 0,
             looked: 0,
             wakers: Vec::new(),
@@ -62,8 +71,8 @@ impl<P: Platform> Sentry<P> {
         let _watch = reactor::watch(self.signals.fd(), self.signal_queue.clone()).expect("host epoll");
         if hold {
             first.ask.set(Inside::Other);
-            self.held = Some(first.clone());
-            events.event(&wire::Event::Held {});
+            self.held.push(first.clone());
+            events.event(&wire::Event::Held { pid: None });
         } else {
             self.begin_exec(first);
         }

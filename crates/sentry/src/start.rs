@@ -7,8 +7,9 @@ use kernel::cred::{CAP_LAST, Cred};
 use kernel::mm::AddressSpace;
 use kernel::seccomp::{Filter, Seccomp};
 use std::rc::Rc;
+use task::ns::Namespaces;
 use task::{Kernel, Mm, Process, Task};
-use vfs::{FdTable, FsContext, OpenFile};
+use vfs::{FdTable, FsContext, MountTable, OpenFile};
 
 /// Why there is no process.
 #[derive(Debug)]
@@ -32,11 +33,31 @@ pub fn standard_streams() -> Vec<Option<Rc<OpenFile>>> {
     (0..3).map(|n| HostStream::standard(n).ok()).collect()
 }
 
+/// Where a process started from outside finds itself.
+pub struct Place {
+    /// The first process of its container; `None`: it is that itself.
+    pub container: Option<i32>,
+    pub mounts: Rc<MountTable>,
+    pub namespaces: Rc<Namespaces>,
+}
+
+impl Place {
+    /// The container that the sandbox was made with.
+    pub fn first(k: &Kernel) -> Place {
+        Place { container: Some(1), mounts: k.mounts.clone(), namespaces: k.first.clone() }
+    }
+}
+
 /// A process whose program is loaded, and which begins with `Sentry::begin_exec`. `streams`: its descriptors 0 to 2; with
 /// `terminal` the first is the terminal of the host's that its own is joined to.
-pub fn process(k: &Rc<Kernel>, p: &wire::Process, streams: Vec<Option<Rc<OpenFile>>>) -> Result<Rc<Task>> {
+pub fn process(
+    k: &Rc<Kernel>,
+    p: &wire::Process,
+    place: &Place,
+    streams: Vec<Option<Rc<OpenFile>>>,
+) -> Result<Rc<Task>> {
     check(p)?;
-    let (table, root) = (k.mounts.clone(), k.mounts.root());
+    let (table, root) = (place.mounts.clone(), place.mounts.root());
     let root = root.ok_or_else(|| Failure::ours(Errno::ENOENT, "there is no root"))?;
     let fs = FsContext::new(table, root);
     fs.umask.set(p.umask.unwrap_or(0o022) & 0o777);
@@ -56,7 +77,7 @@ pub fn process(k: &Rc<Kernel>, p: &wire::Process, streams: Vec<Option<Rc<OpenFil
             let _ = files.put(n as i32, f, false, 1024);
         }
     }
-    let process = Process::new(k, pid, None);
+    let process = Process::outside(k, pid, place.container.unwrap_or(pid));
     process.rlimits.replace(limits(p));
     if let Some(score) = p.oom_score_adj {
         process.oom_score_adj.set((score, score.min(0)));
@@ -68,6 +89,7 @@ pub fn process(k: &Rc<Kernel>, p: &wire::Process, streams: Vec<Option<Rc<OpenFil
     }
     let mm = Mm::new(k.new_mm_id(), AddressSpace::default());
     let t = Task::new(pid, &process, mm, Rc::new(cred), fs, files);
+    t.set_namespaces(place.namespaces.clone());
     load(&t, p, env).and_then(|()| filter(&t, p)).inspect_err(|_| unmake(&t))?;
     Ok(t)
 }

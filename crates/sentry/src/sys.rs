@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::rc::{Rc, Weak};
 use task::Kernel;
 use vfs::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
-use vfs::{FileOps, Follow, MountOptions};
+use vfs::{FileOps, Follow, MountOptions, MountTable};
 
 use crate::proc::{DIR, FILE};
 
@@ -22,7 +22,7 @@ struct Tree {
 }
 
 /// Mounts /sys and the view of the cgroup in it, unless something else is to be there.
-pub fn mount(k: &Rc<Kernel>, place: impl Fn(&[u8]) -> Result<vfs::Path>) {
+pub fn mount(k: &Rc<Kernel>, table: &MountTable, place: impl Fn(&[u8]) -> Result<vfs::Path>) {
     let flags = READ_ONLY | NO_SUID | NO_DEV | NO_EXEC;
     let tree = |entries, magic| Rc::new(Tree { kernel: Rc::downgrade(k), magic, entries });
     let options = |kind: &str, source: &str| MountOptions {
@@ -33,11 +33,11 @@ pub fn mount(k: &Rc<Kernel>, place: impl Fn(&[u8]) -> Result<vfs::Path>) {
     };
     let Ok(on) = place(b"/sys") else { return };
     let root = fs::proc::mount(k.new_dev(), tree(system, SYSFS_MAGIC));
-    let at = k.mounts.mount(Some(on), root, options("sysfs", "sysfs"));
+    let at = table.mount(Some(on), root, options("sysfs", "sysfs"));
     k.sys_fs.set(at.mount.sb.clone()).ok();
     if let Ok(on) = place(b"/sys/fs/cgroup") {
         let root = fs::proc::mount(k.new_dev(), tree(cgroup, CGROUP2_MAGIC));
-        k.mounts.mount(Some(on), root, options("cgroup2", "cgroup"));
+        table.mount(Some(on), root, options("cgroup2", "cgroup"));
     }
 }
 

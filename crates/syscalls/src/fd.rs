@@ -162,11 +162,10 @@ fn owner(t: &Rc<Task>, f: &Rc<OpenFile>, cmd: i32, arg: u64) -> Result<i64> {
     use sigio::Owner;
     let (told, mem) = (&t.kernel.sigio, t.mem());
     let set = |kind: i32, id: i32| {
-        let k = &t.kernel;
         let (there, owner) = match kind {
-            F_OWNER_TID => (k.task(id).is_some(), Owner::Thread(id)),
-            F_OWNER_PID => (k.process(id).is_some(), Owner::Process(id)),
-            F_OWNER_PGRP => (!k.group(id).is_empty(), Owner::Group(id)),
+            F_OWNER_TID => (t.find_task(id).is_some(), Owner::Thread(id)),
+            F_OWNER_PID => (t.find_process(id).is_some(), Owner::Process(id)),
+            F_OWNER_PGRP => (!t.find_group(id).is_empty(), Owner::Group(id)),
             _ => return Err(Errno::EINVAL),
         };
         if id != 0 && !there {
@@ -435,7 +434,7 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
                 c::TIOCGSID => UserOut::new(arg).put(&*mem, &1i32),
                 c::TIOCSPGRP => {
                     let group: i32 = guest::UserIn::new(arg).get(&*mem)?;
-                    if t.kernel.group(group).is_empty() {
+                    if t.find_group(group).is_empty() {
                         return Err(Errno::ESRCH);
                     }
                     t.kernel.foreground.set(group);

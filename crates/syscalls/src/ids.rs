@@ -19,7 +19,7 @@ pub fn getppid(t: &Rc<Task>) -> Result<i32> {
 }
 
 fn target(t: &Task, pid: i32) -> Result<Rc<Process>> {
-    if pid == 0 { Ok(t.process.clone()) } else { t.kernel.process(pid).ok_or(Errno::ESRCH) }
+    if pid == 0 { Ok(t.process.clone()) } else { t.find_process(pid).ok_or(Errno::ESRCH) }
 }
 
 pub fn getpgid(t: &Rc<Task>, pid: i32) -> Result<i32> {
@@ -36,7 +36,7 @@ pub fn getsid(t: &Rc<Task>, pid: i32) -> Result<i32> {
 
 pub fn setsid(t: &Rc<Task>) -> Result<i32> {
     let p = &t.process;
-    if p.pgid.get() == p.pid || !t.kernel.group(p.pid).is_empty() {
+    if p.pgid.get() == p.pid || !t.find_group(p.pid).is_empty() {
         return Err(Errno::EPERM);
     }
     p.sid.set(p.pid);
@@ -67,7 +67,7 @@ pub fn setpgid(t: &Rc<Task>, pid: i32, pgid: i32) -> Result {
         return Err(Errno::EPERM);
     }
     let to = if pgid == 0 { p.pid } else { pgid };
-    if to != p.pid && !t.kernel.group(to).iter().any(|m| m.sid.get() == p.sid.get()) {
+    if to != p.pid && !t.find_group(to).iter().any(|m| m.sid.get() == p.sid.get()) {
         return Err(Errno::EPERM);
     }
     p.pgid.set(to);
@@ -290,8 +290,8 @@ fn cap_target(t: &Task, header: UserIn<[u32; 2]>, out: UserOut<u32>) -> Result<(
     };
     let who = match pid as i32 {
         pid if pid < 0 => return Err(Errno::EINVAL),
-        0 => t.kernel.task(t.tid),
-        pid => t.kernel.task(pid),
+        0 => t.find_task(t.tid),
+        pid => t.find_task(pid),
     };
     Ok((who.ok_or(Errno::ESRCH)?, len))
 }
@@ -353,7 +353,7 @@ const KCMP_SYSVSEM: i32 = 6;
 
 /// kcmp(2): 0 if two threads share a thing, else 1 or 2, an order that tells nothing else.
 pub fn kcmp(t: &Rc<Task>, pid1: i32, pid2: i32, kind: i32, fd1: u64, fd2: u64) -> Result<i32> {
-    let find = |pid: i32| t.kernel.task(pid).ok_or(Errno::ESRCH);
+    let find = |pid: i32| t.find_task(pid).ok_or(Errno::ESRCH);
     let (a, b) = (find(pid1)?, find(pid2)?);
     let cred = t.cred();
     let may = |who: &Task| {

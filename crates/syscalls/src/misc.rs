@@ -104,7 +104,7 @@ pub fn set_robust_list(t: &Rc<Task>, head: u64, len: usize) -> Result {
 }
 
 pub fn get_robust_list(t: &Rc<Task>, pid: i32, head: UserOut<u64>, len: UserOut<u64>) -> Result {
-    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    let who = if pid == 0 { t.clone() } else { t.find_task(pid).ok_or(Errno::ESRCH)? };
     if !Rc::ptr_eq(&who.process, &t.process) && !task::may_signal(&t.cred(), &who.cred()) {
         return Err(Errno::EPERM);
     }
@@ -262,7 +262,7 @@ fn change_limit(t: &Task, who: &Task, which: u32, new: Rlimit) -> Result {
 
 pub fn prlimit64(t: &Rc<Task>, pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) -> Result {
     let mem = t.mem();
-    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    let who = if pid == 0 { t.clone() } else { t.find_task(pid).ok_or(Errno::ESRCH)? };
     if which >= 16 {
         return Err(Errno::EINVAL);
     }

@@ -19,9 +19,9 @@ pub fn pidfd_open(t: &Rc<Task>, pid: i32, flags: Flags) -> Result<i32> {
     if pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    match t.kernel.process(pid) {
+    match t.find_process(pid) {
         Some(p) => crate::fd::install(t, task::pidfd::pidfd(&p, flags), c::O_CLOEXEC),
-        None if t.kernel.task(pid).is_some() => Err(Errno::EINVAL),
+        None if t.find_task(pid).is_some() => Err(Errno::EINVAL),
         None => Err(Errno::ESRCH),
     }
 }
@@ -34,7 +34,7 @@ pub fn pidfd_send_signal(t: &Rc<Task>, fd: Fd, sig: i32, info: UserIn<SigInfo>, 
         // Before there were pidfds, /proc/PID stood for the process; it still does here.
         None => {
             let (pid, began) = fs::proc::process(&f).ok_or(Errno::EBADF)?;
-            t.kernel.process(pid).filter(|p| p.started == began)
+            t.find_process(pid).filter(|p| p.started == began)
         }
     };
     if !(0..=64).contains(&sig) {

@@ -36,7 +36,7 @@ pub async fn ptrace(t: &Rc<Task>, op: u64, pid: i32, addr: u64, data: u64) -> Re
     if op == c::PTRACE_TRACEME {
         return t.trace_me().map(|()| 0);
     }
-    let who = t.kernel.task(pid).ok_or(Errno::ESRCH)?;
+    let who = t.find_task(pid).ok_or(Errno::ESRCH)?;
     match op {
         c::PTRACE_ATTACH => return t.attach(&who, false, 0).map(|()| 0),
         c::PTRACE_SEIZE if addr != 0 || data & !OPTIONS != 0 => return Err(Errno::EIO),

@@ -13,7 +13,7 @@ pub fn sched_getaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: OutBuf<1>) ->
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    let who = if pid == 0 { t.clone() } else { t.find_task(pid).ok_or(Errno::ESRCH)? };
     t.mem().write(mask.0, &who.affinity.get().to_ne_bytes())?;
     Ok(8)
 }
@@ -21,7 +21,7 @@ pub fn sched_setaffinity(t: &Rc<Task>, pid: i32, len: usize, mask: InBuf<1>) -> 
     let mut b = [0u8; 8];
     let n = len.min(8);
     t.mem().read(mask.0, &mut b[..n])?;
-    let who = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::ESRCH)? };
+    let who = if pid == 0 { t.clone() } else { t.find_task(pid).ok_or(Errno::ESRCH)? };
     may_change(t, &who)?;
     let left = u64::from_ne_bytes(b) & t.kernel.config.all_cpus();
     if left == 0 {
@@ -36,7 +36,7 @@ fn target(t: &Rc<Task>, pid: i32) -> Result<Rc<Task>> {
     match pid {
         p if p < 0 => Err(Errno::EINVAL),
         0 => Ok(t.clone()),
-        p => t.kernel.task(p).ok_or(Errno::ESRCH),
+        p => t.find_task(p).ok_or(Errno::ESRCH),
     }
 }
 
@@ -174,13 +174,14 @@ fn ranked(t: &Task, which: i32, who: i32) -> Result<Vec<Rc<Process>>> {
     const PRIO_PROCESS: i32 = 0;
     const PRIO_PGRP: i32 = 1;
     const PRIO_USER: i32 = 2;
-    let k = &t.kernel;
     let uid = if who == 0 { t.cred().ruid } else { who as u32 };
     let found = match which {
         PRIO_PROCESS if who == 0 => vec![t.process.clone()],
-        PRIO_PROCESS => k.task(who).map(|t| t.process.clone()).into_iter().collect(),
-        PRIO_PGRP => k.group(if who == 0 { t.process.pgid.get() } else { who }),
-        PRIO_USER => k.processes().into_iter().filter(|p| p.leader().is_some_and(|l| l.cred().ruid == uid)).collect(),
+        PRIO_PROCESS => t.find_task(who).map(|t| t.process.clone()).into_iter().collect(),
+        PRIO_PGRP => t.find_group(if who == 0 { t.process.pgid.get() } else { who }),
+        PRIO_USER => {
+            t.all_processes().into_iter().filter(|p| p.leader().is_some_and(|l| l.cred().ruid == uid)).collect()
+        }
         _ => return Err(Errno::EINVAL),
     };
     if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }

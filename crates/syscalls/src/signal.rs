@@ -148,7 +148,7 @@ fn to_thread(t: &Task, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result {
     if tid <= 0 || tgid.is_some_and(|g| g <= 0) {
         return Err(Errno::EINVAL);
     }
-    let to = t.kernel.task(tid).ok_or(Errno::ESRCH)?;
+    let to = t.find_task(tid).ok_or(Errno::ESRCH)?;
     if tgid.is_some_and(|g| to.process.pid != g) {
         return Err(Errno::ESRCH);
     }

@@ -34,11 +34,11 @@ pub(crate) fn cpu_clock(t: &Rc<Task>, id: i32) -> Result<(Clock, u64)> {
     let pid = !(id >> 3);
     match id & 7 {
         2 => {
-            let p = if pid == 0 { t.process.clone() } else { t.kernel.process(pid).ok_or(Errno::EINVAL)? };
+            let p = if pid == 0 { t.process.clone() } else { t.find_process(pid).ok_or(Errno::EINVAL)? };
             Ok((p.cpu_clock(), p.cpu_ns()))
         }
         6 => {
-            let of = if pid == 0 { t.clone() } else { t.kernel.task(pid).ok_or(Errno::EINVAL)? };
+            let of = if pid == 0 { t.clone() } else { t.find_task(pid).ok_or(Errno::EINVAL)? };
             if !Rc::ptr_eq(&of.process, &t.process) {
                 return Err(Errno::EINVAL);
             }

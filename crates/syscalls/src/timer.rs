@@ -34,7 +34,7 @@ fn notify(t: &Rc<Task>, e: Option<SigEvent>, id: i32) -> Result<Notify> {
         c::SIGEV_NONE => return Ok(Notify::Nothing),
         c::SIGEV_SIGNAL | c::SIGEV_THREAD => None,
         THREAD_ID => {
-            let to = t.kernel.task(e.tid).filter(|o| Rc::ptr_eq(&o.process, &t.process)).ok_or(Errno::EINVAL)?;
+            let to = t.find_task(e.tid).filter(|o| Rc::ptr_eq(&o.process, &t.process)).ok_or(Errno::EINVAL)?;
             Some(to)
         }
         _ => return Err(Errno::EINVAL),

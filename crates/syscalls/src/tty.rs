@@ -169,7 +169,7 @@ fn set_foreground(t: &Task, tty: &Rc<Tty>, mem: &dyn Memory, arg: u64) -> Result
     if group < 0 {
         return Err(Errno::EINVAL);
     }
-    let members = t.kernel.group(group);
+    let members = t.find_group(group);
     let first = members.first().ok_or(Errno::ESRCH)?;
     if first.sid.get() != p.sid.get() {
         return Err(Errno::EPERM);

@@ -68,7 +68,7 @@ fn process_vm(t: &Rc<Task>, pid: i32, bufs: [(UserIn<Iovec>, usize); 2], flags: 
     if local.iter().all(|b| b.1 == 0) || remote.iter().all(|b| b.1 == 0) {
         return Ok(0);
     }
-    let who = t.kernel.task(pid).or_else(|| t.kernel.process(pid)?.leader()).ok_or(Errno::ESRCH)?;
+    let who = t.find_task(pid).or_else(|| t.find_process(pid)?.leader()).ok_or(Errno::ESRCH)?;
     if !t.may_access(&who, true) {
         return Err(Errno::EPERM);
     }

@@ -135,6 +135,9 @@ impl Process {
             k.end(status);
             return;
         }
+        if self.is_init() {
+            return self.end_container(&children);
+        }
         // Or to the nearest ancestor that asked for them (PR_SET_CHILD_SUBREAPER).
         let mut heir = self.parent();
         while let Some(p) = &heir
@@ -142,7 +145,7 @@ impl Process {
         {
             heir = p.parent();
         }
-        let init = heir.or_else(|| k.process(1));
+        let init = heir.or_else(|| k.process(self.container));
         for c in children {
             if let Some(init) = &init {
                 c.adopt(init);
@@ -158,6 +161,23 @@ impl Process {
         }
         if let Some(parent) = self.parent() {
             self.orphaned_by(&parent);
+        }
+        self.exit_notify();
+    }
+
+    /// Everything else in the container ends too, and nobody waits for it.
+    fn end_container(self: &Rc<Process>, children: &[Rc<Process>]) {
+        for c in children {
+            c.disown();
+            c.exit_notify();
+        }
+        for p in self.kernel.processes() {
+            if p.container == self.pid && p.pid != self.pid {
+                p.signal(abi::signal::SigInfo::from_user(abi::c::SIGKILL, abi::c::SI_KERNEL, 0, 0));
+            }
+        }
+        if self.sid.get() == self.pid {
+            self.leave_terminal(true);
         }
         self.exit_notify();
     }

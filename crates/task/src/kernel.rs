@@ -146,7 +146,12 @@ impl Kernel {
 
     /// A device number for a file system that is mounted.
     pub fn new_dev(&self) -> u64 {
-        self.next_dev.replace(self.next_dev.get() + 1)
+        self.new_devs(1)
+    }
+
+    /// The first of `n` such numbers.
+    pub fn new_devs(&self, n: u64) -> u64 {
+        self.next_dev.replace(self.next_dev.get() + n)
     }
 
     pub fn new_mm_id(&self) -> u64 {

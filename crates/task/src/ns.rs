@@ -208,6 +208,9 @@ impl Task {
     pub fn namespaces(&self) -> Rc<Namespaces> {
         self.ns.borrow().clone()
     }
+    pub fn set_namespaces(&self, to: Rc<Namespaces>) {
+        self.ns.replace(to);
+    }
     pub fn ipc(&self) -> Rc<IpcNs> {
         self.ns.borrow().ipc.clone()
     }

@@ -140,6 +140,8 @@ pub struct Process {
     parent: RefCell<Weak<Process>>,
     pub children: RefCell<Vec<Rc<Process>>>,
     pub threads: RefCell<Vec<Rc<Task>>>,
+    /// The first process of its container. Those of another container do not exist for it.
+    pub container: i32,
     /// The thread that made it.
     pub maker: RefCell<Weak<Task>>,
     /// The first thread, if it ended traced and its tracer has not waited for the process.
@@ -195,13 +197,24 @@ pub struct Process {
 }
 
 impl Process {
+    /// A child of `parent`, in its container.
     pub fn new(kernel: &Rc<Kernel>, pid: i32, parent: Option<&Rc<Process>>) -> Rc<Process> {
+        Process::make(kernel, pid, parent, pid)
+    }
+
+    /// A process started from outside, in the container whose first process is `container`.
+    pub fn outside(kernel: &Rc<Kernel>, pid: i32, container: i32) -> Rc<Process> {
+        Process::make(kernel, pid, None, container)
+    }
+
+    fn make(kernel: &Rc<Kernel>, pid: i32, parent: Option<&Rc<Process>>, container: i32) -> Rc<Process> {
         let p = Rc::new(Process {
             pid,
             kernel: kernel.clone(),
             parent: RefCell::new(parent.map_or_else(Weak::new, Rc::downgrade)),
             children: RefCell::default(),
             threads: RefCell::default(),
+            container: parent.map_or(container, |p| p.container),
             maker: RefCell::default(),
             dead_leader: RefCell::new(None),
             pgid: Cell::new(parent.map_or(pid, |p| p.pgid.get())),
@@ -249,6 +262,16 @@ impl Process {
     /// 0 for pid 1.
     pub fn ppid(&self) -> i32 {
         self.parent().map_or(0, |p| p.pid)
+    }
+
+    /// Is it the first of its container? As pid 1 of a namespace it takes only the signals that it handles.
+    pub fn is_init(&self) -> bool {
+        self.pid == self.container
+    }
+
+    /// Nobody will wait for it.
+    pub fn disown(&self) {
+        *self.parent.borrow_mut() = Weak::new();
     }
 
     pub fn adopt(&self, by: &Rc<Process>) {

@@ -24,7 +24,7 @@ impl Process {
             self.cont();
         }
         let outside = self.kernel.outside_signal.get();
-        if self.pid == 1 && matches!(sig, c::SIGKILL | c::SIGSTOP) && !outside && !info.from_kernel() {
+        if self.is_init() && matches!(sig, c::SIGKILL | c::SIGSTOP) && !outside && !info.from_kernel() {
             return false;
         }
         if sig == c::SIGKILL {
@@ -35,7 +35,9 @@ impl Process {
         }
         // Pid 1 takes only what it handles, and what its own doing brings on: the broken pipe of `rvisor run -- yes | head`.
         let a = self.actions.borrow().borrow().get(sig);
-        if self.pid == 1 && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
+        // What is blocked is kept, whatever becomes of it later: signalfd and sigwait find it.
+        let blocked = self.threads.borrow().iter().any(|t| t.blocked.get().has(sig));
+        if self.is_init() && !blocked && a.handler == kernel::signal::SIG_DFL && !matches!(sig, c::SIGSTOP) {
             return match default_action(sig) {
                 _ if self.kernel.config.guarded_init => false,
                 Act::Terminate | Act::Core => outside || info.from_kernel(),
@@ -212,11 +214,11 @@ impl crate::Kernel {
     /// kill(2) and its kin: to a process, a group, or everyone. `info.signo` 0 only checks.
     pub fn kill(&self, from: &Task, pid: i32, info: SigInfo) -> Result {
         let targets = match pid {
-            0 => self.group(from.process.pgid.get()),
-            -1 => self.processes().into_iter().filter(|p| p.pid != 1 && p.pid != from.process.pid).collect(),
-            p if p < 0 => self.group(-p),
+            0 => from.find_group(from.process.pgid.get()),
+            -1 => from.all_processes().into_iter().filter(|p| !p.is_init() && p.pid != from.process.pid).collect(),
+            p if p < 0 => from.find_group(-p),
             // The number of any of its threads means the process.
-            p => self.process(p).or_else(|| self.task(p).map(|t| t.process.clone())).into_iter().collect(),
+            p => from.find_process(p).or_else(|| from.find_task(p).map(|t| t.process.clone())).into_iter().collect(),
         };
         if targets.is_empty() {
             return Err(Errno::ESRCH);

@@ -171,6 +171,34 @@ pub struct Task {
     pub alive: Cell<bool>,
 }
 
+/// What a thread finds by a number is in its own container.
+impl Task {
+    fn sees(&self, p: &Process) -> bool {
+        p.container == self.process.container
+    }
+
+    pub fn find_process(&self, pid: i32) -> Option<Rc<Process>> {
+        self.kernel.process(pid).filter(|p| self.sees(p))
+    }
+
+    pub fn find_task(&self, tid: i32) -> Option<Rc<Task>> {
+        self.kernel.task(tid).filter(|t| self.sees(&t.process))
+    }
+
+    pub fn find_group(&self, pgid: i32) -> Vec<Rc<Process>> {
+        let mut group = self.kernel.group(pgid);
+        group.retain(|p| self.sees(p));
+        group
+    }
+
+    /// Every process, zombies too, by pid.
+    pub fn all_processes(&self) -> Vec<Rc<Process>> {
+        let mut all = self.kernel.processes();
+        all.retain(|p| self.sees(p));
+        all
+    }
+}
+
 impl Task {
     pub fn new(
         tid: i32,

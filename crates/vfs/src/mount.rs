@@ -442,6 +442,11 @@ impl MountTable {
         MountTable::new(FIRST_MOUNT_INO, UserNs::first())
     }
 
+    /// An empty one beside it, which is the first user namespace's as well.
+    pub fn further() -> Rc<MountTable> {
+        MountTable::new(new_ino(), UserNs::first())
+    }
+
     fn new(ino: u64, user_ns: Rc<UserNs>) -> Rc<MountTable> {
         Rc::new_cyclic(|this| MountTable {
             ino,

@@ -1,6 +1,6 @@
 //! What is said over the control socket of a running sandbox: one JSON object a message, [`Request`]s in, [`Message`]s
 //! out. `docs/design/control.md` tells the rules.
-use crate::Process;
+use crate::{Mount, Process};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -17,8 +17,16 @@ pub struct Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
-    /// The first process, which was held, begins.
-    Start {},
+    /// The first process, which was held, begins; or that of a further container, by its pid.
+    Start {
+        #[serde(default)]
+        pid: Option<i32>,
+    },
+    /// A further container, whose first process is held. Descriptors: those of the process, as for `Exec`, then those that
+    /// the mounts name by their place among the rest. It ends with the connection.
+    Container {
+        container: Box<Container>,
+    },
     /// Starts one more process. With three descriptors: its standard ones. With one: `process.terminal` is set, and this
     /// is the raw terminal of the host's that its own is joined to.
     Exec {
@@ -26,11 +34,17 @@ pub enum Call {
         /// It is killed when this client goes away.
         #[serde(default)]
         bound: bool,
+        /// The container it is started in, by its first process; absent: the first.
+        #[serde(default)]
+        container: Option<i32>,
     },
-    /// kill(2) from outside. `pid` absent: every process. `number` 0 only asks whether there is one.
+    /// kill(2) from outside. `pid` absent: every process, or every one of `container`. `number` 0 only asks whether there
+    /// is one.
     Signal {
         #[serde(default)]
         pid: Option<i32>,
+        #[serde(default)]
+        container: Option<i32>,
         number: i32,
     },
     Processes {},
@@ -43,6 +57,23 @@ pub enum Call {
     Stats {},
     /// From now on this client is told of the start and end of every process started from outside.
     Events {},
+}
+
+/// A container beside the first: a root, mounts and processes of its own. Network, System V IPC and terminals are the
+/// sandbox's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    pub process: Process,
+    /// In mount order; the first is the root.
+    pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub root_read_only: bool,
+    /// Absent: the sandbox's.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    #[serde(default)]
+    pub domainname: Option<String>,
 }
 
 /// What the sentry says.
@@ -122,8 +153,8 @@ pub struct Stats {
     /// How often the sentry has asked its heap for memory.
     pub allocations: u64,
     pub uptime_ns: u64,
-    /// The first process is held.
-    pub held: bool,
+    /// The first processes of containers that have not been started.
+    pub held: Vec<i32>,
 }
 
 #[cfg(test)]
@@ -136,11 +167,12 @@ mod tests {
 
     #[test]
     fn what_is_understood() {
-        assert!(matches!(read(r#"{"id":1,"call":{"start":{}}}"#).unwrap().call, Call::Start {}));
+        assert!(matches!(read(r#"{"id":1,"call":{"start":{}}}"#).unwrap().call, Call::Start { pid: None }));
         let exec = r#"{"id":2,"call":{"exec":{"process":{"args":["a"],"env":[],"cwd":"/"}}}}"#;
-        assert!(matches!(read(exec).unwrap().call, Call::Exec { process, bound: false } if process.args == ["a"]));
+        let exec = read(exec).unwrap().call;
+        assert!(matches!(exec, Call::Exec { process, bound: false, container: None } if process.args == ["a"]));
         let all = read(r#"{"id":3,"call":{"signal":{"number":9}}}"#).unwrap();
-        assert!(matches!(all.call, Call::Signal { pid: None, number: 9 }));
+        assert!(matches!(all.call, Call::Signal { pid: None, container: None, number: 9 }));
     }
 
     #[test]

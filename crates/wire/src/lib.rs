@@ -85,6 +85,14 @@ pub struct LaunchSpec {
     /// No sentry: the program runs on the host's kernel. `sentry`, `stub` and `platform` are not looked at.
     #[serde(default)]
     pub shared: Option<Box<shared::SharedSpec>>,
+    /// A connection to the control socket of a running sandbox: this is one more container in it ([`control::Container`]),
+    /// and the process that is made only stands for its first one.
+    #[serde(default)]
+    pub join_fd: Option<i32>,
+    /// Whoever enters the mount namespace of the process that is made finds the root and the volumes there. It does not
+    /// see them itself.
+    #[serde(default)]
+    pub visible: bool,
 }
 
 fn default_hostname() -> String {
@@ -139,6 +147,9 @@ pub struct Volume {
     pub no_suid: bool,
     #[serde(default)]
     pub no_dev: bool,
+    /// What is written to it stays in memory, and is gone with the sandbox.
+    #[serde(default)]
+    pub copy_up: bool,
     /// Of one in memory: bytes, and the permission bits of its root.
     #[serde(default)]
     pub size: Option<u64>,
@@ -390,8 +401,12 @@ pub enum Event {
     },
     /// From the launcher: the sandbox's network namespace is there and waits for a byte in `network_fd`.
     Network {},
-    /// With `hold`: the program is loaded, and waits for [`control::Call::Start`].
-    Held {},
+    /// With `hold`: the program is loaded, and waits for [`control::Call::Start`]. `pid`: of a further container's first
+    /// process, inside.
+    Held {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<i32>,
+    },
     /// The guest's first instruction is about to run. `ns`: since the launcher's first instruction.
     Started { ns: u64 },
     /// The command could not be started: exit status 125, 126 or 127 as `docker run`.

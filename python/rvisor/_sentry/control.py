@@ -97,23 +97,24 @@ class Control:
         """The descriptor, for poll: when it is readable, call `event`."""
         return self._socket.fileno()
 
-    def start(self) -> None:
-        """Let the first process begin, which was held."""
-        self._call({"start": {}})
+    def start(self, *, pid: int = 1) -> None:
+        """Let the first process begin, which was held; or that of a further container."""
+        self._call({"start": {"pid": pid}})
 
-    def exec(self, process: Process, *, descriptors: Sequence[int], bound: bool = False) -> int:
-        """Start one more process; its pid inside.
+    def exec(self, process: Process, *, descriptors: Sequence[int], bound: bool = False, container: int = 1) -> int:
+        """Start one more process in the container with this first process; its pid inside.
 
         `descriptors` are its standard ones; with `terminal` in `process` the raw terminal that its own is joined to.
         `bound`: it is killed when this connection ends, as it does with this process.
         A ControlError's status is 127 when the program is not there, 126 when it cannot be executed.
         """
-        answer = self._call({"exec": {"process": process, "bound": bound}}, descriptors)
+        call: dict[str, object] = {"exec": {"process": process, "bound": bound, "container": container}}
+        answer = self._call(call, descriptors)
         return int(answer["exec"]["pid"])
 
-    def signal(self, number: int, *, pid: int | None = None) -> None:
-        """Send a signal to a process, or to all of them."""
-        self._call({"signal": {"pid": pid, "number": number}})
+    def signal(self, number: int, *, pid: int | None = None, container: int | None = None) -> None:
+        """Send a signal to a process, or to all of them; or to all of one container."""
+        self._call({"signal": {"pid": pid, "container": container, "number": number}})
 
     def processes(self) -> list[dict[str, Any]]:
         """Every process: pid, ppid, uid, state, threads, name, args, started_ns, cpu_ns, memory."""
@@ -130,7 +131,7 @@ class Control:
         self._call({"resize": {"pid": pid, "rows": rows, "columns": columns}})
 
     def stats(self) -> dict[str, Any]:
-        """processes, threads, files, calls, sentry_memory, allocations, uptime_ns; `held`: the first process waits."""
+        """processes, threads, files, calls, sentry_memory, allocations, uptime_ns; `held`: first processes that wait."""
         stats: dict[str, Any] = self._call({"stats": {}})["stats"]
         return stats
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     class Volume(TypedDict):
         source: str | None
         target: str
+        copy_up: bool
         read_only: bool
         no_exec: bool
         no_suid: bool
@@ -130,6 +131,8 @@ if TYPE_CHECKING:
         control_fd: int | None
         hold: bool
         guarded_init: bool
+        join_fd: int | None
+        visible: bool
 
     class Request(TypedDict):
         id: int
@@ -139,7 +142,7 @@ if TYPE_CHECKING:
 EVENTS = {
     "launched": ("pid", "cgroups"),
     "network": (),
-    "held": (),
+    "held": ("pid",),
     "started": ("ns",),
     "failed": ("status", "message"),
     "exited": ("status", "signal"),
@@ -201,6 +204,7 @@ def volume(source: str | None, target: str, *, read_only: bool) -> Volume:
         "no_exec": False,
         "no_suid": False,
         "no_dev": False,
+        "copy_up": False,
         "size": None,
         "mode": None,
     }

@@ -64,6 +64,8 @@ class Running:
         self.pid = 0
         self.held = False
         """The program is loaded and waits for the control socket's `start`."""
+        self.first = 1
+        """Its pid inside."""
         self.started = False
         """The program's first instruction has been reached."""
         self.control: Control | None = None
@@ -219,6 +221,7 @@ class Running:
                 self._connect()
             case "held":
                 self.held = True
+                self.first = _integer(event.get("pid") or 1)
             case "started":
                 self.started = True
                 self._started_ns = _integer(event["ns"])
@@ -333,7 +336,8 @@ def start(
         try:
             _write_all(spec_fd, text)
             os.lseek(spec_fd, 0, os.SEEK_SET)
-            given = (spec_fd, write_end, watched, waits, spec["strace_fd"], spec["log_fd"], spec["control_fd"])
+            named = (spec["strace_fd"], spec["log_fd"], spec["control_fd"], spec["join_fd"])
+            given = (spec_fd, write_end, watched, waits, *named)
             kept = [fd for fd in given if fd is not None]
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
         finally:

@@ -70,7 +70,10 @@ def kill(command: Command) -> int:
         return 0
     try:
         with container.control() as control:
-            control.signal(number, pid=None if everyone else 1)
+            if everyone:
+                control.signal(number, container=container.first)
+            else:
+                control.signal(number, pid=container.first)
     except SandboxGone:
         raise OciError("container not running") from None
     except ControlError as error:
@@ -194,6 +197,8 @@ def _freeze(command: Command, frozen: bool) -> int:
     command.words(1, 1)
     container = states.find(command.root, command.id, lock=True)
     status = container.status()
+    if container.sandbox:
+        raise OciError(f"a container of a pod cannot be paused alone: pause {container.sandbox}")
     if frozen and status not in ("running", "created"):
         raise OciError(f"container not running or created: {status}")
     if not frozen and status != "paused":

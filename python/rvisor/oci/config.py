@@ -117,6 +117,7 @@ class Config:
         self.process: Process
         self.terminal_size: tuple[int, int] | None = None
         self.hostname = ""
+        self.joins: dict[str, str] = {}
         self.domainname: str | None = None
         self.volumes: list[Volume] = []
         self.masked: list[str] = []
@@ -368,11 +369,13 @@ def _namespaces(config: Config, linux: dict[str, Any]) -> None:
     for kind in ("pid", "mount", "ipc"):
         if kind not in found:
             raise OciError(f"config.json: linux.namespaces: without {kind} it would be the host's, which is not there")
-        if found[kind]:
-            raise OciError(f"config.json: linux.namespaces: {kind}: a private kernel cannot join {found[kind]}")
-    for kind in ("user", "cgroup", "uts"):
+    # Whether it is another container's is for those to say who know them.
+    config.joins = {kind: found[kind] for kind in ("ipc", "uts") if found.get(kind)}
+    for kind in ("pid", "mount", "user", "cgroup"):
         if found.get(kind):
             raise OciError(f"config.json: linux.namespaces: {kind}: a private kernel cannot join {found[kind]}")
+    if "uts" in config.joins:
+        config.hostname = ""
     if "uts" not in found:
         if config.hostname:
             raise OciError("config.json: hostname: needs a uts namespace")
@@ -517,7 +520,7 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
         elif kind == "tmpfs" and (name == "nr_inodes" or (name in ("uid", "gid") and value == "0")):
             continue
         elif kind == "tmpfs" and name == "tmpcopyup":
-            _copies_nothing(config, target)
+            _copy_up(config, target, volume)
         elif option in _PROPAGATION:
             volume["propagation"] = _PROPAGATION[option]
             if kind == "bind" and _PROPAGATION[option] in ("shared", "slave"):
@@ -527,15 +530,12 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
     return volume
 
 
-def _copies_nothing(config: Config, target: str) -> None:
-    """What lies in the root below such a mount would have to be copied; there must be nothing."""
-    path = os.path.join(config.root, target.lstrip("/"))
-    if (
-        os.path.realpath(path).startswith(os.path.realpath(config.root) + "/")
-        and os.path.isdir(path)
-        and os.listdir(path)
-    ):
-        raise OciError(f"config.json: mounts: {target}: the option 'tmpcopyup' is not supported where there are files")
+def _copy_up(config: Config, target: str, volume: Volume) -> None:
+    """What lies in the root below such a mount is seen in it, until it is changed."""
+    top = os.path.realpath(config.root)
+    path = os.path.realpath(os.path.join(top, target.lstrip("/")))
+    if path.startswith(top + "/") and os.path.isdir(path) and os.listdir(path):
+        volume["source"], volume["copy_up"], volume["mode"] = path, True, None
 
 
 def _size(target: str, text: str) -> int:

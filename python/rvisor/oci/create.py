@@ -8,11 +8,12 @@ import socket
 
 from rvisor._sentry import find, spawn
 from rvisor.errors import LaunchError, RvisorError
-from rvisor.oci import cgroups, config, hooks, state
+from rvisor.oci import cgroups, config, hooks, pods, state
 from rvisor.oci.errors import OciError, not_begun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rvisor._sentry.control import Control
     from rvisor._sentry.messages import LaunchSpec
     from rvisor.oci.config import Config
     from rvisor.oci.log import Log
@@ -123,7 +124,12 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
         groups = []
     container.write(cgroups=groups)
     cgroups.set_limits(groups, wanted.resources)
-    listener = _listen(container.directory)
+    serving = pods.sandbox(wanted, request.root, container.id)
+    if serving is not None:
+        container.write(sandbox=serving.id)
+        if wanted.resources:
+            request.log.debug("limits of one container of a pod are not kept: its programs are in the pod's groups")
+    listener: socket.socket | Control = _listen(container.directory) if serving is None else serving.control()
     slave = -1
     try:
         if wanted.process["terminal"]:
@@ -150,7 +156,7 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
             send_pidfd(request.pidfd_socket, running.pid)
         if request.pid_file:
             replace(request.pid_file, str(running.pid))
-        container.write(phase="created")
+        container.write(phase="created", first=running.first)
         running.hand_over()
     except BaseException:
         running.close()
@@ -180,7 +186,7 @@ def _launch(
         "masked": wanted.masked,
         "read_only": wanted.read_only,
         "process": wanted.process,
-        "hostname": wanted.hostname or "localhost",
+        "hostname": wanted.hostname or ("" if wanted.joins else "localhost"),
         "domainname": wanted.domainname,
         "network": wanted.network,
         "sysctls": wanted.sysctls,
@@ -199,9 +205,11 @@ def _launch(
         "events_fd": -1,
         "caller_fd": None,
         "detached": True,
-        "control_fd": control,
+        "control_fd": None if container.sandbox else control,
         "hold": True,
         "guarded_init": True,
+        "join_fd": control if container.sandbox else None,
+        "visible": True,
     }
     return spawn.start(
         spec,

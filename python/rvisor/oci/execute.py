@@ -62,7 +62,8 @@ def exec_(command: Command) -> int:
         control = container.control()
         if process["terminal"]:
             slave = creating.terminal(socket, wanted.terminal_size)
-        pid = control.exec(process, descriptors=(slave,) if slave >= 0 else (0, 1, 2), bound=True)
+        streams = (slave,) if slave >= 0 else (0, 1, 2)
+        pid = control.exec(process, descriptors=streams, bound=True, container=container.first)
     except SandboxGone:
         raise OciError("cannot exec a container that has stopped") from None
     except ControlError as error:

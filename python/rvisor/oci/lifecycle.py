@@ -53,7 +53,7 @@ def _begin(container: Container, command: Command) -> None:
     container.write(phase="starting", starter=os.getpid(), starter_start=state.start_time(os.getpid()))
     try:
         with container.control() as control:
-            control.start()
+            control.start(pid=container.first)
     except SandboxGone:
         raise OciError("cannot start a container that has stopped") from None
     except ControlError as error:

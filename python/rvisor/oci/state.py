@@ -35,7 +35,7 @@ _LARGEST_STATE = 16 << 20
 
 _KINDS: dict[str, type] = {
     "pid": int, "start_time": int, "cgroups": list, "groups_to_make": list, "phase": str, "bundle": str, "hooks": dict,
-    "process": dict, "creator": int,
+    "process": dict, "creator": int, "first": int, "sandbox": str,
 }  # fmt: skip
 """What has to be of this kind, if it is there."""
 
@@ -94,6 +94,16 @@ class Container:
     @property
     def cgroups(self) -> list[str]:
         return list(self.data.get("cgroups", []))
+
+    @property
+    def first(self) -> int:
+        """Its first process, as its kernel numbers them."""
+        return int(self.data.get("first", 1))
+
+    @property
+    def sandbox(self) -> str:
+        """The container whose kernel serves it, if that is not its own."""
+        return str(self.data.get("sandbox", ""))
 
     def read(self, *, damaged: bool = False) -> None:
         """Raises NoSuchContainer. A directory without a state is one that is being made, or was left by a crash.
@@ -198,7 +208,7 @@ class Container:
             return "created"
         try:
             with self.control() as control:
-                return "created" if control.stats()["held"] else "running"
+                return "created" if self.first in control.stats()["held"] else "running"
         except RvisorError:
             return "stopped"
 
@@ -223,7 +233,10 @@ class Container:
         """A connection to the sandbox's kernel; raises SandboxGone."""
         from rvisor._sentry.control import Control
 
-        return Control.connect(self.directory)
+        directory = self.directory
+        if self.sandbox:
+            directory = os.path.join(os.path.dirname(directory), self.sandbox)
+        return Control.connect(directory)
 
     def destroy(self) -> None:
         """End what runs of it, and remove its control groups and its directory."""

@@ -611,3 +611,13 @@ CASE(a_threads_number_means_its_process) {
     EQ(pthread_join(thread, NULL), 0);
     CHECK(t_took != -1);
 }
+/* Run alone this is pid 1, which takes only what it handles: what it blocks waits all the same. */
+CASE(a_blocked_signal_without_handler_waits) {
+    block(SIGUSR2);
+    OK(kill(getpid(), SIGUSR2));
+    sigset_t mask;
+    OK(sigpending(&mask));
+    EQ(sigismember(&mask, SIGUSR2), 1);
+    struct timespec soon = {5, 0};
+    EQ(sigtimedwait(&mask, NULL, &soon), SIGUSR2);
+}

@@ -77,7 +77,7 @@ pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
         _ if !more.is_empty() => Err(Errno::ENOENT),
         "exe" | "cwd" | "root" => {
             let place = place(&*t.ok_or(Errno::ENOENT)?, first)?;
-            let fs = k.process(1).and_then(|p| p.leader()).map(|t| t.fs());
+            let fs = k.process(p.container).and_then(|p| p.leader()).map(|t| t.fs());
             let root = fs.map(|f| f.root.borrow().clone()).ok_or(Errno::ENOENT)?;
             Ok(Node::Link(vfs::name_of(&place, &root).unwrap_or_else(|| b"/".to_vec())))
         }
