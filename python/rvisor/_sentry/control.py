@@ -131,7 +131,7 @@ class Control:
         self._call({"resize": {"pid": pid, "rows": rows, "columns": columns}})
 
     def stats(self) -> dict[str, Any]:
-        """processes, threads, files, calls, sentry_memory, allocations, uptime_ns; `held`: first processes that wait."""
+        """processes, threads, files, calls, sentry_memory, allocations, uptime_ns; `held`: those not started."""
         stats: dict[str, Any] = self._call({"stats": {}})["stats"]
         return stats
 
