@@ -24,7 +24,8 @@ impl Process {
             self.cont();
         }
         let outside = self.kernel.outside_signal.get();
-        if self.is_init() && matches!(sig, c::SIGKILL | c::SIGSTOP) && !outside && !info.from_kernel() {
+        let guarded = self.is_init() && self.kernel.config.guarded_init;
+        if guarded && matches!(sig, c::SIGKILL | c::SIGSTOP) && !outside && !info.from_kernel() {
             return false;
         }
         if sig == c::SIGKILL {
