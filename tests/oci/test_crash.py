@@ -22,7 +22,7 @@ from framework import host
 from framework.bundle import ROOT, Runtime
 
 KILLER = ROOT / "tests" / "framework" / "killer.py"
-AT_ONCE = 5
+AT_ONCE = 2
 """How many steps of a command are tried where not all are."""
 
 
