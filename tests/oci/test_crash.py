@@ -132,9 +132,11 @@ def test_delete_killed_at_any_step(runrsc: Runtime) -> None:
     runrsc.config("sleep", "100")
     runrsc.create()
     steps = counted(killed(runrsc, 0, "delete", "--force", runrsc.name))
-    for step in some(steps):
+    for step in sorted({1, *some(steps)}):
         runrsc.create()
-        assert killed(runrsc, step, "delete", "--force", runrsc.name).returncode == -9
+        # It looks until the sandbox is gone, now more often and now less: the last steps may not come.
+        died = killed(runrsc, step, "delete", "--force", runrsc.name).returncode
+        assert died == -9 or (died == 0 and step > steps // 2), step
         coherent(runrsc, ("created", "stopped"))
         runrsc("delete", "--force", runrsc.name)
         assert runrsc.left() == [], step

@@ -114,7 +114,8 @@ class Control:
 
     def signal(self, number: int, *, pid: int | None = None, container: int | None = None) -> None:
         """Send a signal to a process, or to all of them; or to all of one container."""
-        self._call({"signal": {"pid": pid, "container": container, "number": number}})
+        to = {"container": container} if container is not None else {"pid": pid}
+        self._call({"signal": {**to, "number": number}})
 
     def processes(self) -> list[dict[str, Any]]:
         """Every process: pid, ppid, uid, state, threads, name, args, started_ns, cpu_ns, memory."""
