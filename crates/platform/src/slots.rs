@@ -32,13 +32,12 @@ const GRACE_NS: u64 = 400_000;
 /// reader) never gets there: it and whom it waits for do better on one CPU.
 const DENSE: u32 = 8;
 /// As many at most, for a thread whose slot was looked at in vain: each time that happens it takes four times as many.
-const DENSE_MAX: u32 = 8192;
+const DENSE_MAX: u32 = 1024;
 /// Calls that must have come in while a slot was looked at for that to have been worth it.
 const WORTH: u32 = 256;
-/// How long a stub looks for its answer before it rings, in its own rounds of about 10 us: more than most host calls take;
-/// and where others wait for its CPU.
-const ROUNDS: u32 = 40;
-const ROUNDS_APART: u32 = 2;
+/// How long a stub looks for its answer before it rings, in its own rounds of about 10 us: more than most calls take. No longer,
+/// because who has to be heard may be waiting for its CPU.
+const ROUNDS: u32 = 3;
 /// Looks at the slots before the clock is read.
 const LOOKS: u32 = 512;
 /// Tag of the template's thread: the kernel's own tags are small.
@@ -151,7 +150,7 @@ impl Slots {
         }
         t.hot.set(true);
         t.served.set(0);
-        t.slot().mode.hot.store(if self.crowd.apart() { ROUNDS_APART } else { ROUNDS }, Relaxed);
+        t.slot().mode.hot.store(ROUNDS, Relaxed);
         self.hot.push(t.clone());
         self.heated = true;
         self.counters.heats += 1;
