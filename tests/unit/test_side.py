@@ -195,7 +195,7 @@ def test_turns_of_another_size_are_not_mixed(tmp_path: Path) -> None:
 def test_where_gvisor_is_cheaper_is_marked_with_its_reason(tmp_path: Path) -> None:
     peers = [Named("native"), Named("rvisor"), Named("gvisor-systrap"), Named("gvisor-ptrace")]
     work = Work(**{"native": [1], "rvisor": [4], "gvisor-systrap": [2], "gvisor-ptrace": [8]})
-    work.key = "apps redis"
+    work.key = "crowd"
     results = side.Results(None, resume=False)
     side.Measure([work], peers, results, runs=1, warm_up=0, say=lambda _: None).run()
     count, found = judge.judged(results)
@@ -203,7 +203,7 @@ def test_where_gvisor_is_cheaper_is_marked_with_its_reason(tmp_path: Path) -> No
         2,
         [("time", "gvisor-systrap", 2.0), ("pace", "gvisor-systrap", 2.0)],
     )
-    assert found[0].why == judge.reason("apps redis", "time") != judge.UNKNOWN
+    assert found[0].why == judge.reason("crowd", "time") != judge.UNKNOWN
     assert judge.reason("no such trial", "time") == judge.UNKNOWN
     for made in (report.page(results), report.markdown(results), report.text(results)):
         assert f"×4.00 {report.BEHIND}" in made and "2.00 × gvisor-systrap" in made
