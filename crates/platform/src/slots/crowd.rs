@@ -57,7 +57,7 @@ impl Crowd {
 
     /// `child` was made by `parent`, on whose CPUs it begins.
     pub fn born(&mut self, parent: &Rc<Thread>, child: &Rc<Thread>) {
-        if parent.moved.get() && child.tag < WARM {
+        if parent.moved.get() {
             child.moved.set(true);
             self.moved.push(child.clone());
         }
@@ -72,6 +72,10 @@ impl Crowd {
 
     /// Keeps a thread that calls off the kernel thread's CPU, or gives it back what it lost before its id was known.
     pub fn place(&mut self, t: &Rc<Thread>) {
+        // The template's children would keep for life what it has when they are made.
+        if t.tag >= WARM {
+            return;
+        }
         match &self.others {
             Some(others) if !t.moved.get() && t.host_tid.get() != 0 && others.keep(Some(t.host_tid.get())).is_ok() => {
                 t.moved.set(true);
