@@ -130,9 +130,13 @@ CASE(sysinfo_answers) {
 CASE(sleeping_order) {
     int ends[2];
     OK(pipe(ends));
+    struct timespec now;
+    OK(clock_gettime(CLOCK_MONOTONIC, &now));
     for (int i = 3; i >= 1; i--) {
         if (fork() == 0) {
-            t_sleep_ms(i * 60);
+            long at = now.tv_nsec + i * 250000000l;
+            struct timespec until = {now.tv_sec + at / 1000000000, at % 1000000000};
+            EQ(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL), 0);
             char byte = '0' + i;
             EQ(write(ends[1], &byte, 1), 1);
             _exit(0);

@@ -267,9 +267,9 @@ CASE(exec_drops_timers) {
         struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
         int id;
         OK(create(CLOCK_MONOTONIC, &event, &id));
-        struct itimerspec to = {{0, 0}, {0, 200 * MS}};
+        struct itimerspec to = {{0, 0}, {1, 500 * MS}};
         OK(settime(id, 0, &to, NULL));
-        execl("/bin/sleep", "sleep", "0.4", NULL);
+        execl("/bin/sleep", "sleep", "1.7", NULL);
         _exit(1);
     }
     EQ(t_wait(child), 0);

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define T_SECONDS 20
+#define T_SECONDS 60
 #define T_MAX 256
 #define T_SKIPPED 77
 

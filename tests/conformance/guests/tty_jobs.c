@@ -264,7 +264,7 @@ static void signalled(int lflag, const char *typed, int sig, const char *shown, 
     }
     EQ(read(to[0], line, 1), 1);
     type("before");
-    EQ(strcmp(all(m), lflag & ECHO ? "before" : ""), 0);
+    EQ(strcmp(gives(m, lflag & ECHO ? 6 : 0), lflag & ECHO ? "before" : ""), 0);
     type(typed);
     EQ(read(to[0], line, 1), 1);
     SHOWS(m, shown);
