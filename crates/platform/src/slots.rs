@@ -340,8 +340,9 @@ impl Slots {
         if !t.hot.get() && self.may_spin() {
             let close = host::time::monotonic_ns() - t.bell_answered.get() < SPIN_NS;
             t.dense.set(if close { t.dense.get() + 1 } else { 0 });
-            // Who is looked at beside others costs nothing more.
+            // Who is looked at beside others costs nothing more. The stub is placed before it is answered.
             if t.dense.get() >= t.needed.get() || !self.hot.is_empty() || self.crowd.apart() {
+                self.go_apart();
                 self.heat(&t);
             }
         }
