@@ -34,7 +34,7 @@ const DENSE: u32 = 8;
 /// As many at most, for a thread whose slot was looked at in vain: each time that happens it takes four times as many.
 const DENSE_MAX: u32 = 1024;
 /// Calls that must have come in while a slot was looked at for that to have been worth it.
-const WORTH: u32 = 256;
+const WORTH: u32 = 32;
 /// How long a stub looks for its answer before it rings, in its own rounds of about 10 us: more than most calls take. No longer,
 /// because who has to be heard may be waiting for its CPU.
 const ROUNDS: u32 = 3;
@@ -317,7 +317,7 @@ impl Slots {
 
     fn bell(&mut self, bell: host::notify::Bell) {
         self.counters.bells += 1;
-        let [cookie, index, seq, ..] = bell.args;
+        let [cookie, index, seq, cpu, ..] = bell.args;
         if let Some(p) = self.processes.get(&cookie).filter(|p| p.dead.get()).cloned() {
             self.adopt(&p, bell.tid);
             self.processes.remove(&cookie);
@@ -335,6 +335,7 @@ impl Slots {
             self.adopt(&t.process, bell.tid);
         }
         t.host_tid.set(bell.tid);
+        t.cpu.set(cpu as usize);
         self.count_bell();
         self.crowd.place(&t);
         if !t.hot.get() && self.may_spin() {
@@ -443,7 +444,9 @@ impl Slots {
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
-            self.set_sync(self.hot.is_empty() && !self.crowd.apart());
+            // Not across CPUs: all who call would gather on one, and leave the other idle.
+            let here = t.cpu.get() == host::cpu::Cpus::current();
+            self.set_sync(here && self.hot.is_empty() && !self.crowd.apart());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
         }

@@ -148,7 +148,7 @@ pub fn ask_and_wait(t: &mut Tls, kind: u32) {
         }
     }
     while !handshake::answered(&s.answer.seq, seq) {
-        if sys::call3(sys::DOORBELL, cookie, index, seq as u64) == -sys::ENOSYS {
+        if sys::call6(sys::DOORBELL, cookie, index, seq as u64, sys::cpu(), 0, 0) == -sys::ENOSYS {
             sys::exit_group(125);
         }
     }

@@ -32,6 +32,15 @@ pub fn call6(nr: u64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> i64 {
     r
 }
 
+/// The CPU this runs on: what the host writes in the limit of the segment that getcpu(2) in the vDSO reads.
+#[inline(always)]
+pub fn cpu() -> u64 {
+    let mut limit = 0u64;
+    // SAFETY: reads a limit of the host's descriptor table, no memory; leaves `limit` as it is if there is none.
+    unsafe { asm!("lsl {0:e}, {1:e}", inout(reg) limit, in(reg) 0x7b, options(nomem, nostack)) };
+    limit & 0xfff
+}
+
 #[inline(always)]
 pub fn call3(nr: u64, a: u64, b: u64, c: u64) -> i64 {
     call6(nr, a, b, c, 0, 0, 0)

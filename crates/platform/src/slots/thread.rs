@@ -53,6 +53,8 @@ pub struct Thread {
     /// An unanswered doorbell.
     pub bell: Cell<Option<u64>>,
     pub host_tid: Cell<i32>,
+    /// The CPU it rang on last, as it says.
+    pub cpu: Cell<usize>,
     /// When the last bell was answered, monotonic nanoseconds, and how many came close after another without a
     /// parked call between.
     pub bell_answered: Cell<u64>,
@@ -84,6 +86,7 @@ impl Thread {
             state: Cell::new(State::Running),
             bell: Cell::new(None),
             host_tid: Cell::new(0),
+            cpu: Cell::new(0),
             bell_answered: Cell::new(0),
             dense: Cell::new(0),
             needed: Cell::new(super::DENSE),
