@@ -9,7 +9,7 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-podman test-containerd lint bench wheel clean test-runtime-tools test-oci-every-step
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-docker-shared test-podman test-containerd lint bench wheel clean test-runtime-tools test-oci-every-step
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
@@ -19,6 +19,7 @@ help:
 	@echo "make profiles  learn the shipped profiles of programs anew; needs strace and the programs"
 	@echo "make test-policies  policies on containers at work; needs rt-tests, two minutes"
 	@echo "make test-docker  runrsc beside runc under a Docker daemon of its own; needs docker.io, docker-compose"
+	@echo "make test-docker-shared  the same with --kernel=shared"
 	@echo "make lint     formatting, clippy, ruff, mypy"
 	@echo "make bench    rVisor beside its peers, in about half an hour (docs/performance.md)"
 	@echo "make wheel    one wheel with the command and the executables, in dist/"
@@ -68,6 +69,10 @@ test-policies: venv
 # Docker on runc and on runrsc, beside each other: a daemon of its own, and some ten minutes.
 test-docker: build rootfs
 	RVISOR_DOCKER=1 RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST) tests/docker
+
+# The same cases on the host's kernel, and what belongs to that alone.
+test-docker-shared: build rootfs
+	RVISOR_DOCKER=shared RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST) tests/docker
 
 # Podman and containerd of the distribution, with runc as the oracle. They need root; containerd is a daemon of the test's own.
 test-podman test-containerd: test-%: build

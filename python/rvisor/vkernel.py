@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rvisor._sentry.messages import SharedSpec
     from rvisor._sentry.runtime import About
     from rvisor._sentry.spawn import Running
-    from rvisor.profile.model import Profile
+    from rvisor.profile.model import Profile, Table
     from rvisor.profile.shared import Parts
 
 PREFIX = "vkernel_"
@@ -60,9 +60,18 @@ def find(word: str) -> tuple[str, About]:
     return directory, about
 
 
-def register(directory: str, *, profile: str | None, parts: Parts) -> None:
-    """Describe the instance of a container that is about to run."""
-    _write(directory, {"profile": profile, "shared": parts.shared, "ceiling": parts.ceiling, "updates": 0})
+def register(directory: str, *, profile: str | None, parts: Parts, **more: object) -> None:
+    """Describe the instance of a container that is about to run.
+
+    `more`, of an OCI container: `groups`, its control groups; `seccomp`, what its configuration says; `capabilities`.
+    """
+    _write(directory, {"profile": profile, "shared": parts.shared, "ceiling": parts.ceiling, "updates": 0, **more})
+
+
+def rules(directory: str) -> SharedSpec:
+    """What a further program of the container is behind."""
+    found: SharedSpec = _read(directory)["shared"]
+    return found
 
 
 def check(parts: Parts) -> None:
@@ -100,12 +109,12 @@ def show(word: str) -> dict[str, Any]:
         "pid": live["pid"],
         "profile": state["profile"],
         "updates": state["updates"],
-        "capabilities": _names(state["ceiling"]),
+        "capabilities": _names(state.get("capabilities", state["ceiling"])),
         "filter": {"instructions": len(shared["filter"]), "by": "seccomp"},
         "monitor": _rows(shared),
         "files": [_file(rule) for rule in shared["file_rules"]],
         "sysctl": live["sysctl"],
-        "control_groups": cgroup.of(about["id"]),
+        "control_groups": _groups(state, about["id"]),
     }
 
 
@@ -115,11 +124,11 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
 
     from rvisor.profile import shared
 
-    wanted = shared.parts(profile)
-    new: SharedSpec = loads(dumps(wanted.shared))
     directory, about = find(word)
     with _locked(directory):
         state = _read(directory)
+        wanted = shared.parts(profile, also=_also(state))
+        new: SharedSpec = loads(dumps(wanted.shared))
         before: SharedSpec = state["shared"]
         fixed = [f"{part}: {why}" for part, why in _FOREVER.items() if before[part] != new[part]]  # type: ignore[literal-required]
         if state["ceiling"] != wanted.ceiling:
@@ -130,7 +139,7 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
                 hint="nothing was changed; start the container again",
             )
         changed = [part for part in _LIVE if before[part] != new[part]]  # type: ignore[literal-required]
-        limits = _limits(about["id"], wanted)
+        limits = _limits(_groups(state, about["id"]), wanted)
         done: list[tuple[str, str]] = []
         try:
             for file, value in limits:
@@ -235,9 +244,22 @@ def _names(mask: int) -> list[str]:
     return [name for number, name in enumerate(CAPABILITIES) if mask >> number & 1]
 
 
-def _limits(identity: str, wanted: Parts) -> list[tuple[str, str]]:
+def _groups(state: dict[str, Any], identity: str) -> list[str]:
+    return list(state.get("groups") or cgroup.of(identity))
+
+
+def _also(state: dict[str, Any]) -> Table | None:
+    """What the configuration of an OCI container says of system calls."""
+    if not state.get("seccomp"):
+        return None
+    from rvisor.profile import seccomp
+
+    found = seccomp.read(state["seccomp"], where="linux.seccomp").syscalls
+    return None if found is None else found.table()
+
+
+def _limits(groups: list[str], wanted: Parts) -> list[tuple[str, str]]:
     """Files of its control groups, and what is to be in them."""
-    groups = cgroup.of(identity)
     files = {name: os.path.join(group, name) for group in groups for name in _LIMITS if _there(group, name)}
     found: list[tuple[str, str]] = []
     for kind, value in (("memory", wanted.memory), ("cpu", wanted.millicpus)):

@@ -51,7 +51,7 @@ PYTHON = {
     "testing": {"errors", "_sentry", "sandbox"},
     "policy": {"errors", "_sentry", "profile"},
     "cli": {"errors", "_sentry", "_options", "sandbox", "profile", "policy", "vkernel", "bench"},
-    "oci": {"errors", "_sentry", "profile", "__init__"},
+    "oci": {"errors", "_sentry", "profile", "policy", "vkernel", "__init__"},
     "__main__": {"cli"},
     "__init__": {"errors", "sandbox"},
 }

@@ -72,8 +72,8 @@ def _import(daemon: Daemon, directory: Path, name: str) -> None:
 
 @pytest.fixture
 def docker(daemon: Daemon) -> Iterator[Docker]:
-    """Docker on runrsc."""
-    made = Docker(daemon, "rvisor")
+    """Docker on runrsc, on the kernel that is tested."""
+    made = Docker(daemon, dockerd.OURS)
     yield made
     made.close()
 

@@ -11,8 +11,10 @@ import time
 import pytest
 
 from framework.bundle import need
-from framework.dockerd import RUNTIMES, Daemon, Docker, wait_for
+from framework.dockerd import OURS, RUNTIMES, Daemon, Docker, wait_for
 from framework.inside import run
+
+private = pytest.mark.skipif(OURS != "rvisor", reason="of the private kernel")
 
 DOCKERFILE = """\
 FROM debian
@@ -132,6 +134,7 @@ REFUSED = {
 }
 
 
+@private
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_by_name(docker: Docker, case: str) -> None:
     flags, why = REFUSED[case]
@@ -142,6 +145,7 @@ def test_refused_by_name(docker: Docker, case: str) -> None:
     assert why in done.err
 
 
+@private
 def test_privileged(docker: Docker) -> None:
     """Every capability, over the private kernel alone; none of the host's devices."""
     script = "grep CapEff /proc/self/status; mount -t tmpfs none /tmp && echo mounted; ls /dev/vda"
@@ -149,6 +153,7 @@ def test_privileged(docker: Docker) -> None:
     assert done.out == "CapEff:\t0000003fffffffff\nmounted\n", done
 
 
+@private
 def test_top(docker: Docker) -> None:
     """The host's processes; the guest's programs are named by `runrsc ps`."""
     name = docker.up("busybox", "sleep", "1000")

@@ -32,7 +32,9 @@ def need(what: str) -> None:
 class Runtime:
     """One state directory and one bundle."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, *common: str) -> None:
+        self.common = common
+        """Flags of every command."""
         self.root = top / "state"
         self.bundle = top / "bundle"
         self.log = top / "log"
@@ -50,7 +52,7 @@ class Runtime:
 
     def __call__(self, *args: str, status: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run `runrsc`; its status must be this one, unless None."""
-        command = [sys.executable, "-m", "rvisor.oci", "--root", str(self.root), "--log", str(self.log)]
+        command = [sys.executable, "-m", "rvisor.oci", "--root", str(self.root), "--log", str(self.log), *self.common]
         env = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
         if "input" not in more:
             more.setdefault("stdin", subprocess.DEVNULL)

@@ -28,7 +28,9 @@ def wait_for(condition: Callable[[], object], what: str | Callable[[], str], sec
         raise AssertionError(what if isinstance(what, str) else what())
 
 
-RUNTIMES = ("runc", "rvisor")
+OURS = "rvisor-shared" if os.environ.get("RVISOR_DOCKER") == "shared" else "rvisor"
+"""On which kernel."""
+RUNTIMES = ("runc", OURS)
 PROGRAMS = ("dockerd", "containerd", "docker", "runc", "nsenter", "unshare", "ip", "iptables")
 
 
@@ -57,6 +59,10 @@ class Daemon:
         self.group = f"rvisor-docker-{os.getpid()}"
         self.socket = f"unix://{top}/docker.sock"
         self.runtime = top / "runrsc"
+        self.runtimes: dict[str, dict[str, object]] = {
+            "rvisor": {"path": str(self.runtime)},
+            "rvisor-shared": {"path": str(self.runtime), "runtimeArgs": ["--kernel=shared"]},
+        }
         self._holder: subprocess.Popen[bytes] | None = None
         self._containerd: subprocess.Popen[bytes] | None = None
         self._dockerd: subprocess.Popen[bytes] | None = None
@@ -70,6 +76,7 @@ class Daemon:
             (self.top / name).mkdir(parents=True)
         self.runtime.write_text(
             f"#!/bin/sh\nexport PYTHONPATH={ROOT / 'python'} RVISOR_BIN_DIR={os.environ.get('RVISOR_BIN_DIR', '')}\n"
+            f"export RVISOR_RUNTIME_DIR={self.top}/rvisor\n"
             f'exec {sys.executable} -S -m rvisor.oci "$@"\n'
         )
         self.runtime.chmod(0o755)
@@ -109,7 +116,7 @@ class Daemon:
 
     def _begin(self) -> None:
         settings = {
-            "runtimes": {"rvisor": {"path": str(self.runtime)}},
+            "runtimes": self.runtimes,
             "default-runtime": self.default_runtime,
             "live-restore": True,
             "cgroup-parent": f"/{self.group}",

@@ -1,6 +1,6 @@
 //! Rules on files that hold for this process and all it starts: landlock(7).
 use abi::Result;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub const EXECUTE: u64 = 1;
 pub const WRITE_FILE: u64 = 1 << 1;
@@ -40,6 +40,19 @@ pub fn version() -> Result<u32> {
 /// Kinds of access that are refused from [`Ruleset::enforce`] on, but where a rule allows them.
 #[derive(Debug)]
 pub struct Ruleset(OwnedFd);
+
+impl AsFd for Ruleset {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One that another process has made.
+impl From<OwnedFd> for Ruleset {
+    fn from(fd: OwnedFd) -> Ruleset {
+        Ruleset(fd)
+    }
+}
 
 impl Ruleset {
     /// `handled`: the kinds of access. EINVAL: the host does not know one of them.

@@ -17,14 +17,12 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// A private copy of the mounts at and below `path`, attached nowhere, through which no device can be
-/// opened and, with `read_only`, nothing written: open_tree(2), mount_setattr(2). It lives as long as
-/// descriptors to it. EPERM without CAP_SYS_ADMIN over the mount namespace; ENOSYS before Linux 5.12.
-pub fn clone_tree(path: &CStr, read_only: bool) -> Result<OwnedFd> {
+/// A private copy of the mounts at and below `path`, attached nowhere, that do not let through what `attributes` say:
+/// open_tree(2), mount_setattr(2). It lives as long as descriptors to it. EPERM without CAP_SYS_ADMIN over the mount
+/// namespace; ENOSYS before Linux 5.12.
+pub fn clone_tree(path: &CStr, attributes: MountAttrFlags) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(rustix::fs::CWD, path, flags).map_err(crate::errno)?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
     set_attributes(&tree, attributes)?;
     Ok(tree)
 }

@@ -2,6 +2,7 @@
 use crate::error::{Context, Failure};
 use crate::proc::Proc;
 use rustix::event::{PollFd, PollFlags};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,15 @@ impl Cgroups {
     /// Moves a process in. It must not have run anything of the sandbox yet: what it uses is charged here.
     pub fn add(&self, pid: i32) -> Result<(), Failure> {
         self.dirs.iter().try_for_each(|d| write(&d.join("cgroup.procs"), &pid.to_string(), false))
+    }
+
+    /// The files that a process is moved in by, for who will not find them any more.
+    pub fn doors(&self) -> Result<Vec<File>, Failure> {
+        let open = |d: &PathBuf| {
+            let path = d.join("cgroup.procs");
+            File::options().write(true).open(&path).context(&path.to_string_lossy())
+        };
+        self.dirs.iter().map(open).collect()
     }
 
     /// Where they are.

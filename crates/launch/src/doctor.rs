@@ -117,7 +117,7 @@ fn mounts() -> Outcome {
     let work = || {
         use rustix::mount::{MountPropagationFlags, mount_change};
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(host::errno)?;
-        host::mount::clone_tree(c"/", true).map(drop)
+        host::mount::clone_tree(c"/", host::mount::MountAttrFlags::MOUNT_ATTR_RDONLY).map(drop)
     };
     in_child(NAMESPACES, work, |_| Ok("open_tree and mount_setattr".into()))
 }

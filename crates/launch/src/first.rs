@@ -9,6 +9,7 @@ use crate::proc::Proc;
 use crate::shown;
 use crate::stub_init;
 use host::caps::CapabilitySet;
+use host::mount::MountAttrFlags as Attr;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::process::{Resource, Rlimit, Signal};
@@ -208,10 +209,16 @@ impl Mounts {
     }
 }
 
-/// A private copy of the mounts there; the path must still mean the same.
+/// A private copy of the mounts there, without set-ids and devices; the path must still mean the same.
 pub fn tree(from: &HostPath) -> Result<OwnedFd, Failure> {
+    tree_with(from, Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV)
+}
+
+/// As [`tree`], without what `attributes` say.
+pub fn tree_with(from: &HostPath, mut attributes: Attr) -> Result<OwnedFd, Failure> {
+    attributes.set(Attr::MOUNT_ATTR_RDONLY, from.read_only);
     let path = CString::new(from.path.as_str()).context("path")?;
-    let tree = host::mount::clone_tree(&path, from.read_only)
+    let tree = host::mount::clone_tree(&path, attributes)
         .context(&format!("preparing {} (open_tree and mount_setattr, Linux 5.12)", from.path))?;
     same(&tree, from)?;
     Ok(tree)

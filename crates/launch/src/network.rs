@@ -29,11 +29,13 @@ pub fn namespaces(spec: &LaunchSpec, proc: &Proc) -> Result<i32, Failure> {
                 };
                 Failure::new(format!("{doing}: {e}{hint}"))
             })?;
-            // A namespace made for containers: without this the container's root could not serve port 80. Where it cannot
-            // be set the sandbox has what the namespace's owner left it.
-            let _ = proc.write(PORTS.0, PORTS.1);
-            if proc.read(PING.0).is_ok_and(|range| range.split_whitespace().eq(["1", "0"])) {
-                let _ = proc.write(PING.0, PING.1);
+            if serves(spec) {
+                // A namespace made for containers: without this the container's root could not serve port 80. Where it
+                // cannot be set the sandbox has what the namespace's owner left it.
+                let _ = proc.write(PORTS.0, PORTS.1);
+                if proc.read(PING.0).is_ok_and(|range| range.split_whitespace().eq(["1", "0"])) {
+                    let _ = proc.write(PING.0, PING.1);
+                }
             }
             set(proc, spec)?;
         }
@@ -59,7 +61,7 @@ pub fn set_up(spec: &LaunchSpec, proc: &Proc) -> Result<(), Failure> {
         Network::Host | Network::Ns(_) => Ok(()),
         Network::None | Network::User => {
             host::net::raise("lo").context("bringing up the loopback interface")?;
-            for (name, value) in [PORTS, PING] {
+            for (name, value) in [PORTS, PING].into_iter().filter(|_| serves(spec)) {
                 proc.write(name, value)?;
             }
             set(proc, spec)
@@ -67,7 +69,13 @@ pub fn set_up(spec: &LaunchSpec, proc: &Proc) -> Result<(), Failure> {
     }
 }
 
+/// Whether it is served by somebody without rights: an OCI container on the host's kernel asks that kernel itself.
+fn serves(spec: &LaunchSpec) -> bool {
+    spec.shared.as_ref().is_none_or(|shared| shared.oci.is_none())
+}
+
 /// What the operator wants otherwise than the host has it for a new namespace.
 fn set(proc: &Proc, spec: &LaunchSpec) -> Result<(), Failure> {
-    spec.sysctls.iter().try_for_each(|(name, value)| proc.write(&format!("sys/{name}"), value))
+    let of_network = spec.sysctls.iter().filter(|(name, _)| name.starts_with("net/"));
+    of_network.into_iter().try_for_each(|(name, value)| proc.write(&format!("sys/{name}"), value))
 }

@@ -124,7 +124,8 @@ pub fn open_files(spec: &LaunchSpec) -> Result<Files, Failure> {
         };
         let volume = host_path("volume source", path, OFlags::empty(), v.read_only || v.copy_up)?;
         let kind = file_type(&volume.fd)?;
-        if !(kind.is_dir() || kind.is_file() && !v.copy_up) {
+        let any = spec.shared.as_ref().is_some_and(|shared| shared.oci.is_some());
+        if !(any || kind.is_dir() || kind.is_file() && !v.copy_up) {
             return Err(Failure::new(format!("volume source {path}: neither a directory nor a regular file")));
         }
         volumes.push(Some(volume));

@@ -32,6 +32,19 @@ impl Proc {
             .context(&format!("writing {:?} to /proc/{name}", value.trim_end()))
     }
 
+    pub fn link(&self, name: &str) -> Result<std::ffi::CString, Failure> {
+        rustix::fs::readlinkat(&self.0, name, Vec::new()).context(&format!("reading /proc/{name}"))
+    }
+
+    /// This process's number there.
+    pub fn own_number(&self) -> Result<i32, Failure> {
+        self.link("self")?
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Failure::new("/proc/self is no number"))
+    }
+
     /// The process's number here, which may be another than in the caller's pid namespace.
     pub fn number_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32, Failure> {
         let info = self.read(&format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;

@@ -56,6 +56,9 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         absolute("overlay", upper)?;
     }
     for v in &spec.volumes {
+        require(v.file_system.is_none() || spec.shared.is_some(), || {
+            format!("volume target {:?}: file_system: on the shared kernel only", v.target)
+        })?;
         v.source.iter().try_for_each(|source| absolute("volume source", source))?;
         absolute("volume target", &v.target)?;
         require(!v.target.split('/').any(|part| part == ".." || part == "."), || {
@@ -69,9 +72,12 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
         absolute("cgroup", path)?;
     }
     for name in spec.sysctls.keys() {
-        let plain = name.starts_with("net/") && !name.split('/').any(|part| part.is_empty() || part == "..");
+        let network = name.starts_with("net/");
+        let ours = network || spec.shared.as_ref().is_some_and(|shared| of_namespaces(name, shared));
+        let plain = ours && !name.split('/').any(|part| part.is_empty() || part == "..");
         require(plain, || format!("sysctl {name:?}: only those below net can be set"))?;
-        require(spec.network != Network::Host, || format!("sysctl {name:?}: the network is the host's"))?;
+        let own = !network || spec.network != Network::Host;
+        require(own, || format!("sysctl {name:?}: the network is the host's"))?;
     }
     require(!spec.detached || spec.caller_fd.is_some(), || {
         "detached: needs a caller_fd, over which it is kept".into()
@@ -88,7 +94,8 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     require(!spec.hold || spec.control_fd.or(spec.join_fd).is_some(), || {
         "hold: needs a control_fd, over which it is ended".into()
     })?;
-    require(spec.join_fd.is_none() || spec.hold && !matches!(spec.network, Network::None | Network::User), || {
+    let member = spec.join_fd.is_some() && !spec.shared.as_ref().is_some_and(|shared| shared.enter);
+    require(!member || spec.hold && !matches!(spec.network, Network::None | Network::User), || {
         "join_fd: such a container is held, and has the sandbox's network".into()
     })?;
     let p = &spec.process;
@@ -120,7 +127,14 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
 }
 
 fn check_shared(spec: &LaunchSpec, shared: &SharedSpec) -> Result<(), Failure> {
-    require(!spec.detached && !spec.hold, || "detached, hold: not with the shared kernel".into())?;
+    let oci = shared.oci.is_some() || shared.enter;
+    require(oci || !spec.detached && !spec.hold, || "detached, hold: not without oci".into())?;
+    require(!shared.enter || spec.join_fd.is_some(), || "enter: needs a join_fd".into())?;
+    require(shared.console.as_ref().is_none_or(|c| host::process::is_open(c.fd)), || {
+        "console: the launcher did not inherit this descriptor".into()
+    })?;
+    let devices = shared.oci.iter().flat_map(|oci| &oci.devices);
+    devices.into_iter().try_for_each(|device| absolute("device", &device.path))?;
     require(spec.strace_fd.is_none(), || "strace_fd: the shared kernel has no trace".into())?;
     require(spec.process.seccomp.is_empty(), || "process.seccomp: belongs into shared.filter".into())?;
     let fits = shared.filter.len() <= bpf::MAX_INSNS;
@@ -136,6 +150,12 @@ fn check_shared(spec: &LaunchSpec, shared: &SharedSpec) -> Result<(), Failure> {
         require(plain, || format!("sysctl view {:?}: no name", view.name))?;
     }
     Ok(())
+}
+
+/// A setting that an IPC namespace of the container's own has.
+fn of_namespaces(name: &str, shared: &SharedSpec) -> bool {
+    let ipc = ["kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"].iter().any(|start| name.starts_with(start));
+    ipc && shared.oci.as_ref().is_some_and(|oci| oci.namespaces.contains_key("ipc"))
 }
 
 fn require(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failure> {

@@ -155,6 +155,19 @@ pub struct Volume {
     pub size: Option<u64>,
     #[serde(default)]
     pub mode: Option<u32>,
+    /// Not one in memory, but a new one of this kind. On the shared kernel only.
+    #[serde(default)]
+    pub file_system: Option<FileSystem>,
+}
+
+/// proc, sysfs, devpts, mqueue, cgroup (the container's own groups, of either version), tmpfs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSystem {
+    pub kind: String,
+    /// Those without a value are flags.
+    #[serde(default)]
+    pub options: Vec<(String, String)>,
 }
 
 /// How far mounts made on a mount are seen, among those of the sandbox: mount_namespaces(7).

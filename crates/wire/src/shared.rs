@@ -1,5 +1,6 @@
 //! What the shared kernel enforces on a container: the profile, already checked and compiled by the operator's side.
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// With this in a [`crate::LaunchSpec`] there is no sentry: the program runs on the host's kernel.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -30,6 +31,78 @@ pub struct SharedSpec {
     /// Attempts to get more capabilities are refused and told in the container's log.
     #[serde(default)]
     pub watch_escalation: bool,
+    /// As an OCI runtime has it: `volumes` are all that is mounted, and what is below is made and asked.
+    #[serde(default)]
+    pub oci: Option<Box<Oci>>,
+    /// The terminal is made inside.
+    #[serde(default)]
+    pub console: Option<Console>,
+    /// One more program in the container whose control socket `join_fd` is connected to: of the rest only the process, the
+    /// control groups and the filter are looked at.
+    #[serde(default)]
+    pub enter: bool,
+}
+
+/// What the runtime specification has and a container of `rvisor run` has not.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oci {
+    /// Namespaces to be made, or files of those to be joined: pid, ipc, uts. The others are the host's; mounts and
+    /// control groups are always the container's own, the network is named elsewhere.
+    #[serde(default)]
+    pub namespaces: BTreeMap<String, Option<String>>,
+    /// What /dev has beside the devices of every container.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+    /// There is no control group for devices: none can be opened but those in /dev.
+    #[serde(default)]
+    pub no_devices: bool,
+    /// The container's state as hooks read it; the pid is put in.
+    #[serde(default)]
+    pub state: String,
+    /// Run in the container's namespaces, before its root is entered; and inside, before its program.
+    #[serde(default)]
+    pub create_container: Vec<Hook>,
+    #[serde(default)]
+    pub start_container: Vec<Hook>,
+}
+
+/// mknod(2). `kind`: c, u, b or p.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    pub path: String,
+    pub kind: char,
+    #[serde(default)]
+    pub major: u32,
+    #[serde(default)]
+    pub minor: u32,
+    pub mode: u32,
+    #[serde(default)]
+    pub uid: u32,
+    #[serde(default)]
+    pub gid: u32,
+}
+
+/// A program of the operator's. `timeout` in seconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    pub path: String,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    #[serde(default)]
+    pub timeout: Option<u64>,
+}
+
+/// Where the master of a terminal goes: a connected socket that the launcher inherited.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    pub fd: i32,
+    /// Rows and columns.
+    #[serde(default)]
+    pub size: Option<[u16; 2]>,
 }
 
 pub const READ: u8 = 4;

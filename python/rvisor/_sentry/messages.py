@@ -28,6 +28,11 @@ if TYPE_CHECKING:
         propagation: NotRequired[str]
         size: int | None
         mode: int | None
+        file_system: NotRequired[FileSystem]
+
+    class FileSystem(TypedDict):
+        kind: str
+        options: list[tuple[str, str]]
 
     class Capabilities(TypedDict):
         bounding: int
@@ -90,6 +95,33 @@ if TYPE_CHECKING:
         release: str | None
         version: str | None
 
+    class Device(TypedDict):
+        path: str
+        kind: str
+        major: int
+        minor: int
+        mode: int
+        uid: int
+        gid: int
+
+    class Hook(TypedDict):
+        path: str
+        args: list[str]
+        env: list[str]
+        timeout: int | None
+
+    class Oci(TypedDict):
+        namespaces: dict[str, str | None]
+        devices: list[Device]
+        no_devices: bool
+        state: str
+        create_container: list[Hook]
+        start_container: list[Hook]
+
+    class Console(TypedDict):
+        fd: int
+        size: tuple[int, int] | None
+
     class SharedSpec(TypedDict):
         user_namespace: bool
         filter: list[tuple[int, int, int, int]]
@@ -100,6 +132,9 @@ if TYPE_CHECKING:
         uname: Uname | None
         sysinfo: bool
         watch_escalation: bool
+        oci: NotRequired[Oci]
+        console: NotRequired[Console | None]
+        enter: NotRequired[bool]
 
     class _Shared(TypedDict, total=False):
         shared: SharedSpec | None

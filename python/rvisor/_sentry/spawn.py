@@ -158,11 +158,16 @@ class Running:
 
     def hand_over(self) -> None:
         """Let it outlive this process; nothing is waited for any more, and nothing removed. With `detached` only."""
-        os.write(self._alive, b"1")
+        try:
+            os.write(self._alive, b"1")
+        except BrokenPipeError:
+            # Of a program that has come into a container nobody stays.
+            pass
         os.close(self._alive)
         os.close(self._events)
         self._ended = True
-        _reap(self._launcher)
+        if not self._shared:
+            _reap(self._launcher)
 
     def _serve(self, seconds: float | None) -> bool:
         """Wait for at most `seconds`, serve what is ready; false if nothing was."""
@@ -336,7 +341,10 @@ def start(
         try:
             _write_all(spec_fd, text)
             os.lseek(spec_fd, 0, os.SEEK_SET)
-            named = (spec["strace_fd"], spec["log_fd"], spec["control_fd"], spec["join_fd"])
+            shared = spec.get("shared")
+            console = None if shared is None else shared.get("console")
+            at = None if console is None else console["fd"]
+            named = (spec["strace_fd"], spec["log_fd"], spec["control_fd"], spec["join_fd"], at)
             given = (spec_fd, write_end, watched, waits, *named)
             kept = [fd for fd in given if fd is not None]
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)

@@ -8,7 +8,13 @@ import sys
 from rvisor.cli.parser import Parser
 from rvisor.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 NAME = "rvisor"
+SHARED = "rvisor-shared"
+"""The same on the host's kernel, for Docker."""
 FILES = {
     "docker": "/etc/docker/daemon.json",
     "podman": "/etc/containers/containers.conf.d/50-rvisor.conf",
@@ -28,13 +34,15 @@ def parser() -> Parser:
         prog="rvisor install",
         description="Make the OCI runtime runrsc known to Docker, Podman or containerd. The change is shown first; "
         "what was there is kept beside the file, with the ending .rvisor-backup.",
-        epilog="Examples:\n  rvisor install docker             then: docker run --runtime=rvisor IMAGE\n"
+        epilog="Examples:\n  rvisor install docker             then: docker run --runtime=rvisor IMAGE,\n"
+        "                                    or --runtime=rvisor-shared: on the host's kernel\n"
         "  rvisor install podman --dry-run\n  rvisor install containerd --remove\n",
     )
     made.add_argument("caller", choices=sorted(FILES), help="who is to know it")
     made.add_argument("--remove", action="store_true", help="take it out again")
     made.add_argument("--dry-run", action="store_true", help="only show the change")
     made.add_argument("--config", metavar="FILE", default="", help="the file to change, instead of the usual one")
+    made.add_argument("--profile", metavar="NAME|FILE", default="", help="docker: the profile of rvisor-shared")
     made.add_argument("--runtime", metavar="PATH", default="", help="the runrsc to name, instead of the one in PATH")
     return made
 
@@ -51,7 +59,7 @@ def main(argv: list[str]) -> int:
         program: str = options.runtime or _runtime()
         if not os.access(program, os.X_OK):
             raise UsageError(f"--runtime: {program} is not a program")
-        new = _with(caller, old, os.path.abspath(program))
+        new = _with(caller, old, os.path.abspath(program), options.profile)
     if new == old:
         print(f"{path}: nothing to change")
         return 0
@@ -83,11 +91,12 @@ def _read(path: str) -> str:
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
-def _with(caller: str, old: str, runtime: str) -> str:
+def _with(caller: str, old: str, runtime: str, profile: str) -> str:
     from json import dumps
 
     if caller == "docker":
-        return _docker(old, {"path": runtime})
+        arguments = ["--kernel=shared", *([f"--profile={profile}"] if profile else [])]
+        return _docker(old, {NAME: {"path": runtime}, SHARED: {"path": runtime, "runtimeArgs": arguments}})
     if caller == "podman":
         return f"[engine.runtimes]\n{NAME} = [{dumps(runtime)}]\n"
     plugin = f'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{NAME}'
@@ -110,7 +119,7 @@ def _without(caller: str, old: str) -> str:
     return head + tail if begin and end else old
 
 
-def _docker(old: str, entry: dict[str, str] | None) -> str:
+def _docker(old: str, entries: dict[str, dict[str, Any]] | None) -> str:
     from json import dumps, loads
 
     try:
@@ -120,11 +129,10 @@ def _docker(old: str, entry: dict[str, str] | None) -> str:
     if not isinstance(data, dict) or not isinstance(data.get("runtimes", {}), dict):
         raise UsageError("the file is not a configuration of Docker's")
     runtimes = dict(data.get("runtimes", {}))
-    before = runtimes.pop(NAME, None)
-    if entry == before:
+    before = {name: runtimes.pop(name) for name in (NAME, SHARED) if name in runtimes}
+    if before == (entries or {}):
         return old
-    if entry is not None:
-        runtimes[NAME] = entry
+    runtimes |= entries or {}
     data["runtimes"] = runtimes
     if not runtimes:
         del data["runtimes"]

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rvisor._sentry.messages import Device
+
 
 class NotAllowed(OciError):
     """This user may not make control groups."""
@@ -146,9 +148,11 @@ def _make(group: str) -> None:
         _put(path, _get(os.path.join(parent, name)))
 
 
-def set_limits(groups: list[str], resources: dict[str, Any], *, where: str = "linux.resources") -> None:
-    """Write the limits. What this host has no controller for is refused by name."""
-    for controller, name, value, what in settings(resources, where=where):
+def set_limits(
+    groups: list[str], resources: dict[str, Any], *, where: str = "linux.resources", shared: bool = False
+) -> None:
+    """Write the limits, of a sandbox or `shared` of programs alone. What this host has no controller for is refused."""
+    for controller, name, value, what in settings(resources, where=where, shared=shared):
         path = _file(groups, name)
         if path is None:
             raise OciError(f"{where}.{what}: this host does not offer the cgroup file {name} ({controller})")
@@ -156,10 +160,43 @@ def set_limits(groups: list[str], resources: dict[str, Any], *, where: str = "li
             _put(path, value)
         except OSError as error:
             # The sum of memory and swap can never be below the memory: which is first depends on what was there.
-            both = name == "memory.limit_in_bytes" and "memsw" in str(settings(resources, where=where))
+            both = name == "memory.limit_in_bytes" and (resources.get("memory") or {}).get("swap")
             if both and _retry_memory(groups, resources, value):
                 continue
             raise OciError(f"{where}.{what}: writing {value} to {path}: {error.strerror}") from None
+
+
+_STANDARD = ("c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
+             "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm")  # fmt: skip
+"""Every container may make nodes, and open null, zero, full, random, urandom, tty, console, ptmx and its terminals."""
+
+
+def set_devices(groups: list[str], resources: dict[str, Any], devices: list[Device]) -> bool:
+    """Which devices programs on the host's kernel may open; False where this host has no controller for that."""
+    deny, allow = _file(groups, "devices.deny"), _file(groups, "devices.allow")
+    if deny is None or allow is None:
+        return False
+    try:
+        _put(deny, "a")
+        for rule in resources.get("devices") or ():
+            _put(allow if rule["allow"] else deny, _rule(rule))
+        for line in (
+            *_STANDARD,
+            *(f"{'b' if d['kind'] == 'b' else 'c'} {d['major']}:{d['minor']} rwm" for d in devices),
+        ):
+            _put(allow, line)
+    except OSError as error:
+        raise OciError(f"linux.resources.devices: {error.filename}: {error.strerror}") from None
+    return True
+
+
+def _rule(rule: dict[str, Any]) -> str:
+    kind = rule.get("type") or "a"
+    if kind == "a":
+        return "a"
+    major, minor = (rule.get(name) for name in ("major", "minor"))
+    numbers = ":".join("*" if number is None or number < 0 else str(number) for number in (major, minor))
+    return f"{'c' if kind == 'u' else kind} {numbers} {rule.get('access') or 'rwm'}"
 
 
 def _retry_memory(groups: list[str], resources: dict[str, Any], value: str) -> bool:
@@ -174,7 +211,7 @@ def _retry_memory(groups: list[str], resources: dict[str, Any], value: str) -> b
     return True
 
 
-def settings(resources: dict[str, Any], *, where: str) -> list[tuple[str, str, str, str]]:
+def settings(resources: dict[str, Any], *, where: str, shared: bool = False) -> list[tuple[str, str, str, str]]:
     """Controller, file, value, and what it is called in the specification."""
     v2 = unified()
     found: list[tuple[str, str, str, str]] = []
@@ -189,7 +226,7 @@ def settings(resources: dict[str, Any], *, where: str) -> list[tuple[str, str, s
     memory = resources.get("memory") or {}
     limit = memory.get("limit")
     if limit:
-        if 0 < limit < SMALLEST_MEMORY:
+        if 0 < limit < SMALLEST_MEMORY and not shared:
             raise OciError(
                 f"{where}.memory.limit: {limit} is too small: a sandbox needs at least 16 MiB, its kernel included"
             )
@@ -230,7 +267,7 @@ def settings(resources: dict[str, Any], *, where: str) -> list[tuple[str, str, s
         put("cpu.idle", "cpu", "cpu.idle", "cpu.idle", cpu["idle"])
     pids = (resources.get("pids") or {}).get("limit")
     if pids:
-        put("pids.limit", "pids", "pids.max", "pids.max", pids + OWN_TASKS if pids > 0 else "max")
+        put("pids.limit", "pids", "pids.max", "pids.max", pids + (0 if shared else OWN_TASKS) if pids > 0 else "max")
     _block(resources.get("blockIO") or {}, put)
     for page in resources.get("hugepageLimits") or ():
         name = f"hugetlb.{page['pageSize']}"

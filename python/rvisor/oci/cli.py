@@ -22,6 +22,8 @@ GLOBAL = {
     "systemd-cgroup": "s",
     "rootless": "v",
     "criu": "v",
+    "kernel": "v",
+    "profile": "v",
     "version": "s",
     "v": "=version",
     "help": "s",
@@ -135,6 +137,8 @@ def main(args: Sequence[str]) -> int:
         common = parse(args, GLOBAL, command="runrsc")
         form = common.text("log-format", "text")
         log = Log(common.text("log"), json=form == "json", debug=common.on("debug"))
+        if common.text("kernel", "private") not in ("private", "shared"):
+            raise OciError(f"--kernel: {common.text('kernel')!r} is neither private nor shared")
         if form not in ("text", "json"):
             raise OciError(f"--log-format: {form!r} is neither text nor json")
         return _run(common, log)
@@ -182,9 +186,9 @@ def _run(common: Flags, log: Log) -> int:
     flags = parse(rest, COMMANDS[name][1], command=name, mixed=name in _ANYWHERE)
     command = Command(name, common, flags, log)
     if name in ("create", "run", "exec") and flags.text("preserve-fds", "0") != "0":
-        raise OciError("--preserve-fds: a guest cannot be given descriptors of the host's")
+        raise OciError("--preserve-fds: a container cannot be given descriptors of the host's")
     if name in ("checkpoint", "restore"):
-        raise OciError(f"{name}: a private kernel cannot be checkpointed or restored")
+        raise OciError(f"{name}: a container cannot be checkpointed or restored")
     function: Callable[[Command], int]
     if name in ("create", "run", "start"):
         from rvisor.oci import lifecycle
@@ -206,7 +210,11 @@ def _run(common: Flags, log: Log) -> int:
 
 
 def usage() -> str:
-    lines = ["runrsc [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] COMMAND", ""]
+    lines = [
+        "runrsc [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup]",
+        "       [--kernel private|shared] [--profile NAME|FILE] COMMAND",
+        "",
+    ]
     lines += [f"  {f'{name} {form}':32} {what}" for name, (form, _, what) in COMMANDS.items()]
     return "\n".join(lines)
 

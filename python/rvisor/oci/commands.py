@@ -65,7 +65,11 @@ def kill(command: Command) -> int:
         if status == "paused":
             cgroups.freeze(container.cgroups, False)
         return 0
-    if status == "paused" or (status == "created" and not everyone):
+    if container.shared and everyone:
+        for pid in _processes(container):
+            _send(pid, number)
+        return 0
+    if container.shared or status == "paused" or (status == "created" and not everyone):
         _from_host(container, number)
         return 0
     try:
@@ -81,6 +85,20 @@ def kill(command: Command) -> int:
             raise OciError("container not running") from None
         raise
     return 0
+
+
+def _processes(container: Container) -> list[int]:
+    """All its processes, as the host numbers them."""
+    from rvisor.oci import cgroups
+
+    return cgroups.processes(container.cgroups) or [container.pid]
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
 
 
 def _from_host(container: Container, number: int) -> None:
@@ -137,20 +155,18 @@ def list_(command: Command) -> int:
 def ps(command: Command) -> int:
     import subprocess
 
-    from rvisor.oci import cgroups
-
     container = states.find(command.root, command.id)
     if container.status() == "stopped":
         raise OciError("container not running")
     form = command.flags.text("format", "table")
     # All of them are the sandbox's: its kernel, and what holds the memory of each guest process.
-    pids = cgroups.processes(container.cgroups) or [container.pid]
+    pids = _processes(container)
     if form == "json":
         emit(pids)
         return 0
     if form != "table":
         raise OciError(f"ps: invalid format {form!r}")
-    if container.status() != "paused" and command.flags.words[1:] in ([], ["-ef"]):
+    if not container.shared and container.status() != "paused" and command.flags.words[1:] in ([], ["-ef"]):
         return _inside(container)
     done = subprocess.run(["ps", *(command.flags.words[1:] or ["-ef"])], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -252,7 +268,7 @@ def update(command: Command) -> int:
         resources.setdefault(part, {})[key] = text if key in ("cpus", "mems") else int(text)
     if not isinstance(resources.get("memory", {}), dict):
         raise OciError("update: memory: not an object")
-    cgroups.set_limits(container.cgroups, resources, where="resources")
+    cgroups.set_limits(container.cgroups, resources, where="resources", shared=container.shared)
     return 0
 
 
@@ -327,7 +343,7 @@ def _stats(container: Container) -> dict[str, object]:
             },
             "pids": {
                 "current": cgroups.number(groups, "pids.current"),
-                "limit": max(0, cgroups.number(groups, "pids.max") - cgroups.OWN_TASKS),
+                "limit": max(0, cgroups.number(groups, "pids.max") - (0 if container.shared else cgroups.OWN_TASKS)),
             },
             "blkio": {},
             "hugetlb": {},

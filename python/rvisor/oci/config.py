@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rvisor._sentry import messages
+from rvisor.oci import on_host
 from rvisor.oci.errors import OciError
 from rvisor.profile.vocabulary import CAPABILITIES
 
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rvisor._sentry.messages import Capabilities, Process, Rlimit, Volume
+    from rvisor._sentry.messages import Capabilities, Device, Process, Rlimit, Volume
 
 _LARGEST = 64 << 20
 _LARGEST_ID = (1 << 32) - 2
@@ -45,7 +46,7 @@ HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
 """The stages that are served."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")
 """What the sandbox's own /dev has."""
-_HARMLESS = [
+HARMLESS = [
     "defaults",
     "rw",
     "suid",
@@ -76,12 +77,12 @@ _HARMLESS = [
     "nosymfollow",
 ]
 """Mount options that are kept whatever they are: all, or nothing that a guest could tell."""
-_PROPAGATION = {
+PROPAGATION = {
     f"{recursive}{kind}": kind for kind in ("private", "shared", "slave", "unbindable") for recursive in ("", "r")
 }
 """Among the sandbox's own mounts: those of the host's that come later are never seen, and none goes out."""
 MOUNT_OPTIONS = (
-    *_PROPAGATION,
+    *PROPAGATION,
     "ro",
     "rro",
     "noexec",
@@ -91,7 +92,7 @@ MOUNT_OPTIONS = (
     "mode",
     "nr_inodes",
     "tmpcopyup",
-    *_HARMLESS,
+    *HARMLESS,
 )
 
 
@@ -129,6 +130,11 @@ class Config:
         self.hooks: dict[str, list[Hook]] = {}
         self.annotations: dict[str, str] = {}
         self.warnings: list[str] = []
+        self.shared = False
+        """It is to run on the host's kernel. What follows is said of such containers only."""
+        self.namespaces: dict[str, str | None] = {}
+        self.devices: list[Device] = []
+        self.seccomp: dict[str, Any] = {}
 
 
 def get(data: dict[str, Any], where: str, kind: type, default: Any = None) -> Any:
@@ -206,8 +212,8 @@ def _sound(data: dict[str, Any], name: str) -> None:
             raise OciError(f"{name}: {where[1:]}: not a number of 64 bits")
 
 
-def read(bundle: str) -> Config:
-    """The bundle's configuration; raises OciError."""
+def read(bundle: str, *, shared: bool = False) -> Config:
+    """The bundle's configuration, for a private kernel or the host's; raises OciError."""
     data = read_json(os.path.join(bundle, "config.json"))
     version = get(data, "ociVersion", str, "")
     if version.partition(".")[0] != "1":
@@ -216,6 +222,7 @@ def read(bundle: str) -> Config:
         if data.get(name):
             raise OciError(f"config.json: {name}: this is a runtime for Linux")
     config = Config()
+    config.shared = shared
     linux = get(data, "linux", dict, {})
     _root(config, data, bundle)
     config.annotations = _annotations(data)
@@ -225,17 +232,22 @@ def read(bundle: str) -> Config:
     config.domainname = get(data, "domainname", str)
     if len((config.domainname or "").encode()) > 64:
         raise OciError("config.json: domainname: longer than 64 bytes")
-    _namespaces(config, linux)
+    (on_host.namespaces if shared else _namespaces)(config, linux)
     if get(data, "process", dict) is None:
         raise OciError("config.json: process: there is none")
     config.process = process(config, data["process"])
-    _mounts(config, parts(data, "mounts"), bundle)
+    mounts = parts(data, "mounts")
+    if len(mounts) > _MOUNTS:
+        raise OciError(f"config.json: mounts: more than {_MOUNTS}")
+    (on_host.mounts if shared else _mounts)(config, mounts, bundle)
     config.masked = _inside(linux, "linux.maskedPaths")
     config.read_only = _inside(linux, "linux.readonlyPaths")
     _linux(config, linux)
     _hooks(config, get(data, "hooks", dict, {}))
     profile = get(linux, "linux.seccomp", dict)
-    if profile is not None:
+    if profile is not None and shared:
+        config.seccomp = profile
+    elif profile is not None:
         from rvisor.oci import seccomp
 
         config.process["seccomp"] = seccomp.program(profile)
@@ -279,6 +291,8 @@ def process(config: Config, data: dict[str, Any]) -> Process:
             _between(size, "process.consoleSize.width", 0, 0xFFFF) or 0,
         )
     for name in ("selinuxLabel", "apparmorProfile"):
+        if config.shared and get(data, f"process.{name}", str, ""):
+            raise OciError(f"config.json: process.{name}: not supported; profiles have rules on files of their own")
         if get(data, f"process.{name}", str, ""):
             config.warnings.append(f"process.{name} is for programs on the host's kernel; there is none here")
     for name in ("scheduler", "ioPriority", "execCPUAffinity"):
@@ -391,8 +405,10 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
         for part in parts(linux, f"linux.{name}"):
             if part.get("containerID", 0) != part.get("hostID", 0):
                 raise OciError(f"config.json: linux.{name}: ids other than the host's are not supported")
+    if config.shared:
+        on_host.devices(config, parts(linux, "linux.devices"))
     everything = _every_device(get(linux, "linux.resources", dict, {}))
-    for device in parts(linux, "linux.devices"):
+    for device in () if config.shared else parts(linux, "linux.devices"):
         path = os.path.normpath(get(device, "linux.devices.path", str, ""))
         if path not in [f"/dev/{name}" for name in DEVICES]:
             if everything:
@@ -406,20 +422,25 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
         if path == "kernel/domainname" and isinstance(value, str):
             config.domainname = value
             continue
+        if isinstance(value, str) and config.shared and on_host.is_ipc_setting(path, config.namespaces):
+            config.sysctls[path] = value
+            continue
         if not path.startswith("net/") or not isinstance(value, str):
             raise OciError(f"config.json: linux.sysctl: {name}: only those of the network can be set")
         if config.network == "host":
             raise OciError(f"config.json: linux.sysctl: {name}: the network is the host's")
         config.sysctls[path] = value
     propagation = get(linux, "linux.rootfsPropagation", str, "")
-    if propagation and propagation not in _PROPAGATION:
+    if propagation and propagation not in PROPAGATION:
         raise OciError(f"config.json: linux.rootfsPropagation: {propagation!r} is not known")
-    config.root_propagation = _PROPAGATION.get(propagation, "private")
+    config.root_propagation = PROPAGATION.get(propagation, "private")
     if get(get(linux, "linux.personality", dict, {}), "linux.personality.domain", str, "LINUX") != "LINUX":
         raise OciError("config.json: linux.personality.domain: only LINUX is supported")
     for name in ("intelRdt", "timeOffsets", "netDevices", "memoryPolicy"):
         if linux.get(name):
             raise OciError(f"config.json: linux.{name}: not supported")
+    if config.shared and get(linux, "linux.mountLabel", str, ""):
+        raise OciError("config.json: linux.mountLabel: not supported")
     if get(linux, "linux.mountLabel", str, ""):
         config.warnings.append("linux.mountLabel is for programs on the host's kernel; there is none here")
 
@@ -447,8 +468,6 @@ def _inside(linux: dict[str, Any], where: str) -> list[str]:
 
 
 def _mounts(config: Config, mounts: list[dict[str, Any]], bundle: str) -> None:
-    if len(mounts) > _MOUNTS:
-        raise OciError(f"config.json: mounts: more than {_MOUNTS}")
     empty: list[str] = []
     for mount in mounts:
         target = get(mount, "mounts.destination", str, "")
@@ -521,11 +540,11 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
             continue
         elif kind == "tmpfs" and name == "tmpcopyup":
             _copy_up(config, target, volume)
-        elif option in _PROPAGATION:
-            volume["propagation"] = _PROPAGATION[option]
-            if kind == "bind" and _PROPAGATION[option] in ("shared", "slave"):
+        elif option in PROPAGATION:
+            volume["propagation"] = PROPAGATION[option]
+            if kind == "bind" and PROPAGATION[option] in ("shared", "slave"):
                 config.warnings.append(f"mounts: {target}: {option}: mounts made on the host later do not come inside")
-        elif option not in _HARMLESS:
+        elif option not in HARMLESS:
             raise OciError(f"config.json: mounts: {target}: the option {option!r} is not supported")
     return volume
 
@@ -551,10 +570,11 @@ def _size(target: str, text: str) -> int:
 
 
 def _hooks(config: Config, hooks: dict[str, Any]) -> None:
-    for stage in ("createContainer", "startContainer"):
-        if parts(hooks, f"hooks.{stage}"):
+    inside = ("createContainer", "startContainer")
+    for stage in inside:
+        if not config.shared and parts(hooks, f"hooks.{stage}"):
             raise OciError(f"config.json: hooks.{stage}: there are no host namespaces for them to run in")
-    for stage in HOOKS:
+    for stage in (*HOOKS, *(inside if config.shared else ())):
         found = []
         for hook in parts(hooks, f"hooks.{stage}"):
             path = get(hook, f"hooks.{stage}.path", str, "")

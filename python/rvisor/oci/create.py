@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rvisor._sentry.messages import LaunchSpec
     from rvisor.oci.config import Config
     from rvisor.oci.log import Log
+    from rvisor.oci.shared import Instance
     from rvisor.oci.state import Container
 
 
@@ -33,6 +34,9 @@ class Request:
         self.pidfd_socket = ""
         self.systemd_cgroup = False
         self.rootless = False
+        self.shared = False
+        """On the host's kernel, with this profile."""
+        self.profile = ""
         self.streams = (0, 1, 2)
         """The program's, where it has no terminal."""
 
@@ -63,7 +67,9 @@ def _found(container: Container, pid: int) -> None:
 
 def create(request: Request) -> Container:
     """Make the container; what runs of it outlives this process. On failure nothing is left of it."""
-    wanted = config.read(request.bundle)
+    if request.profile and not request.shared:
+        raise OciError("--profile: with --kernel=shared only; a private kernel takes what config.json says")
+    wanted = config.read(request.bundle, shared=request.shared)
     for warning in wanted.warnings:
         request.log.warning(warning)
     if wanted.process["terminal"] and not request.console_socket:
@@ -104,6 +110,8 @@ def run_late(wanted: list[config.Hook], stage: str, told: dict[str, object], bun
 
 
 def _create(container: Container, wanted: Config, request: Request) -> None:
+    from rvisor.oci import shared
+
     path = cgroups.normal_path(wanted.cgroups_path, container.id, systemd=request.systemd_cgroup)
     groups = cgroups.paths(path)
     container.write(
@@ -123,19 +131,26 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
         # As runc: an ordinary user's container has no groups of its own where it may make none, and no limits.
         groups = []
     container.write(cgroups=groups)
-    cgroups.set_limits(groups, wanted.resources)
+    cgroups.set_limits(groups, wanted.resources, shared=wanted.shared)
+    instance = None
+    if wanted.shared:
+        instance = shared.Instance(container, wanted, request)
     serving = pods.sandbox(wanted, request.root, container.id)
     if serving is not None:
         container.write(sandbox=serving.id)
         if wanted.resources:
             request.log.debug("limits of one container of a pod are not kept: its programs are in the pod's groups")
-    listener: socket.socket | Control = _listen(container.directory) if serving is None else serving.control()
+    listener: socket.socket | Control
+    if instance is not None:
+        listener = instance.listen()
+    else:
+        listener = _listen(container.directory) if serving is None else serving.control()
     slave = -1
     try:
-        if wanted.process["terminal"]:
+        if wanted.process["terminal"] and instance is None:
             slave = terminal(request.console_socket, wanted.terminal_size)
         streams = request.streams if slave < 0 else (slave, slave, slave)
-        running = _launch(container, wanted, groups, listener.fileno(), streams)
+        running = _launch(container, wanted, groups, listener.fileno(), streams, instance)
     finally:
         listener.close()
         if slave >= 0:
@@ -146,6 +161,8 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
             try:
                 running.wait()
             except LaunchError as error:
+                if instance is not None:
+                    error = shared.in_runc_s_words(error, wanted.process)
                 raise OciError(f"runrsc create failed: {not_begun(error, wanted.process)}") from None
             raise OciError("the sandbox ended before its program began")
         if not container.pid:
@@ -164,7 +181,12 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
 
 
 def _launch(
-    container: Container, wanted: Config, groups: list[str], control: int, streams: tuple[int, int, int]
+    container: Container,
+    wanted: Config,
+    groups: list[str],
+    control: int,
+    streams: tuple[int, int, int],
+    instance: Instance | None,
 ) -> spawn.Running:
     limits = wanted.resources
     memory = (limits.get("memory") or {}).get("limit")
@@ -211,6 +233,8 @@ def _launch(
         "join_fd": control if container.sandbox else None,
         "visible": True,
     }
+    if instance is not None:
+        return instance.launch(spec, streams, helper)
     return spawn.start(
         spec,
         launcher=find.find(find.LAUNCHER),

@@ -57,6 +57,8 @@ def exec_(command: Command) -> int:
     socket = flags.text("console-socket")
     if process["terminal"] != bool(socket):
         raise OciError("exec: a terminal needs --console-socket, and a console socket a terminal")
+    if container.shared:
+        return _on_host(command, container, process, wanted)
     slave = -1
     try:
         control = container.control()
@@ -71,6 +73,31 @@ def exec_(command: Command) -> int:
     if flags.on("detach"):
         return _detach(command, container, control, pid, slave)
     return attend(control, pid, container.control, slave)
+
+
+def _on_host(command: Command, container: Container, process: Process, wanted: config.Config) -> int:
+    from rvisor.oci import shared
+
+    detached = command.flags.on("detach")
+    socket = command.flags.text("console-socket")
+    running = shared.exec_(container, process, console_socket=socket, size=wanted.terminal_size, detached=detached)
+    try:
+        _tell(command, running.pid)
+    except BaseException:
+        running.close()
+        raise
+    if detached:
+        running.hand_over()
+        return 0
+    return shared.attend(running)
+
+
+def _tell(command: Command, pid: int) -> None:
+    """Write down whom to wait for."""
+    if path := command.flags.text("pidfd-socket"):
+        creating.send_pidfd(path, pid)
+    if path := command.flags.text("pid-file"):
+        creating.replace(path, str(pid))
 
 
 def refused(error: ControlError, process: Process) -> OciError:
@@ -149,10 +176,7 @@ def _detach(command: Command, container: Container, control: Control, pid: int, 
     if proxy == 0:
         _stay(container, control, pid, slave)
     try:
-        if path := command.flags.text("pidfd-socket"):
-            creating.send_pidfd(path, proxy)
-        if path := command.flags.text("pid-file"):
-            creating.replace(path, str(proxy))
+        _tell(command, proxy)
     except BaseException:
         os.kill(proxy, signal.SIGKILL)
         control.signal(signal.SIGKILL, pid=pid)

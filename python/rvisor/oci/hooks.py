@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rvisor._sentry import messages
     from rvisor.oci.config import Hook
 
 _SAID = 4096
@@ -47,6 +48,6 @@ def run(stage: str, hooks: Iterable[Hook], state: dict[str, object], *, bundle: 
             raise OciError(f"{name}: ended with status {started.returncode}: {text}")
 
 
-def record(hooks: Iterable[Hook]) -> list[dict[str, object]]:
-    """As written down, for the stages that come later."""
+def record(hooks: Iterable[Hook]) -> list[messages.Hook]:
+    """As written down, for the stages that come later; or for the launcher, which runs those of inside."""
     return [{"path": h.path, "args": h.args, "env": h.env, "timeout": h.timeout} for h in hooks]

@@ -23,6 +23,8 @@ def _request(command: Command) -> creating.Request:
     request.console_socket = flags.text("console-socket")
     request.pidfd_socket = flags.text("pidfd-socket")
     request.systemd_cgroup = command.common.on("systemd-cgroup")
+    request.shared = command.common.text("kernel") == "shared"
+    request.profile = command.common.text("profile")
     request.rootless = state.rootless(command.common.text("rootless", "auto"))
     state.check_id(command.id)
     return request
@@ -58,6 +60,10 @@ def _begin(container: Container, command: Command) -> None:
         raise OciError("cannot start a container that has stopped") from None
     except ControlError as error:
         raise OciError(f"cannot start the container: {error}") from None
+    if container.shared:
+        from rvisor.oci import shared
+
+        shared.tune(container)
     container.write(phase="running")
     late(container, "poststart", container.state("running"), command)
 

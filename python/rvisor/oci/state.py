@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STATE = "state.json"
 _SANDBOX = "sandbox.json"
-_NEEDED = ("pid", "start_time", "cgroups", "groups_to_make")
+_NEEDED = ("pid", "start_time", "cgroups", "groups_to_make", "vkernel")
 VERSION = "1.0.2"
 _LARGEST_ID = 255
 _LARGEST_STATE = 16 << 20
@@ -36,6 +36,7 @@ _LARGEST_STATE = 16 << 20
 _KINDS: dict[str, type] = {
     "pid": int, "start_time": int, "cgroups": list, "groups_to_make": list, "phase": str, "bundle": str, "hooks": dict,
     "process": dict, "creator": int, "first": int, "sandbox": str,
+    "kernel": str, "profile": str, "vkernel": str,
 }  # fmt: skip
 """What has to be of this kind, if it is there."""
 
@@ -104,6 +105,11 @@ class Container:
     def sandbox(self) -> str:
         """The container whose kernel serves it, if that is not its own."""
         return str(self.data.get("sandbox", ""))
+
+    @property
+    def shared(self) -> bool:
+        """Does it run on the host's kernel?"""
+        return self.data.get("kernel") == "shared"
 
     def read(self, *, damaged: bool = False) -> None:
         """Raises NoSuchContainer. A directory without a state is one that is being made, or was left by a crash.
@@ -252,6 +258,10 @@ class Container:
         # Those that were only about to be made may be others': they go if nobody is in them.
         if left := cgroup.remove(self.cgroups or [g for g in self.data.get("groups_to_make", []) if cgroups.empty(g)]):
             raise OciError(f"could not remove the control group {left[0]}")
+        if instance := str(self.data.get("vkernel", "")):
+            from rvisor._sentry import runtime
+
+            runtime.Registered(instance, -1).remove()
         self.remove()
 
     def remove(self) -> None:

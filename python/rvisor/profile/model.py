@@ -141,6 +141,28 @@ class Table:
         return self.default
 
 
+_STRICTEST = ("kill", "kill-thread", "trap", "errno", "notify", "plugin", "trace", "log", "allow")
+"""As the kernel has it where several filters answer."""
+
+
+def both(one: Table | None, other: Table | None) -> Table | None:
+    """What holds where both tables do: of their answers the stricter one, as with two filters."""
+    if one is None or other is None:
+        return one or other
+    cases = {}
+    for number in {**one.cases, **other.cases}:
+        mine = (*one.cases.get(number, ()), Case((), one.default))
+        theirs = (*other.cases.get(number, ()), Case((), other.default))
+        found = [Case((*a.when, *b.when), _stricter(a.action, b.action)) for a in mine for b in theirs]
+        # Behind one without conditions nothing is asked.
+        cases[number] = tuple(found[: next(n for n, case in enumerate(found) if not case.when) + 1])
+    return Table(_stricter(one.default, other.default), cases)
+
+
+def _stricter(one: Action, other: Action) -> Action:
+    return min(one, other, key=lambda action: _STRICTEST.index(action.kind))
+
+
 @dataclass(frozen=True, slots=True)
 class Syscalls:
     """Rules on system calls. The first that fits decides, those with conditions before those without."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rvisor.errors import ProfileError
 from rvisor.profile import filter, read
-from rvisor.profile.model import ALLOW, Action, Case, Origin, Profile, Table
+from rvisor.profile.model import ALLOW, Action, Case, Origin, Profile, Table, both
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Parts:
     """The profile, if it has policies that are set in a running container."""
 
 
-def parts(profile: Profile | None) -> Parts:
-    """None: Docker's capabilities, a kernel log of its own, no filter.
+def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
+    """None: Docker's capabilities, a kernel log of its own, no filter. `also`: rules on system calls that hold as well.
 
     Raises ProfileError if the shared kernel could not enforce all of it.
     """
@@ -51,7 +51,7 @@ def parts(profile: Profile | None) -> Parts:
     mask = profile.capability_mask()
     quota = profile.cpu.quota
     asked = _asked(profile)
-    table = _table(profile)
+    table = both(_table(profile), also)
     shared: SharedSpec = {
         "user_namespace": False,
         "filter": [] if table is None else filter.compile_table(table),

@@ -1,9 +1,9 @@
 //! What the operator says to a running container: one JSON object a message, as to a sandbox (`docs/design/control.md`).
 use super::monitor::Monitor;
-use rustix::net::{RecvFlags, SendFlags};
+use crate::error::{Context, Failure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use wire::control::REQUEST_MAX;
 use wire::shared::Uname;
@@ -24,6 +24,17 @@ enum Call {
         pid: Option<i32>,
         number: i32,
     },
+    /// The first process, which is held, becomes the program: answered when it has.
+    Start {
+        #[serde(default = "first")]
+        pid: i32,
+    },
+    /// What a further program needs: the first process, and the file rules.
+    Enter {},
+    /// A further program's listener.
+    Listener {},
+    /// Which processes are held.
+    Stats {},
     /// What holds now.
     Show {},
     /// The container's kernel log.
@@ -37,6 +48,26 @@ enum Call {
     },
 }
 
+fn first() -> i32 {
+    1
+}
+
+/// What comes beside a request, and goes beside its answer.
+#[derive(Default)]
+struct Beside {
+    descriptors: Vec<OwnedFd>,
+    answer: Vec<OwnedFd>,
+    /// It is answered when there is something to say.
+    later: bool,
+}
+
+/// Somebody who waits for an answer.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    client: OwnedFd,
+    id: u64,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
@@ -48,6 +79,7 @@ enum Message {
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Done {},
+    Stats { held: Vec<i32> },
     Show { pid: i32, uname: Uname, sysctl: BTreeMap<String, String>, filter: usize, file_rules: usize },
     Log { lines: Vec<String> },
 }
@@ -59,31 +91,78 @@ impl Monitor<'_> {
     pub(super) fn client(&mut self, index: usize) {
         let Some(client) = self.clients.get(index) else { return };
         let mut buffer = vec![0; REQUEST_MAX];
-        let n = match rustix::net::recv(client, &mut buffer[..], RecvFlags::DONTWAIT) {
-            Ok((n, _)) if n > 0 => n,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+        let received = match host::control::receive(client.as_fd(), &mut buffer) {
+            Ok(received) if received.len > 0 && received.len <= REQUEST_MAX => received,
+            Err(abi::Errno::EAGAIN | abi::Errno::EINTR) => return,
             _ => {
                 self.clients.remove(index);
                 return;
             }
         };
-        let message = match serde_json::from_slice::<Request>(&buffer[..n]) {
-            Ok(request) => match self.call(request.call) {
+        let mut beside = Beside { descriptors: received.descriptors, ..Beside::default() };
+        let message = match serde_json::from_slice::<Request>(&buffer[..received.len]) {
+            Ok(request) => match self.call(request.call, &mut beside) {
+                Ok(_) if beside.later => {
+                    let client = rustix::io::fcntl_dupfd_cloexec(&self.clients[index], 0);
+                    self.starter = client.ok().map(|client| Waiting { client, id: request.id });
+                    return;
+                }
                 Ok(answer) => Message::Reply { id: request.id, answer },
                 Err((errno, message)) => Message::Error { id: Some(request.id), errno, status: 125, message },
             },
             Err(e) => Message::Error { id: None, errno: "EINVAL", status: 125, message: e.to_string() },
         };
-        let text = serde_json::to_vec(&message).unwrap_or_default();
-        // Who does not read is not waited for.
-        let sent = rustix::net::send(&self.clients[index], &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        if sent.is_err() {
+        if !send(&self.clients[index], &message, &beside.answer) {
             self.clients.remove(index);
         }
     }
 
-    fn call(&mut self, call: Call) -> Result<Answer, (&'static str, String)> {
+    /// The held program runs, or why it does not.
+    pub(super) fn started(&mut self, failed: Option<(i32, &str)>) {
+        let Some(Waiting { client, id }) = self.starter.take() else { return };
+        let message = match failed {
+            None => Message::Reply { id, answer: Answer::Done {} },
+            Some((status, text)) => Message::Error {
+                id: Some(id),
+                errno: "ENOEXEC",
+                status: status.clamp(0, 255) as u8,
+                message: text.into(),
+            },
+        };
+        send(&client, &message, &[]);
+    }
+
+    /// Lets the held process go on.
+    fn start(&mut self) -> Result<(), (&'static str, String)> {
+        let socket = self.socket.as_ref().filter(|_| self.held && !self.started);
+        let socket = socket.ok_or_else(|| ("EALREADY", "the program has begun".to_string()))?;
+        rustix::io::write(socket, b"s").map_err(|e| ("ESRCH", e.to_string()))?;
+        self.started = true;
+        Ok(())
+    }
+
+    fn enter(&self) -> rustix::io::Result<Vec<OwnedFd>> {
+        let given = [Some(self.container), self.ruleset.as_ref()];
+        given.into_iter().flatten().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).collect()
+    }
+
+    fn call(&mut self, call: Call, beside: &mut Beside) -> Result<Answer, (&'static str, String)> {
         match call {
+            Call::Start { pid: 1 } => {
+                beside.later = true;
+                self.start().map(|()| Answer::Done {})
+            }
+            Call::Start { pid } => Err(("ESRCH", format!("{pid}: only the first process is held"))),
+            Call::Enter {} => {
+                beside.answer = self.enter().map_err(|e| ("EMFILE", e.to_string()))?;
+                Ok(Answer::Done {})
+            }
+            Call::Listener {} => {
+                let listener =
+                    beside.descriptors.pop().ok_or_else(|| ("EINVAL", "there is no listener".to_string()))?;
+                self.listen(listener);
+                Ok(Answer::Done {})
+            }
             Call::Signal { pid: None | Some(1), number } => {
                 let signal = rustix::process::Signal::from_named_raw(number)
                     .ok_or_else(|| ("EINVAL", format!("{number} is no signal")))?;
@@ -93,6 +172,9 @@ impl Monitor<'_> {
             }
             Call::Signal { pid: Some(pid), .. } => {
                 Err(("ESRCH", format!("{pid}: on the shared kernel only the first process has signals from outside")))
+            }
+            Call::Stats {} => {
+                Ok(Answer::Stats { held: (self.held && !self.started).then_some(1).into_iter().collect() })
             }
             Call::Show {} => Ok(Answer::Show {
                 pid: self.pid,
@@ -152,6 +234,31 @@ impl Monitor<'_> {
         self.say(5, "vkernel: updated");
         Ok(())
     }
+}
+
+/// What `Call::Listener` is: the sender has a filter already, and need not be able to do much.
+pub const LISTENER: &[u8] = br#"{"id":2,"call":{"listener":{}}}"#;
+
+/// Asks a monitor for what a further program needs: the container's first process, and the file rules if there are any.
+pub fn enter(monitor: &OwnedFd) -> Result<(OwnedFd, Option<host::landlock::Ruleset>), Failure> {
+    let doing = "asking the container's monitor";
+    host::process::write_all(monitor.as_raw_fd(), br#"{"id":1,"call":{"enter":{}}}"#).context(doing)?;
+    let mut ready = [rustix::event::PollFd::new(monitor, rustix::event::PollFlags::IN)];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None)).context(doing)?;
+    let mut buffer = [0; 4096];
+    let received = host::control::receive(monitor.as_fd(), &mut buffer).context(doing)?;
+    let mut descriptors = received.descriptors.into_iter();
+    match descriptors.next() {
+        Some(container) => Ok((container, descriptors.next().map(host::landlock::Ruleset::from))),
+        None => Err(Failure::new(format!("{doing}: it has ended"))),
+    }
+}
+
+/// Who does not read is not waited for.
+fn send(client: &OwnedFd, message: &Message, descriptors: &[OwnedFd]) -> bool {
+    let text = serde_json::to_vec(message).unwrap_or_default();
+    let given: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    host::stub::send_fds(client.as_fd(), &text, &given).is_ok()
 }
 
 fn read(file: &std::fs::File) -> String {

@@ -3,11 +3,15 @@
 //!
 //! The launcher stays, without rights, as the container's monitor ([`monitor`]).
 mod child;
+mod console;
 mod control;
+mod enter;
 mod files;
 mod glob;
+mod hooks;
 mod log;
 mod monitor;
+mod oci;
 mod root;
 mod rows;
 
@@ -47,6 +51,9 @@ pub struct Job<'a> {
 /// Launches the container, and stays as its monitor until it has ended.
 pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64) -> Result<(), Failure> {
     seal(text)?;
+    if rules.enter {
+        return enter::launch(spec, rules, started_ns);
+    }
     let caller = rustix::process::getppid();
     let proc = Proc::open()?;
     let maps = idmap::maps(&proc)?;
@@ -63,6 +70,9 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
     let mut namespaces = network::namespaces(spec, &proc)? & !abi::c::CLONE_NEWCGROUP | abi::c::CLONE_PARENT;
     if !own_users {
         namespaces &= !abi::c::CLONE_NEWUSER;
+    }
+    if let Some(oci) = &rules.oci {
+        namespaces &= !oci::joined(oci)?;
     }
     // SAFETY: the launcher has one thread from start to end.
     match unsafe { clone_process(namespaces) }.map_err(parent::no_namespaces)? {

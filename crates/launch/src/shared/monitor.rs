@@ -4,6 +4,7 @@
 //! What it answers it answers itself. A call whose arguments are pointers is never sent on to the host's kernel because of
 //! what they led to: another thread could have changed that by then. capset(2) alone goes on, as there the host's kernel
 //! makes the decision itself: permitted sets only shrink; what was read only decides about a line in the log.
+use super::control::Waiting;
 use super::log::{Log, Reply};
 use super::rows;
 use crate::error::{Context, Failure, report};
@@ -16,6 +17,7 @@ use rustix::io::retry_on_intr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use wire::shared::{SharedSpec, Uname};
 use wire::{Event, LaunchSpec};
 
@@ -26,7 +28,7 @@ pub(super) const CLIENTS: usize = 16;
 /// What one container may have the operator keep, in bytes; its own log goes on.
 const OPERATORS_LOG: usize = 1 << 20;
 /// Its index among what is waited for.
-const FIRST_CLIENT: usize = 5;
+const FIRST_LISTENER: usize = 4;
 const NOTICE: u32 = 5;
 const WARNING: u32 = 4;
 
@@ -42,16 +44,24 @@ pub struct Monitor<'a> {
     pub(super) pid: i32,
     pub(super) container: &'a OwnedFd,
     /// To the container's first process; none when that has become the program.
-    socket: Option<OwnedFd>,
+    pub(super) socket: Option<OwnedFd>,
     caller: Option<OwnedFd>,
-    listener: Option<OwnedFd>,
+    /// The first process's, and those of programs that came in later.
+    listeners: Vec<Rc<OwnedFd>>,
+    /// The file rules, for those who come in later.
+    pub(super) ruleset: Option<OwnedFd>,
+    /// The first process waits for its start; it was told.
+    pub(super) held: bool,
+    pub(super) started: bool,
+    pub(super) starter: Option<Waiting>,
+    small: bool,
     control: Option<OwnedFd>,
     pub(super) clients: Vec<OwnedFd>,
     pub(super) log: Log,
     /// Left of [`OPERATORS_LOG`].
     keeps: usize,
     /// Those who wait in syslog(2) for a record.
-    readers: Vec<Bell>,
+    readers: Vec<(Rc<OwnedFd>, Bell)>,
     pub(super) uname: Option<Uname>,
     /// Settings the container sees, by name: what is written there is read inside.
     pub(super) views: Vec<(String, File)>,
@@ -75,7 +85,12 @@ impl<'a> Monitor<'a> {
             container,
             socket: Some(socket),
             caller: spec.caller_fd.map(host::process::take),
-            listener: None,
+            listeners: Vec::new(),
+            ruleset: None,
+            held: false,
+            started: false,
+            starter: None,
+            small: false,
             control: spec.control_fd.map(host::process::take),
             clients: Vec::new(),
             log: Log::new(rules.kernel_log.unwrap_or(0)),
@@ -86,9 +101,12 @@ impl<'a> Monitor<'a> {
         };
         if let Some(message) = monitor.until_started(status)? {
             let (number, text) = message.split_once(' ').unwrap_or(("125", &message));
-            return Ok(Begun::Failed(number.parse().unwrap_or(crate::FAILED.into()), text.into()));
+            let number = number.parse().unwrap_or(crate::FAILED.into());
+            monitor.started(Some((number, text)));
+            return Ok(Begun::Failed(number, text.into()));
         }
         monitor.become_small()?;
+        monitor.started(None);
         let ns = host::time::monotonic_ns().saturating_sub(started_ns);
         monitor.say(NOTICE, &format!("vkernel: {} started", spec.id));
         report(spec.events_fd, &Event::Started { ns });
@@ -100,6 +118,10 @@ impl<'a> Monitor<'a> {
         let mut said = Vec::new();
         loop {
             let ready = self.turn(status.as_fd())?;
+            if self.held && !self.small {
+                self.become_small()?;
+                report(self.spec.events_fd, &Event::Held { pid: None });
+            }
             if ready {
                 let mut buffer = [0; 4096];
                 match retry_on_intr(|| rustix::io::read(&status, &mut buffer)).context("watching the start")? {
@@ -113,6 +135,9 @@ impl<'a> Monitor<'a> {
 
     /// From here on nothing is opened for the container, only answered.
     fn become_small(&mut self) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.small, true) {
+            return Ok(());
+        }
         // Held open, the container's output would never end for those who read it.
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("/dev/null")?;
         rustix::stdio::dup2_stdin(&null).context("standard input")?;
@@ -136,12 +161,14 @@ impl<'a> Monitor<'a> {
 
     /// Waits for something and serves it; whether `until` is ready.
     fn turn(&mut self, until: BorrowedFd<'_>) -> Result<bool, Failure> {
-        let own = [&self.socket, &self.listener, &self.caller, &self.control];
+        let own = [&self.socket, &self.caller, &self.control];
         let own = own.map(|fd| fd.as_ref().map(AsFd::as_fd));
+        let listeners = self.listeners.iter().map(|fd| Some(fd.as_fd()));
+        let first_client = FIRST_LISTENER + self.listeners.len();
         let clients = self.clients.iter().map(|fd| Some(fd.as_fd()));
         let mut which: Vec<usize> = Vec::new();
         let mut fds: Vec<PollFd<'_>> = Vec::new();
-        for (index, fd) in [Some(until)].into_iter().chain(own).chain(clients).enumerate() {
+        for (index, fd) in [Some(until)].into_iter().chain(own).chain(listeners).chain(clients).enumerate() {
             if let Some(fd) = fd {
                 which.push(index);
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -150,15 +177,15 @@ impl<'a> Monitor<'a> {
         retry_on_intr(|| poll(&mut fds, None)).context("poll")?;
         let ready: Vec<usize> =
             which.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(&index, _)| index).collect();
-        // Clients go from the list: the last first.
+        // Clients and listeners go from their lists: the last first.
         for &index in ready.iter().rev() {
             match index {
                 0 => {}
                 1 => self.told(),
-                2 => self.asked(),
-                3 => self.caller_gone(),
-                4 => self.connected(),
-                client => self.client(client - FIRST_CLIENT),
+                2 => self.caller_said(),
+                3 => self.connected(),
+                listener if listener < first_client => self.asked(listener - FIRST_LISTENER),
+                client => self.client(client - first_client),
             }
         }
         Ok(ready.first() == Some(&0))
@@ -170,10 +197,10 @@ impl<'a> Monitor<'a> {
         let mut name = [0; 256];
         match host::stub::receive_fd(socket.as_fd(), &mut name) {
             Ok((n, Some(fd))) if n > 0 && name[0] == b'l' => {
-                // Before Linux 6.6 answers are only slower.
-                let _ = notify::set_sync_wake_up(fd.as_fd(), true);
-                self.listener = Some(fd);
+                self.listen(fd);
             }
+            Ok((n, Some(fd))) if n > 0 && name[0] == b'r' => self.ruleset = Some(fd),
+            Ok((n, None)) if n > 0 && name[0] == b'h' => self.held = true,
             Ok((n, Some(fd))) if n > 0 && name[0] == b'v' => {
                 self.views.push((String::from_utf8_lossy(&name[1..n]).into_owned(), File::from(fd)));
             }
@@ -181,8 +208,20 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// The caller ends, and the container with it. The descriptor is kept: at its end the control groups go.
-    fn caller_gone(&mut self) {
+    pub(super) fn listen(&mut self, listener: OwnedFd) {
+        // Before Linux 6.6 answers are only slower.
+        let _ = notify::set_sync_wake_up(listener.as_fd(), true);
+        self.listeners.push(Rc::new(listener));
+    }
+
+    /// The caller lets the container stay, where it may; or it ends, and the container with it. The descriptor is kept then:
+    /// at its end the control groups go.
+    fn caller_said(&mut self) {
+        let Some(caller) = &self.caller else { return };
+        if self.spec.detached && matches!(retry_on_intr(|| rustix::io::read(caller, &mut [0u8])), Ok(1)) {
+            self.caller = None;
+            return;
+        }
         let _ = host::stub::kill(self.container.as_fd());
         let mut ended = [PollFd::from_borrowed_fd(self.container.as_fd(), PollFlags::IN)];
         let _ = retry_on_intr(|| poll(&mut ended, None));
@@ -206,64 +245,62 @@ impl<'a> Monitor<'a> {
                 let _ = host::process::write_all(fd, tagged.as_bytes());
             }
         }
-        for bell in std::mem::take(&mut self.readers) {
-            self.answer(bell);
+        for (listener, bell) in std::mem::take(&mut self.readers) {
+            self.answer(&listener, bell);
         }
     }
 
     /// Someone in the container made a call that has a row.
-    fn asked(&mut self) {
-        let Some(listener) = &self.listener else { return };
+    fn asked(&mut self, index: usize) {
+        let Some(listener) = self.listeners.get(index).cloned() else { return };
         match notify::receive(listener.as_fd()) {
-            Ok(bell) => self.answer(bell),
+            Ok(bell) => self.answer(&listener, bell),
             // Gone again, or a signal came.
             Err(Errno::ENOENT | Errno::EINTR) => {}
             // Nobody is left who has the filter.
-            Err(_) => self.listener = None,
+            Err(_) => drop(self.listeners.remove(index)),
         }
     }
 
-    fn answer(&mut self, bell: Bell) {
+    fn answer(&mut self, from: &Rc<OwnedFd>, bell: Bell) {
         let result = match bell.nr {
-            rows::SYSLOG => self.syslog(bell),
-            rows::UNAME => self.tell_uname(bell).map(Some),
-            rows::SYSINFO => self.tell_sysinfo(bell).map(Some),
-            rows::CAPSET => return self.capset(bell),
+            rows::SYSLOG => self.syslog(from, bell),
+            rows::UNAME => self.tell_uname(from, bell).map(Some),
+            rows::SYSINFO => self.tell_sysinfo(from, bell).map(Some),
+            rows::CAPSET => return self.capset(from, bell),
             rows::CLONE | rows::UNSHARE | rows::SETNS => {
                 self.escalation(bell, "a user namespace");
                 Err(Errno::EPERM)
             }
             _ => Err(Errno::ENOSYS),
         };
-        let Some(listener) = &self.listener else { return };
         match result {
             Ok(None) => {}
             // A caller that has been killed needs no answer.
-            Ok(Some(value)) => drop(notify::answer(listener.as_fd(), bell.id, Ok(value))),
-            Err(e) => drop(notify::answer(listener.as_fd(), bell.id, Err(e))),
+            Ok(Some(value)) => drop(notify::answer(from.as_fd(), bell.id, Ok(value))),
+            Err(e) => drop(notify::answer(from.as_fd(), bell.id, Err(e))),
         }
     }
 
     /// None: it waits.
-    fn syslog(&mut self, bell: Bell) -> Result<Option<i64>, Errno> {
+    fn syslog(&mut self, from: &Rc<OwnedFd>, bell: Bell) -> Result<Option<i64>, Errno> {
         let [action, buffer, length, ..] = bell.args;
         match self.log.syslog(action as i32, buffer != 0, length as i32)? {
             Reply::Value(value) => Ok(Some(value)),
             Reply::Wait => {
                 // Those who have gone since make room for others.
-                let listener = self.listener.as_ref();
-                self.readers.retain(|r| listener.is_some_and(|l| notify::still_waits(l.as_fd(), r.id)));
-                self.readers.push(bell);
+                self.readers.retain(|(from, r)| notify::still_waits(from.as_fd(), r.id));
+                self.readers.push((from.clone(), bell));
                 Ok(None)
             }
             Reply::Bytes(bytes) => {
-                self.memory(bell)?.write_all_at(&bytes, buffer).map_err(|_| Errno::EFAULT)?;
+                memory(from, bell)?.write_all_at(&bytes, buffer).map_err(|_| Errno::EFAULT)?;
                 Ok(Some(bytes.len() as i64))
             }
         }
     }
 
-    fn tell_uname(&self, bell: Bell) -> Result<i64, Errno> {
+    fn tell_uname(&self, from: &OwnedFd, bell: Bell) -> Result<i64, Errno> {
         const FIELD: usize = 65;
         let host = rustix::system::uname();
         let chosen = self.uname.clone().unwrap_or_default();
@@ -281,11 +318,11 @@ impl<'a> Monitor<'a> {
             let n = field.len().min(FIELD - 1);
             place[..n].copy_from_slice(&field.as_bytes()[..n]);
         }
-        self.memory(bell)?.write_all_at(&bytes, bell.args[0]).map_err(|_| Errno::EFAULT)?;
+        memory(from, bell)?.write_all_at(&bytes, bell.args[0]).map_err(|_| Errno::EFAULT)?;
         Ok(0)
     }
 
-    fn tell_sysinfo(&self, bell: Bell) -> Result<i64, Errno> {
+    fn tell_sysinfo(&self, from: &OwnedFd, bell: Bell) -> Result<i64, Errno> {
         let host = rustix::system::sysinfo();
         let unit = u64::from(host.mem_unit.max(1));
         let (total, free) = (host.totalram as u64 * unit, host.freeram as u64 * unit);
@@ -300,22 +337,20 @@ impl<'a> Monitor<'a> {
         word(u64::from(host.procs));
         [0, 0].into_iter().for_each(&mut word);
         word(1);
-        self.memory(bell)?.write_all_at(&bytes, bell.args[0]).map_err(|_| Errno::EFAULT)?;
+        memory(from, bell)?.write_all_at(&bytes, bell.args[0]).map_err(|_| Errno::EFAULT)?;
         Ok(0)
     }
 
     /// Refused by the host's kernel if it asks for more than there is: seen here, so that it can be told.
-    fn capset(&mut self, bell: Bell) {
-        if self.asks_for_more(bell).unwrap_or(false) {
+    fn capset(&mut self, from: &OwnedFd, bell: Bell) {
+        if self.asks_for_more(from, bell).unwrap_or(false) {
             self.escalation(bell, "capset");
         }
-        if let Some(listener) = &self.listener {
-            let _ = notify::let_pass(listener.as_fd(), bell.id);
-        }
+        let _ = notify::let_pass(from.as_fd(), bell.id);
     }
 
-    fn asks_for_more(&self, bell: Bell) -> Result<bool, Errno> {
-        let memory = self.memory(bell)?;
+    fn asks_for_more(&self, from: &OwnedFd, bell: Bell) -> Result<bool, Errno> {
+        let memory = memory(from, bell)?;
         // Two of: effective, permitted, inheritable, each of 32 bits.
         let mut data = [0u8; 24];
         memory.read_exact_at(&mut data, bell.args[1]).map_err(|_| Errno::EFAULT)?;
@@ -329,12 +364,11 @@ impl<'a> Monitor<'a> {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", bell.tid)).unwrap_or_default();
         self.say(WARNING, &format!("vkernel: refused more capabilities by {how} to {}", name.trim_end()));
     }
+}
 
-    /// The caller's memory. It stays this process's even if the caller dies and another gets its number.
-    fn memory(&self, bell: Bell) -> Result<File, Errno> {
-        let listener = self.listener.as_ref().ok_or(Errno::ESRCH)?;
-        let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", bell.tid));
-        let memory = memory.map_err(|_| Errno::EFAULT)?;
-        if notify::still_waits(listener.as_fd(), bell.id) { Ok(memory) } else { Err(Errno::ESRCH) }
-    }
+/// The caller's memory. It stays this process's even if the caller dies and another gets its number.
+fn memory(from: &OwnedFd, bell: Bell) -> Result<File, Errno> {
+    let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", bell.tid));
+    let memory = memory.map_err(|_| Errno::EFAULT)?;
+    if notify::still_waits(from.as_fd(), bell.id) { Ok(memory) } else { Err(Errno::ESRCH) }
 }

@@ -1,7 +1,7 @@
 //! The container's root: what is mounted where, hidden, or not to be written.
-use super::Job;
+use super::{Job, hooks, oci};
 use crate::error::{Context, Failure};
-use crate::first::{same, tree};
+use crate::first::{same, tree_with};
 use crate::parent::HostPath;
 use host::mount::MountAttrFlags as Attr;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -12,19 +12,25 @@ use wire::{Overlay, Volume};
 /// A directory to build on; the first that is there.
 const STANDS: [&str; 4] = ["/mnt", "/srv", "/tmp", "/sys"];
 /// Character devices of every container: name, major, minor.
-const DEVICES: [(&str, u32, u32); 6] =
+pub const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 /// EINVAL: what lies below the mounts of the host's would come to light.
 const OF_OWN_USERS: &str = ": in a user namespace no directory with mounts below it, as / is, can be the root's lower layer: name another by --rootfs";
 
 const PLAIN: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(Attr::MOUNT_ATTR_NOEXEC);
+/// What an operator's own directories do not bring in.
+const OF_HOST: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV);
 const READ_ONLY: Attr = Attr::MOUNT_ATTR_RDONLY;
 const NO_EXEC: Attr = Attr::MOUNT_ATTR_NOEXEC;
 
 /// Makes the root and goes there. Afterwards no path leads to the host's files.
 pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("making mounts private")?;
-    let volumes = job.files.volumes.iter().map(|v| v.as_ref().map(tree).transpose());
+    let oci = job.rules.oci.as_deref();
+    let volumes = job.spec.volumes.iter().zip(&job.files.volumes).map(|(volume, opened)| {
+        let attributes = oci.map_or(OF_HOST, |oci| oci::attributes(volume, oci.no_devices));
+        opened.as_ref().map(|opened| tree_with(opened, attributes)).transpose()
+    });
     let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
     let devices = own_devices(job)?;
     let terminal = terminal(job)?;
@@ -41,14 +47,29 @@ pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
         file(texts.len() + i, &format!("{}\n", v.value), mode, PLAIN | more)
     });
     let views = views.collect::<Result<Vec<_>, _>>()?;
+    if let Some(oci) = oci {
+        hooks::run(&oci.create_container, "createContainer", &oci.state, &job.proc)?;
+    }
     rustix::process::chdir(&root).context("entering the new root")?;
     // The old root comes to lie on top of the new one. It is taken away last: a /proc may be mounted by who is root in
     // a user namespace only as long as there is another to be seen.
     rustix::process::pivot_root(".", ".").context("pivot_root (not possible from an initramfs or a chroot)")?;
-    system(job)?;
-    dev(&devices, terminal)?;
-    unmount(".", UnmountFlags::DETACH).context("leaving the old root")?;
-    rustix::process::chdir("/").context("entering the new root")?;
+    let leave = || {
+        unmount(".", UnmountFlags::DETACH).context("leaving the old root")?;
+        rustix::process::chdir("/").context("entering the new root")
+    };
+    let volumes = match oci {
+        Some(oci) => {
+            oci::mounts(job, oci, volumes, &devices, leave)?;
+            vec![]
+        }
+        None => {
+            system(job)?;
+            dev(&devices, terminal)?;
+            leave()?;
+            volumes
+        }
+    };
     for (file, (_, tree)) in job.spec.files.iter().zip(&texts) {
         // Left out where there is no place for it.
         if let Ok(at) = target_of(&file.target) {
@@ -80,7 +101,12 @@ pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
 fn assemble(job: &Job<'_>, stand: &str) -> Result<String, Failure> {
     let lower = again(&job.files.root)?;
     let upper_of_host = job.files.upper.as_ref().map(again).transpose()?;
-    let whole = (job.spec.root.overlay == Overlay::None).then(|| tree(&job.files.root)).transpose()?;
+    let of_root = match job.rules.oci.as_deref() {
+        None => OF_HOST,
+        Some(oci) if oci.no_devices => Attr::MOUNT_ATTR_NODEV,
+        Some(_) => Attr::empty(),
+    };
+    let whole = (job.spec.root.overlay == Overlay::None).then(|| tree_with(&job.files.root, of_root)).transpose()?;
     let memory = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV;
     mount("tmpfs", &[("mode", "0755")], memory, &open(stand, OFlags::PATH)?, stand)?;
     let root = format!("{stand}/root");
@@ -125,23 +151,24 @@ fn system(job: &Job<'_>) -> Result<(), Failure> {
         // Who is root in a user namespace only may show /sys of its own network alone.
         return if job.own_users { Ok(()) } else { Err(failure) };
     }
-    cgroups(&job.proc.read("self/cgroup")?)
+    cgroups(&job.proc.read("self/cgroup")?, "/sys/fs/cgroup", true)
 }
 
-/// The container's own groups, to be read: version 2, or the hierarchies of version 1.
-fn cgroups(own: &str) -> Result<(), Failure> {
-    const AT: &str = "/sys/fs/cgroup";
-    let Ok(at) = open(AT, OFlags::PATH) else { return Ok(()) };
+/// The container's own groups: version 2, or the hierarchies of version 1.
+pub fn cgroups(own: &str, place: &str, read_only: bool) -> Result<(), Failure> {
+    let Ok(at) = open(place, OFlags::PATH) else { return Ok(()) };
+    let mut attributes = PLAIN;
+    attributes.set(READ_ONLY, read_only);
     let controllers = |line: &str| line.split(':').nth(1).unwrap_or("").to_string();
     let lists: Vec<String> = own.lines().map(controllers).filter(|c| !c.is_empty()).collect();
     if lists.is_empty() {
         // Absent in some kernels: then there is nothing to be seen.
-        let _ = mount("cgroup2", &[], PLAIN | READ_ONLY, &at, AT);
+        let _ = mount("cgroup2", &[], attributes, &at, place);
         return Ok(());
     }
-    mount("tmpfs", &[("mode", "0755"), ("size", "64k")], PLAIN, &at, AT)?;
+    mount("tmpfs", &[("mode", "0755"), ("size", "64k")], PLAIN, &at, place)?;
     for list in lists {
-        let path = format!("{AT}/{}", list.trim_start_matches("name="));
+        let path = format!("{place}/{}", list.trim_start_matches("name="));
         make_directory(&path)?;
         let one = |c: &str| c.split_once('=').map_or((c.to_string(), String::new()), |(k, v)| (k.into(), v.into()));
         let named: Vec<(String, String)> = list
@@ -151,9 +178,9 @@ fn cgroups(own: &str) -> Result<(), Failure> {
             .collect();
         let options: Vec<(&str, &str)> = named.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         // One that is there for nobody to mount any more is left out.
-        let _ = mount("cgroup", &options, PLAIN | READ_ONLY, &open(&path, OFlags::PATH)?, &path);
+        let _ = mount("cgroup", &options, attributes, &open(&path, OFlags::PATH)?, &path);
     }
-    host::mount::restrict(open(AT, OFlags::PATH)?.as_fd(), READ_ONLY).context("making /sys/fs/cgroup read-only")
+    host::mount::restrict(open(place, OFlags::PATH)?.as_fd(), READ_ONLY).context(&format!("making {place} read-only"))
 }
 
 /// The devices of who may not make any: the host's own.
@@ -171,7 +198,7 @@ fn own_devices(job: &Job<'_>) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
 
 /// The terminal, to be /dev/console.
 fn terminal(job: &Job<'_>) -> Result<Option<OwnedFd>, Failure> {
-    if !job.spec.process.terminal {
+    if !job.spec.process.terminal || job.rules.console.is_some() {
         return Ok(None);
     }
     let name = rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new()).context("the terminal's name")?;
@@ -191,14 +218,7 @@ fn dev(own: &[(&str, OwnedFd)], terminal: Option<OwnedFd>) -> Result<(), Failure
             rustix::fs::chmod(&path, mode).context(&path)?;
         }
     }
-    for (name, tree) in own {
-        let path = format!("/dev/{name}");
-        empty_file(&path)?;
-        attach(tree, &path)?;
-    }
-    for (name, to) in abi::fs::DEV_LINKS {
-        rustix::fs::symlink(to, format!("/dev/{name}")).context(name)?;
-    }
+    links(own)?;
     let terminals: &[(&str, &str)] = &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
     let list: [(&str, &str, Attr, &[(&str, &str)]); 3] = [
         ("pts", "devpts", devices, terminals),
@@ -210,14 +230,32 @@ fn dev(own: &[(&str, OwnedFd)], terminal: Option<OwnedFd>) -> Result<(), Failure
         make_directory(&path)?;
         mount(kind, options, attributes, &open(&path, OFlags::PATH)?, &path)?;
     }
-    if let Some(tree) = terminal {
-        empty_file("/dev/console")?;
-        attach(&tree, "/dev/console")?;
+    terminal.map_or(Ok(()), |tree| console(&tree))
+}
+
+/// The terminal is /dev/console.
+pub fn console(tree: &OwnedFd) -> Result<(), Failure> {
+    empty_file("/dev/console")?;
+    attach(tree, "/dev/console")
+}
+
+/// What /dev has beside nodes of its own: those of the host's, and names for others.
+pub fn links(own: &[(&str, OwnedFd)]) -> Result<(), Failure> {
+    for (name, tree) in own {
+        let path = format!("/dev/{name}");
+        empty_file(&path)?;
+        attach(tree, &path)?;
+    }
+    for (name, to) in abi::fs::DEV_LINKS {
+        match rustix::fs::symlink(to, format!("/dev/{name}")) {
+            Err(rustix::io::Errno::EXIST) => {}
+            made => made.context(name)?,
+        }
     }
     Ok(())
 }
 
-fn place(volume: &Volume, tree: Option<OwnedFd>) -> Result<(), Failure> {
+pub fn place(volume: &Volume, tree: Option<OwnedFd>) -> Result<(), Failure> {
     let target = &volume.target;
     let Some(tree) = tree else {
         make_directories(target)?;
@@ -245,7 +283,7 @@ fn place(volume: &Volume, tree: Option<OwnedFd>) -> Result<(), Failure> {
 }
 
 /// The place of a mount, which must not be in /proc: a process there could be led to take something else for it.
-fn target_of(path: &str) -> Result<OwnedFd, Failure> {
+pub fn target_of(path: &str) -> Result<OwnedFd, Failure> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let at = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).context(path)?;
     if rustix::fs::fstatfs(&at).context(path)?.f_type == PROC_MAGIC {
@@ -300,7 +338,7 @@ fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
 }
 
 /// A directory of the root's, made if need be, not a link to one.
-fn directory(path: &str) -> Result<OwnedFd, Failure> {
+pub fn directory(path: &str) -> Result<OwnedFd, Failure> {
     if std::fs::symlink_metadata(path).is_err() {
         make_directory(path)?;
     }
@@ -308,7 +346,7 @@ fn directory(path: &str) -> Result<OwnedFd, Failure> {
 }
 
 /// A new file system over `at`.
-fn mount(kind: &str, options: &[(&str, &str)], attributes: Attr, at: &OwnedFd, what: &str) -> Result<(), Failure> {
+pub fn mount(kind: &str, options: &[(&str, &str)], attributes: Attr, at: &OwnedFd, what: &str) -> Result<(), Failure> {
     host::mount::new(kind, options, attributes)
         .and_then(|tree| host::mount::attach(tree.as_fd(), at.as_fd()))
         .context(&format!("mounting {what}"))
@@ -321,11 +359,11 @@ fn make_directory(path: &str) -> Result<(), Failure> {
     }
 }
 
-fn make_directories(path: &str) -> Result<(), Failure> {
+pub fn make_directories(path: &str) -> Result<(), Failure> {
     std::fs::create_dir_all(path).context(&format!("making the directory {path}"))
 }
 
-fn parent(path: &str) -> &str {
+pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above })
 }
 
