@@ -37,7 +37,10 @@ def runtimes(place: Place) -> dict[str, dict[str, Any]]:
     command = f'exec {shlex.quote(sys.executable)} -m rvisor.oci "$@"\n'
     Path(wrapper).write_text(f"#!/bin/sh\n{exports}{command}", encoding="utf-8")
     os.chmod(wrapper, 0o755)
-    made: dict[str, dict[str, Any]] = {"rvisor": {"path": wrapper}}
+    made: dict[str, dict[str, Any]] = {
+        "rvisor": {"path": wrapper},
+        "rvisor-shared": {"path": wrapper, "runtimeArgs": ["--kernel=shared"]},
+    }
     if crun := executable("crun"):
         made["crun"] = {"path": crun}
     if runsc := executable("runsc"):
@@ -117,6 +120,10 @@ class Daemon:
     def version(self) -> str:
         """The daemon's."""
         return self._docker("version", "--format", "{{.Server.Version}}").decode().strip()
+
+    def command(self, *words: str) -> list[str]:
+        """`docker WORDS`."""
+        return [*self._client, *words]
 
     def commands(self, peer: Peer, count: int) -> list[list[str]]:
         """The commands that run the image's program in so many containers of this peer's runtime."""
