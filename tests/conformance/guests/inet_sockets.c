@@ -460,6 +460,10 @@ CASE(bind_errors) {
 
 CASE(low_ports_need_the_capability) {
     NEED_ROOT();
+    FILE *host = fopen("/proc/sys/net/ipv4/ip_unprivileged_port_start", "r");
+    int start = 0;
+    if (host && fscanf(host, "%d", &start) == 1 && start <= 922)
+        SKIP("this host lets anybody have low ports");
     FD(a, socket(AF_INET, SOCK_STREAM, 0));
     struct sockaddr_in to = v4(921);
     OK(bind(a, (void *)&to, sizeof to));
