@@ -32,7 +32,12 @@ SECONDS = 120.0
 def runtimes(place: Place) -> dict[str, dict[str, Any]]:
     """Docker's `runtimes` for every peer that has an OCI runtime; runc is Docker's own."""
     wrapper = os.path.join(place.path, "runrsc")
-    kept = {name: os.environ[name] for name in ("PYTHONPATH", "RVISOR_BIN_DIR") if name in os.environ}
+    # Docker's shim starts it in another directory.
+    kept = {
+        name: os.pathsep.join(map(os.path.abspath, os.environ[name].split(os.pathsep)))
+        for name in ("PYTHONPATH", "RVISOR_BIN_DIR")
+        if name in os.environ
+    }
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in kept.items())
     command = f'exec {shlex.quote(sys.executable)} -m rvisor.oci "$@"\n'
     Path(wrapper).write_text(f"#!/bin/sh\n{exports}{command}", encoding="utf-8")
