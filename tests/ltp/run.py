@@ -7,6 +7,12 @@
     unshare -m tests/ltp/run.py --ltp /opt/ltp --native --results native.tsv
     tests/ltp/run.py --ltp /opt/ltp --baseline native.tsv --results inside.tsv
 
+The shared kernel is measured beside runc, in containers of the same bundle with Docker's capabilities and no filter:
+
+    tests/ltp/run.py --ltp /opt/ltp --runtime runc --rootfs build/rootfs --results runc.tsv
+    tests/ltp/run.py --ltp /opt/ltp --runtime 'runrsc --kernel=shared' --rootfs build/rootfs --results shared.tsv \\
+        --beside runc.tsv
+
 Each test has a sandbox of its own. The measure is how many of the tests that pass natively (as root) pass inside.
 What is known to differ is in expected.toml, by cause; a listed test that passes fails the run, as an unlisted one
 that fails does. A run that was stopped goes on where it was when it is given the same --results.
@@ -15,6 +21,7 @@ that fails does. A run that was stopped goes on where it was when it is given th
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -189,6 +196,68 @@ def sandboxed(command: str, ltp: Path, seconds: float) -> tuple[int | None, str]
     return run(argv, {**os.environ, "PYTHONPATH": str(ROOT / "python")}, "/", seconds + 30)
 
 
+def contained(
+    command: str, ltp: Path, seconds: float, *, runtime: Sequence[str], rootfs: Path
+) -> tuple[int | None, str]:
+    """In a container of this OCI runtime; its root cannot be written, but for /tmp."""
+    name = f"ltp-{os.urandom(6).hex()}"
+    with tempfile.TemporaryDirectory(prefix="rvisor-ltp-") as bundle:
+        text = json.dumps(configuration(command, ltp, rootfs.resolve(), f"/{name}"))
+        Path(bundle, "config.json").write_text(text, encoding="utf-8")
+        try:
+            return run([*runtime, "run", "--bundle", bundle, name], dict(os.environ), "/", seconds)
+        finally:
+            run([*runtime, "delete", "--force", name], dict(os.environ), "/", 30)
+
+
+def configuration(command: str, ltp: Path, rootfs: Path, group: str) -> dict[str, object]:
+    """A config.json with what Docker gives a container."""
+    names = (
+        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL "
+        "AUDIT_WRITE"
+    )
+    sets = {kind: [f"CAP_{name}" for name in names.split()] for kind in ("bounding", "effective", "permitted")}
+
+    def mount(target: str, kind: str, *options: str, source: str = "") -> dict[str, object]:
+        return {"destination": target, "type": kind, "source": source or kind, "options": list(options)}
+
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": shell(command),
+            "env": [f"{name}={value}" for name, value in {**variables(ltp), "TMPDIR": "/tmp"}.items()],
+            "cwd": "/tmp",
+            "capabilities": sets,
+        },
+        "root": {"path": str(rootfs), "readonly": True},
+        "hostname": "ltp",
+        "mounts": [
+            mount("/proc", "proc", "nosuid", "noexec", "nodev"),
+            mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+            mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+            mount("/dev/shm", "tmpfs", "nosuid", "nodev", "noexec", "mode=1777", "size=65536k"),
+            mount("/dev/mqueue", "mqueue", "nosuid", "nodev", "noexec"),
+            mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+            mount("/tmp", "tmpfs", "mode=1777"),
+            mount(str(ltp), "bind", "rbind", "ro", source=str(ltp)),
+        ],
+        "linux": {
+            "cgroupsPath": group,
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    }
+
+
+def beside(own: Mapping[str, Result], other: Mapping[str, Result]) -> list[str]:
+    """Where two runs do not agree: one line each."""
+    both = [(own[name], other[name]) for name in own if name in other]
+    return [f"{a.name}: {a.verdict} {a.reason} | {b.verdict} {b.reason}" for a, b in both if a.verdict != b.verdict]
+
+
 def variables(ltp: Path) -> dict[str, str]:
     """Also every LTP_… the caller has set: LTP_TIMEOUT_MUL=4 helps on a slow machine."""
     ours = {name: value for name, value in os.environ.items() if name.startswith("LTP_")}
@@ -235,6 +304,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", metavar="PATTERN", help="tests whose name matches this regular expression")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="tests at a time (default: 1)")
     made.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for one test (default: 120)")
+    made.add_argument("--runtime", metavar="COMMAND", help="in containers of this OCI runtime; needs --rootfs")
+    made.add_argument("--rootfs", type=Path, metavar="DIR", help="their root: a Debian, as `make rootfs` makes it")
+    made.add_argument("--beside", type=Path, metavar="FILE", help="results of another runtime: what differs is told")
     made.add_argument("--json", action="store_true", help="the outcome as JSON on standard output")
     return made
 
@@ -243,7 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     ltp = options.ltp.resolve()
     listed = tests((ltp / "runtest" / options.runtest).read_text())
-    known = {} if options.native else expected((HERE / "expected.toml").read_text())
+    apart = options.native or options.runtime is not None
+    known = {} if apart else expected((HERE / "expected.toml").read_text())
     unknown = [f"{name}: expected.toml lists a test that LTP does not have" for name in known.keys() - listed.keys()]
     chosen = {name: command for name, command in listed.items() if re.search(options.only or "", name)}
     if options.native:
@@ -253,17 +326,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = {name: command for name, command in chosen.items() if name in passing}
     with tempfile.TemporaryDirectory(prefix="rvisor-ltp-") as scratch:
         results = options.results or Path(scratch) / "results"
-        one = natively if options.native else sandboxed
-        measure(chosen, lambda command: one(command, ltp, options.timeout), results, options.jobs, not options.native)
+        one: Callable[[str, Path, float], tuple[int | None, str]] = natively if options.native else sandboxed
+        if options.runtime is not None:
+            one = functools.partial(contained, runtime=options.runtime.split(), rootfs=options.rootfs)
+        measure(chosen, lambda command: one(command, ltp, options.timeout), results, options.jobs, not apart)
         every = {name: result for name, result in read(results).items() if name in chosen} if chosen else {}
     counts = {verdict: Counter(result.verdict for result in every.values())[verdict] for verdict in VERDICTS}
-    wrong = [] if options.native else compare(every.values(), known) + unknown
+    wrong = [] if apart else compare(every.values(), known) + unknown
+    if options.beside:
+        wrong = beside(every, read(options.beside))
     if options.json:
         details = [vars(result) for result in every.values() if result.verdict != "PASS"]
         print(json.dumps({"tests": len(every), "counts": counts, "unexpected": wrong, "not_passed": details}))
     else:
         print(f"{len(every)} tests: " + ", ".join(f"{number} {verdict}" for verdict, number in counts.items()))
-        print("\n".join(wrong) if wrong else "as expected.toml says")
+        print("\n".join(wrong) if wrong else "as expected")
     return 1 if wrong else 0
 
 
