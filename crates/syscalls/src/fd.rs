@@ -149,7 +149,9 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
             let executable = f.path().and_then(|p| p.inode().attr().ok()).is_some_and(|a| a.mode & 0o111 != 0);
             f.ops().add_seals(arg as i32, executable).map(|()| 0)
         }
-        c::F_GETLEASE => Ok(c::F_UNLCK as i64),
+        c::F_SETLEASE => crate::lease::set(t, &f, fd.0, arg).map(|()| 0),
+        c::F_GETLEASE => crate::lease::get(&f),
+        c::F_NOTIFY => crate::lease::notify(t, &f, fd.0, arg as u32).map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -4,7 +4,7 @@ use crate::path::{as_caller, base};
 use abi::{Errno, Result, c};
 use std::rc::Rc;
 use task::Task;
-use vfs::inotify::Inotify;
+use vfs::inotify::{Inotify, Listener};
 
 pub fn inotify_init(t: &Rc<Task>) -> Result<i32> {
     inotify_init1(t, Flags(0))

@@ -13,6 +13,7 @@ pub mod futex;
 pub mod ids;
 pub mod inotify;
 pub mod io;
+mod lease;
 pub mod memory;
 pub mod message;
 pub mod misc;

@@ -48,16 +48,23 @@ async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) ->
     finish_open(t, opened, flags).await
 }
 
-async fn finish_open(t: &Rc<Task>, opened: Opened, flags: i32) -> Result<i32> {
-    let f = match opened {
-        // /proc/self/fd/3
-        Opened::File(f) if f.downcast::<net::SocketFile>().is_some() => return Err(Errno::ENXIO),
-        Opened::File(f) => f,
-        Opened::Fifo(p, id) => {
-            let end = ipc::pipe::fifo_open(id, flags).await?;
-            vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
-        }
-        Opened::Terminal(p, rdev) => crate::tty::open(t, p, rdev, flags)?,
+async fn finish_open(t: &Rc<Task>, mut opened: Opened, flags: i32) -> Result<i32> {
+    let f = loop {
+        break match opened {
+            // /proc/self/fd/3
+            Opened::File(f) if f.downcast::<net::SocketFile>().is_some() => return Err(Errno::ENXIO),
+            Opened::File(f) => f,
+            Opened::Fifo(p, id) => {
+                let end = ipc::pipe::fifo_open(id, flags).await?;
+                vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
+            }
+            Opened::Terminal(p, rdev) => crate::tty::open(t, p, rdev, flags)?,
+            Opened::Leased(p) => {
+                crate::lease::wait_for_holders(t, &p, flags).await?;
+                opened = as_caller(t, |w| w.open_path(p, flags, false))?;
+                continue;
+            }
+        };
     };
     install(t, f, flags)
 }
@@ -491,12 +498,16 @@ pub fn fchown(t: &Rc<Task>, fd: Fd, uid: u32, gid: u32) -> Result {
     }
 }
 
-pub fn truncate(t: &Rc<Task>, path: PathArg, len: i64) -> Result {
+pub async fn truncate(t: &Rc<Task>, path: PathArg, len: i64) -> Result {
     if len < 0 {
         return Err(Errno::EINVAL);
     }
     let p = file_at(t, CWD, path, 0)?;
     crate::io::may_be_long(t, len as u64)?;
+    if vfs::lease::any() {
+        as_caller(t, |w| w.may_truncate(&p))?;
+        crate::lease::wait_for_holders(t, &p, c::O_WRONLY).await?;
+    }
     as_caller(t, |w| w.truncate(&p, len as u64))
 }
 

@@ -82,11 +82,11 @@ crate::syscall_table! {
     69 msgsnd(id: i32, msg: Addr, size: usize, flags: i32) => @wait msg::msgsnd, full;
     70 msgrcv(id: i32, msg: Addr, size: usize, kind: i64, flags: i32) => @wait msg::msgrcv, full;
     71 msgctl(id: i32, cmd: i32, arg: u64) => msg::msgctl, full;
-    72 fcntl(fd: Fd, cmd: i32, arg: u64) => @wait fd::fcntl, partial, "no leases";
+    72 fcntl(fd: Fd, cmd: i32, arg: u64) => @wait fd::fcntl, partial, "a lease does not see mappings";
     73 flock(fd: Fd, op: i32) => @wait fd::flock, full;
     74 fsync(fd: Fd) => @wait fd::fsync, full;
     75 fdatasync(fd: Fd) => @wait fd::fdatasync, full;
-    76 truncate(path: PathArg, len: i64) => path::truncate, full;
+    76 truncate(path: PathArg, len: i64) => @wait path::truncate, full;
     77 ftruncate(fd: Fd, len: i64) => fd::ftruncate, full;
     79 getcwd(buf: OutBuf<1>, size: usize) => path::getcwd, full;
     80 chdir(path: PathArg) => path::chdir, full;

@@ -69,7 +69,8 @@ pub struct Kernel {
     next_dev: Cell<u64>,
     pub locks: vfs::locks::Locks,
     pub queues: Rc<ipc::mqueue::Queues>,
-    pub sigio: crate::sigio::Sigio,
+    pub sigio: Rc<crate::sigio::Sigio>,
+    pub dnotify: crate::dnotify::Dnotify,
     /// Lines for the debug log.
     pub log: RefCell<Vec<String>>,
     /// Monotonic nanoseconds at the start.
@@ -90,6 +91,7 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn new(config: Config, mounts: Rc<vfs::MountTable>) -> Rc<Kernel> {
+        let sigio = Rc::new(crate::sigio::Sigio::default());
         let k = Rc::new(Kernel {
             first: Namespaces::first(&config.hostname),
             config,
@@ -111,7 +113,8 @@ impl Kernel {
             next_dev: Cell::new(FIRST_DEV),
             locks: Default::default(),
             queues: ipc::mqueue::Queues::new(),
-            sigio: Default::default(),
+            dnotify: crate::dnotify::Dnotify::new(&sigio),
+            sigio,
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
             terminals: Default::default(),
@@ -235,6 +238,7 @@ impl Kernel {
     pub fn closed(&self, f: Rc<vfs::OpenFile>, pid: i32) {
         use vfs::locks::Owner;
         f.ops().closed_by(pid);
+        self.dnotify.closed(&f, pid);
         if self.locks.is_empty() {
             return;
         }

@@ -5,6 +5,7 @@
 
 mod access;
 mod aio;
+pub mod dnotify;
 mod exit;
 mod flight;
 mod jobs;

@@ -38,6 +38,8 @@ struct Entry {
 pub struct Sigio {
     entries: RefCell<HashMap<usize, Rc<Entry>>>,
     fired: Rc<RefCell<Vec<Weak<Entry>>>>,
+    /// Descriptions whose owner is to be told of something but readiness, each with a descriptor.
+    messages: RefCell<Vec<(Weak<OpenFile>, i32)>>,
 }
 
 impl Sigio {
@@ -119,14 +121,19 @@ impl Sigio {
         Ok(())
     }
 
+    /// The owner is told of something but readiness: a lease to be given up, a change in a directory.
+    pub fn message(&self, f: Weak<OpenFile>, fd: i32) {
+        self.messages.borrow_mut().push((f, fd));
+    }
+
     /// Somebody may have to be told.
     pub fn waits(&self) -> bool {
-        !self.fired.borrow().is_empty()
+        !self.fired.borrow().is_empty() || !self.messages.borrow().is_empty()
     }
 }
 
 impl Entry {
-    fn info(&self, ready: Ready) -> Option<SigInfo> {
+    fn readiness(&self, ready: Ready) -> Option<SigInfo> {
         // POLL_IN, POLL_OUT, POLL_ERR, POLL_HUP.
         let code = match ready {
             r if r.contains(Ready::HUP) => 6,
@@ -135,14 +142,18 @@ impl Entry {
             r if r.contains(Ready::OUT) => 2,
             _ => return None,
         };
+        Some(self.info(code, ready.bits(), self.fd.get()))
+    }
+
+    fn info(&self, code: i32, band: u32, fd: i32) -> SigInfo {
         let signal = self.signal.get();
         if signal == 0 {
-            return Some(SigInfo::new(c::SIGIO, c::SI_KERNEL));
+            return SigInfo::new(c::SIGIO, c::SI_KERNEL);
         }
         let mut info = SigInfo::new(signal, code);
-        info.fields[0] = ready.bits();
-        info.fields[2] = self.fd.get() as u32;
-        Some(info)
+        info.fields[0] = band;
+        info.fields[2] = fd as u32;
+        info
     }
 }
 
@@ -154,9 +165,17 @@ impl Kernel {
             e.fired.set(false);
             let Some(f) = e.file.upgrade() else { continue };
             let urgent = f.ops().urged().unwrap_or(false).then(|| SigInfo::new(c::SIGURG, c::SI_KERNEL));
-            let ready = (f.flags() & c::O_ASYNC != 0).then(|| e.info(f.ops().ready())).flatten();
+            let ready = (f.flags() & c::O_ASYNC != 0).then(|| e.readiness(f.ops().ready())).flatten();
             for info in urgent.into_iter().chain(ready) {
                 self.send_to_owner(&e, info);
+            }
+        }
+        const POLL_MSG: i32 = 3;
+        const EPOLLMSG: u32 = 0x400;
+        for (f, fd) in self.sigio.messages.take() {
+            if let Some(e) = f.upgrade().and_then(|f| self.sigio.find(&f)) {
+                let band = Ready::IN.bits() | Ready::RDNORM.bits() | EPOLLMSG;
+                self.send_to_owner(&e, e.info(POLL_MSG, band, fd));
             }
         }
     }

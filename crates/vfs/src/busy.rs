@@ -23,6 +23,11 @@ fn take(id: Id, step: i32) -> Result {
     })
 }
 
+/// How many have a file open for writing.
+pub fn writers(id: Id) -> usize {
+    USES.with_borrow(|u| u.get(&id).map_or(0, |n| (*n).max(0) as usize))
+}
+
 fn give_back(id: Id, step: i32) {
     // A file may be dropped while the thread ends, after the map.
     let _ = USES.try_with(|u| {

@@ -3,7 +3,7 @@ use crate::busy::Writing;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
-use crate::{inotify, mount};
+use crate::{inotify, lease, mount};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
 use std::rc::Rc;
@@ -15,6 +15,8 @@ pub enum Opened {
     Fifo(Path, (u64, u64)),
     /// A terminal, by its device number: which one that is depends on who asks.
     Terminal(Path, u64),
+    /// A file whose lease somebody holds who has to give way first. Nothing was done to it yet: to be opened again.
+    Leased(Path),
 }
 
 /// One caller's view of the tree.
@@ -174,6 +176,9 @@ impl Caller<'_> {
             c::S_IFCHR | c::S_IFBLK if p.mount.has(mount::NO_DEV) => return Err(Errno::EACCES),
             c::S_IFCHR if matches!(c::major(a.rdev), 5 | 136) => return Ok(Opened::Terminal(p, a.rdev)),
             _ => {}
+        }
+        if a.is_file() && lease::any() && lease::conflicts((a.dev, a.ino), write || trunc) {
+            return Ok(Opened::Leased(p));
         }
         let writing = if a.is_file() && (write || trunc) { Some(Writing::begin((a.dev, a.ino))?) } else { None };
         if trunc && a.is_file() {
@@ -503,7 +508,8 @@ impl Caller<'_> {
         Ok(())
     }
 
-    pub fn truncate(&self, p: &Path, len: u64) -> Result {
+    /// Whether [`truncate`](Self::truncate) is for the caller to do.
+    pub fn may_truncate(&self, p: &Path) -> Result {
         let a = p.inode().attr()?;
         if a.is_dir() {
             return Err(Errno::EISDIR);
@@ -512,7 +518,12 @@ impl Caller<'_> {
             return Err(Errno::EINVAL);
         }
         permission(&a, self.cred, MAY_WRITE)?;
-        self.writable_mount(p)?;
+        self.writable_mount(p)
+    }
+
+    pub fn truncate(&self, p: &Path, len: u64) -> Result {
+        self.may_truncate(p)?;
+        let a = p.inode().attr()?;
         let _writing = Writing::begin((a.dev, a.ino))?;
         p.inode().set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })?;
         inotify::happened(&p.dentry, c::IN_MODIFY);

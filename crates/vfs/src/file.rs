@@ -224,6 +224,9 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         FILES.set(FILES.get() - 1);
         self.ops.clone().release(self);
+        if crate::lease::any() {
+            crate::lease::ended(self);
+        }
         if crate::inotify::watched() {
             self.told(if self.writable() { abi::c::IN_CLOSE_WRITE } else { abi::c::IN_CLOSE_NOWRITE });
             if let Some(p) = &self.path {

@@ -24,11 +24,20 @@ thread_local! {
     static COOKIE: Cell<u32> = const { Cell::new(0) };
 }
 
-struct Watch {
+/// Who is told of what happens to a file.
+pub trait Listener {
+    /// `wd`: the watch's number; `mask`: IN_ACCESS and its kin, IN_ISDIR; `cookie`: joins the two halves of a move.
+    fn told(&self, wd: i32, mask: u32, cookie: u32, name: &[u8]);
+    /// The watch goes: it was for one event (IN_ONESHOT), or the file is gone. False: there was none.
+    fn forget(&self, wd: i32) -> bool;
+}
+
+/// One watched file, until [`unlist`] is told.
+pub struct Watch {
     wd: i32,
     id: FileId,
     mask: Cell<u32>,
-    home: Weak<Inotify>,
+    home: Weak<dyn Listener>,
     /// Keeps the file's number from being used again.
     _inode: Rc<dyn Inode>,
 }
@@ -87,7 +96,7 @@ fn tell(inode: &Rc<dyn Inode>, mask: u32, cookie: u32, name: &[u8], gone: bool) 
             continue;
         }
         if let Some(home) = w.home.upgrade() {
-            home.push(w.wd, mask, cookie, name);
+            home.told(w.wd, mask, cookie, name);
             if wants & c::IN_ONESHOT != 0 {
                 home.forget(w.wd);
             }
@@ -172,15 +181,10 @@ impl Inotify {
             w.mask.set(kept | if mask & c::IN_MASK_ADD != 0 { w.mask.get() } else { 0 });
             return Ok(w.wd);
         }
-        if COUNT.get() >= MAX_WATCHES {
-            return Err(Errno::ENOSPC);
-        }
         let wd = self.next.get();
+        let w = listen(inode, wd, kept, self.me.clone())?;
         self.next.set(wd.checked_add(1).ok_or(Errno::ENOSPC)?);
-        let w = Rc::new(Watch { wd, id, mask: Cell::new(kept), home: self.me.clone(), _inode: inode.clone() });
-        self.watches.borrow_mut().insert(wd, w.clone());
-        WATCHES.with_borrow_mut(|all| all.entry(id).or_default().push(w));
-        COUNT.set(COUNT.get() + 1);
+        self.watches.borrow_mut().insert(wd, w);
         Ok(wd)
     }
 
@@ -188,23 +192,49 @@ impl Inotify {
     pub fn list(&self) -> Vec<(i32, (u64, u64), u32)> {
         self.watches.borrow().values().map(|w| (w.wd, w.id, w.mask.get())).collect()
     }
+}
 
-    fn unlist(w: &Rc<Watch>) {
-        WATCHES.with_borrow_mut(|all| {
-            if let Some(list) = all.get_mut(&w.id) {
-                list.retain(|o| !Rc::ptr_eq(o, w));
-                if list.is_empty() {
-                    all.remove(&w.id);
-                }
+/// Has `home` told, from now on, of what happens to a file. ENOSPC: too many watches.
+pub fn listen(inode: &Rc<dyn Inode>, wd: i32, mask: u32, home: Weak<dyn Listener>) -> Result<Rc<Watch>> {
+    let a = inode.attr()?;
+    if COUNT.get() >= MAX_WATCHES {
+        return Err(Errno::ENOSPC);
+    }
+    let id = (a.dev, a.ino);
+    let w = Rc::new(Watch { wd, id, mask: Cell::new(mask), home, _inode: inode.clone() });
+    WATCHES.with_borrow_mut(|all| all.entry(id).or_default().push(w.clone()));
+    COUNT.set(COUNT.get() + 1);
+    Ok(w)
+}
+
+/// No more of that.
+pub fn unlist(w: &Rc<Watch>) {
+    WATCHES.with_borrow_mut(|all| {
+        if let Some(list) = all.get_mut(&w.id) {
+            list.retain(|o| !Rc::ptr_eq(o, w));
+            if list.is_empty() {
+                all.remove(&w.id);
             }
-        });
-        COUNT.set(COUNT.get() - 1);
+        }
+    });
+    COUNT.set(COUNT.get() - 1);
+}
+
+impl Watch {
+    pub fn set_mask(&self, mask: u32) {
+        self.mask.set(mask);
+    }
+}
+
+impl Listener for Inotify {
+    fn told(&self, wd: i32, mask: u32, cookie: u32, name: &[u8]) {
+        self.push(wd, mask, cookie, name);
     }
 
-    /// inotify_rm_watch(2), and what happens by itself. False: there is none.
-    pub fn forget(&self, wd: i32) -> bool {
+    /// inotify_rm_watch(2), and what happens by itself.
+    fn forget(&self, wd: i32) -> bool {
         let Some(w) = self.watches.borrow_mut().remove(&wd) else { return false };
-        Inotify::unlist(&w);
+        unlist(&w);
         self.push(wd, c::IN_IGNORED, 0, b"");
         true
     }
@@ -267,7 +297,7 @@ impl FileOps for Inotify {
 
 impl Drop for Inotify {
     fn drop(&mut self) {
-        self.watches.take().values().for_each(Inotify::unlist);
+        self.watches.take().values().for_each(unlist);
         INSTANCES.set(INSTANCES.get() - 1);
     }
 }

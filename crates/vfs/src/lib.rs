@@ -9,6 +9,7 @@ pub mod file;
 mod inode;
 pub mod inotify;
 mod kept;
+pub mod lease;
 pub mod locks;
 pub mod mount;
 mod path;
