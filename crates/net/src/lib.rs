@@ -4,6 +4,7 @@
 
 mod address;
 mod bytes;
+pub mod diag;
 mod file;
 pub mod inet;
 mod make;

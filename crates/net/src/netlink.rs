@@ -1,8 +1,9 @@
-//! AF_NETLINK: NETLINK_ROUTE sockets that tell about interfaces, addresses and routes. netlink(7), rtnetlink(7).
+//! AF_NETLINK: NETLINK_ROUTE sockets that tell about interfaces, addresses and routes, and NETLINK_SOCK_DIAG ones that tell
+//! about sockets. netlink(7), rtnetlink(7), sock_diag(7).
 //!
 //! Nothing can be changed through them, and no news come by themselves.
 use crate::route::{self, HEADER, Message, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, Routes, attribute, attributes, number};
-use crate::{Address, Caller, Incoming, Outgoing, Socket};
+use crate::{Address, Caller, Incoming, Outgoing, Socket, diag};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use kernel::wait::WaitQueue;
@@ -33,7 +34,8 @@ thread_local! {
 /// A socket.
 pub struct NetlinkSocket {
     kind: i32,
-    routes: Rc<Routes>,
+    /// What it tells about: routes, or without them sockets.
+    routes: Option<Rc<Routes>>,
     /// 0: not bound yet.
     port: Cell<u32>,
     groups: Cell<u32>,
@@ -44,15 +46,16 @@ pub struct NetlinkSocket {
     queue: WaitQueue,
 }
 
-/// socket(2). EPROTONOSUPPORT for protocols other than NETLINK_ROUTE: this kernel does not have them.
+/// socket(2). EPROTONOSUPPORT for other protocols: this kernel does not have them.
 pub fn socket(_caller: &Caller, kind: i32, protocol: i32) -> Result<Rc<dyn Socket>> {
     if kind != c::SOCK_RAW && kind != c::SOCK_DGRAM {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
-    if protocol != c::NETLINK_ROUTE {
-        return Err(Errno::EPROTONOSUPPORT);
-    }
-    let routes = crate::inet::stack()?.routes.clone();
+    let routes = match protocol {
+        c::NETLINK_ROUTE => Some(crate::inet::stack()?.routes.clone()),
+        c::NETLINK_SOCK_DIAG => None,
+        _ => return Err(Errno::EPROTONOSUPPORT),
+    };
     Ok(Rc::new(NetlinkSocket {
         kind,
         routes,
@@ -125,8 +128,9 @@ impl NetlinkSocket {
         }
     }
 
-    /// What the host says to a request written anew from the guest's.
+    /// What the host says to a request written anew from the guest's, or what we know of sockets.
     fn answers_to(&self, m: &Message<'_>, dump: bool) -> Result<Vec<Vec<u8>>> {
+        let Some(routes) = &self.routes else { return diag::answers(m) };
         let family = *m.body.first().ok_or(Errno::EINVAL)?;
         let none = || Ok(vec![route::message(NLMSG_DONE, NLM_F_MULTI, m.seq, 0, &[0; 4])]);
         match m.kind {
@@ -140,9 +144,9 @@ impl NetlinkSocket {
                         body.extend(attribute(kind, v));
                     }
                 }
-                self.routes.ask(m.kind, dump, &body)
+                routes.ask(m.kind, dump, &body)
             }
-            c::RTM_GETADDR if dump => self.routes.ask(m.kind, true, &[family, 0, 0, 0, 0, 0, 0, 0]),
+            c::RTM_GETADDR if dump => routes.ask(m.kind, true, &[family, 0, 0, 0, 0, 0, 0, 0]),
             c::RTM_GETROUTE => {
                 let mut body = vec![0; 12];
                 body[0] = family;
@@ -156,7 +160,7 @@ impl NetlinkSocket {
                         body.extend(attribute(kind, v));
                     }
                 }
-                self.routes.ask(m.kind, dump, &body)
+                routes.ask(m.kind, dump, &body)
             }
             c::RTM_GETRULE | c::RTM_GETNEIGH | c::RTM_GETNEIGHTBL | c::RTM_GETQDISC if dump => none(),
             // Types come in fours: new, delete, get, set.
@@ -186,7 +190,7 @@ impl Socket for NetlinkSocket {
         self.kind
     }
     fn protocol(&self) -> i32 {
-        c::NETLINK_ROUTE
+        if self.routes.is_some() { c::NETLINK_ROUTE } else { c::NETLINK_SOCK_DIAG }
     }
 
     fn bind(&self, caller: &Caller, to: Address) -> Result {
@@ -275,7 +279,7 @@ impl Socket for NetlinkSocket {
         let v = match (level, name) {
             (c::SOL_SOCKET, c::SO_TYPE) => self.kind,
             (c::SOL_SOCKET, c::SO_DOMAIN) => c::AF_NETLINK,
-            (c::SOL_SOCKET, c::SO_PROTOCOL) => c::NETLINK_ROUTE,
+            (c::SOL_SOCKET, c::SO_PROTOCOL) => self.protocol(),
             (c::SOL_SOCKET, c::SO_ERROR | c::SO_ACCEPTCONN) => 0,
             (c::SOL_SOCKET, c::SO_SNDBUF | c::SO_RCVBUF) => set.map_or(212_992, |v| v.saturating_mul(2)),
             (c::SOL_NETLINK, c::NETLINK_PKTINFO..=c::NETLINK_GET_STRICT_CHK) => set.unwrap_or(0),

@@ -101,6 +101,8 @@ fn run_on<P: Platform>(
         guarded_init: spec.guarded_init,
     };
     let k = Kernel::new(config, MountTable::first());
+    let listed = Rc::downgrade(&k);
+    net::diag::set_lister(Rc::new(move || listed.upgrade().map(|k| crate::proc::sockets::all(&k)).unwrap_or_default()));
     if let Some(name) = &spec.domainname {
         *k.first.uts.domainname.borrow_mut() = name.clone().into_bytes();
     }

@@ -2,7 +2,7 @@
 mod fdinfo;
 mod memory;
 mod pid;
-mod sockets;
+pub mod sockets;
 mod system;
 mod sysvipc;
 mod users;
