@@ -102,6 +102,8 @@ fn system(k: &Kernel) -> Vec<Entry> {
     let huge = "kernel/mm/transparent_hugepage";
     add(format!("{huge}/enabled"), "always [madvise] never\n".into());
     add(format!("{huge}/hpage_pmd_size"), "2097152\n".into());
+    // Merging of pages is there to be asked for, and off.
+    add("kernel/mm/ksm/run".into(), "0\n".into());
     for l in net::inet::links().unwrap_or_default() {
         interface(&l, &mut add);
     }

@@ -98,8 +98,13 @@ pub fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32>
         return Err(Errno::E2BIG);
     }
     let mut a: CloneArgs = zerocopy::FromBytes::read_from_bytes(&bytes[..full]).map_err(|_| Errno::EINVAL)?;
-    if a.flags & CSIGNAL != 0 || a.exit_signal > 64 || (a.stack == 0) != (a.stack_size == 0) || a.set_tid_size > 0 {
+    if a.flags & CSIGNAL != 0 || a.exit_signal > 64 || (a.stack == 0) != (a.stack_size == 0) {
         return Err(Errno::EINVAL);
+    }
+    if a.set_tid_size > 0 || a.set_tid != 0 {
+        // As without CAP_CHECKPOINT_RESTORE. There is one namespace of pids.
+        let one = a.set_tid_size == 1 && a.set_tid != 0;
+        return Err(if one { Errno::EPERM } else { Errno::EINVAL });
     }
     a.stack = a.stack.checked_add(a.stack_size).ok_or(Errno::EINVAL)?;
     make(t, a)

@@ -292,6 +292,19 @@ CASE(clone_shares_files_and_fs) {
     CHECK(getcwd(where, sizeof where));
     CHECK(strcmp(where + strlen(where) - 2, "/d") == 0);
 }
+CASE(clone3_with_a_chosen_tid) {
+    pid_t wanted = 4000;
+    struct clone_args a = {.exit_signal = SIGCHLD, .set_tid_size = 1};
+    ERR(syscall(SYS_clone3, &a, sizeof a), EINVAL);
+    a = (struct clone_args){.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&wanted};
+    ERR(syscall(SYS_clone3, &a, sizeof a), EINVAL);
+    a.set_tid_size = 33;
+    ERR(syscall(SYS_clone3, &a, sizeof a), EINVAL);
+    a.set_tid_size = 1;
+    OK(setuid(1000));
+    ERR(syscall(SYS_clone3, &a, sizeof a), EPERM);
+}
+
 CASE(clone3_forks) {
     struct clone_args args;
     memset(&args, 0, sizeof args);

@@ -8,7 +8,7 @@ use task::Kernel;
 
 const FILES: [&str; 10] =
     ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "cmdline", "swaps", "devices"];
-const SYS: [(&str, &str); 23] = [
+const SYS: [(&str, &str); 26] = [
     ("kernel/ostype", "Linux\n"),
     ("kernel/pid_max", "4194304\n"),
     ("kernel/threads-max", "32768\n"),
@@ -31,6 +31,9 @@ const SYS: [(&str, &str); 23] = [
     ("fs/aio-max-nr", "65536\n"),
     ("fs/file-max", "262144\n"),
     ("fs/nr_open", "1048576\n"),
+    ("fs/dir-notify-enable", "1\n"),
+    ("fs/lease-break-time", "45\n"),
+    ("fs/leases-enable", "1\n"),
     ("fs/pipe-max-size", "1048576\n"),
 ];
 const MADE: [&str; 11] = [
