@@ -58,7 +58,9 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 def make(program: str, canary: Path, lines: list[str]) -> dict[str, list[tuple[int, str, int]]]:
     """Have the calls made in one sandbox; per way: number, outcome, value, in order."""
-    done = inside.rvisor("run", "-i", "--timeout", "100", "--", program, str(canary), stdin="\n".join(lines))
+    # Some four thousand processes that end badly: on a busy machine that takes minutes.
+    limits = ["--timeout", "240"]
+    done = inside.rvisor("run", "-i", *limits, "--", program, str(canary), stdin="\n".join(lines), timeout=270)
     assert done.status == STATUS, (done.status, done.out[-500:], done.err[-2000:])
     assert done.err == ""
     found = defaultdict(list)

@@ -20,7 +20,7 @@ def test_timeout() -> None:
     done = inside.rvisor("run", "--timeout", "1", "--", "sleep", "60")
     took = time.monotonic() - begun
     assert (done.status, done.out, done.err) == (124, "", "rvisor: timed out after 1 s: killed\n")
-    assert 1 <= took < 3
+    assert 1 <= took < 30
 
 
 def test_timeout_of_a_program_that_will_not_listen() -> None:

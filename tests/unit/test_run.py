@@ -47,7 +47,7 @@ def test_timeout() -> None:
     done = rvisor("run", "--timeout", "0.3", "sleep", "30")
     assert done.status == 124
     assert done.err == "rvisor: timed out after 0.3 s: killed\n"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 25
 
 
 def test_environment() -> None:
