@@ -47,6 +47,7 @@ MASKED = (
 """What the host's own /proc and /sys show of the host: hidden on the shared kernel, as `docker run` does."""
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+_TWO_LISTS = "--net-rule: the profile has rules for peers already; only one list can be the first"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -158,16 +159,27 @@ class Sandbox:
         self.confinement = found.confinement
         self._limit(found.memory, found.millicpus)
         if found.network_rules and self._rules:
-            raise UsageError("--net-rule: the profile has rules for peers already; only one list can be the first")
+            raise UsageError(_TWO_LISTS)
         self._rules = self._rules or found.network_rules
 
     def _share(self, profile: str | os.PathLike[str] | Profile | None) -> None:
         from rvisor.profile import read, shared
         from rvisor.profile.model import Profile
 
+        if profile is None:
+            wanted = Profile(name="")
+        else:
+            wanted = profile if isinstance(profile, Profile) else read.load(profile)
         if self._rules:
-            raise UsageError("--net-rule: not with --kernel=shared", hint="--network none, or --kernel=private")
-        found = shared.parts(profile if profile is None or isinstance(profile, Profile) else read.load(profile))
+            from dataclasses import replace
+
+            from rvisor.profile.model import Network, NetworkRule
+
+            if wanted.network is not None:
+                raise UsageError(_TWO_LISTS)
+            rules = tuple(NetworkRule(rule["allow"], rule["net"], rule["ports"]) for rule in self._rules)
+            wanted = replace(wanted, network=Network(True, rules))
+        found = shared.parts(wanted)
         self.shared = found
         self.confinement = {"seccomp": [], "ceiling": found.ceiling}
         self._limit(found.memory, found.millicpus)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from rvisor._sentry.messages import SharedSpec
+    from rvisor._sentry.messages import Program, SharedSpec
     from rvisor._sentry.runtime import About
     from rvisor._sentry.spawn import Running
     from rvisor.profile.model import Profile, Table
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PREFIX = "vkernel_"
 _STATE = runtime.VKERNEL
 _LARGEST_LOG = 8 << 20
-_LIVE = ("sysctl_views", "uname")
+_LIVE = ("sysctl_views", "uname", "programs")
 """Parts that change in a running container."""
 _FOREVER = {
     "filter": "a filter of system calls stays, whoever is behind it can only add narrower ones",
@@ -114,6 +114,7 @@ def show(word: str) -> dict[str, Any]:
         "monitor": _rows(shared),
         "files": [_file(rule) for rule in shared["file_rules"]],
         "sysctl": live["sysctl"],
+        "programs": sorted(program["attach"] for program in shared["programs"]),
         "control_groups": _groups(state, about["id"]),
     }
 
@@ -139,28 +140,61 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
                 hint="nothing was changed; start the container again",
             )
         changed = [part for part in _LIVE if before[part] != new[part]]  # type: ignore[literal-required]
+        mine, theirs = _pictures(before), _pictures(new)
+        if _own(before) != _own(new):
+            raise UsageError("sysctl: a setting of the container's own is set when it starts; its bounds can change")
+        if missing := set(mine) - set(theirs):
+            raise UsageError(f"sysctl: the view of {missing.pop()} cannot be taken away again")
         limits = _limits(_groups(state, about["id"]), wanted)
         done: list[tuple[str, str]] = []
+        attached = False
         try:
             for file, value in limits:
                 done.append((file, cgroup.get(file)))
                 cgroup.put(file, value)
-            if changed:
+            if "programs" in changed:
+                _attach(about["id"], new["programs"])
+                attached = True
+            if set(changed) - {"programs"}:
                 with Control.connect(directory) as control:
-                    views = {view["name"]: view["value"] for view in wanted.shared["sysctl_views"]}
-                    missing = {view["name"] for view in before["sysctl_views"]} - set(views)
-                    if missing:
-                        raise UsageError(f"sysctl: the view of {missing.pop()} cannot be taken away again")
-                    control.update(uname=wanted.shared["uname"], sysctl=views)
+                    control.update(uname=new["uname"], sysctl=theirs)
             _write(directory, {**state, "profile": path, "shared": wanted.shared, "updates": state["updates"] + 1})
         except (OSError, RvisorError) as error:
             for file, value in reversed(done):
                 with contextlib.suppress(OSError):
                     cgroup.put(file, value)
+            if attached:
+                with contextlib.suppress(RvisorError):
+                    _attach(about["id"], before["programs"])
             if isinstance(error, RvisorError):
                 raise
             raise UsageError(f"nothing was changed: {error.filename}: {error.strerror}") from None
     return changed + [os.path.basename(file) for file, _ in limits]
+
+
+def _pictures(shared: SharedSpec) -> dict[str, str]:
+    return {view["name"]: view["value"] for view in shared["sysctl_views"] if not view["own"]}
+
+
+def _own(shared: SharedSpec) -> dict[str, str]:
+    return {view["name"]: view["value"] for view in shared["sysctl_views"] if view["own"]}
+
+
+def _attach(identity: str, programs: list[Program]) -> None:
+    """Give a running container's group these programs, in the places of those it has."""
+    from json import dumps
+
+    from rvisor._sentry import find, spawn
+    from rvisor.profile import groups
+
+    top = groups.mount()
+    group = next((path for path in cgroup.of(identity) if top is not None and path.startswith(f"{top}/")), None)
+    if group is None:
+        raise UsageError("the container was started without programs, so there is no group for them")
+    launcher = find.find(find.LAUNCHER)
+    status, _, said = spawn.run_tool([launcher, "--programs", group], input=dumps(programs).encode())
+    if status != 0:
+        raise UsageError(f"nothing was changed: {said.decode(errors='replace').strip()}")
 
 
 def unload(word: str, *, seconds: float = 10.0) -> None:

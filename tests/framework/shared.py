@@ -18,12 +18,14 @@ def run(*arguments: str, timeout: float = 60, stdin: str | None = None) -> insid
 
 
 @contextlib.contextmanager
-def running(*arguments: str, wait: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+def running(*arguments: str, wait: bool = True, stdin: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """A container in the background, from the moment on that its program runs."""
     env = {**os.environ, "PYTHONPATH": str(inside.ROOT / "python")}
     before = len(begun()) if wait else 0
     argv = [sys.executable, "-m", "rvisor", "run", "--kernel=shared", *arguments]
-    process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        argv, env=env, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
     try:
         end = time.monotonic() + 20
         while wait and len(begun()) <= before and process.poll() is None and time.monotonic() < end:

@@ -237,7 +237,8 @@ def test_policies_of_the_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("[[network.rule]]\naction = 'deny'\nnet = '10.0.0.0/8'\n", "network"),
+        ("[[network.rule]]\naction = 'deny'\nnet = 'any'\nprotocol = 'icmp'\n", "network"),
+        ("[sysctl]\n'vm.swappiness' = {value = '1', writable = true, maximum = 9}\n", "swappiness"),
         ("[cpu]\ncontroller = 'no-such'\n", "no-such"),
         ("[[syscalls.rule]]\nnames = ['openat']\naction = 'notify'\n", "openat"),
     ],

@@ -1,5 +1,6 @@
 //! Every host call we make, behind safe types. `SAFETY.md` gives the invariants.
 
+pub mod bpf;
 pub mod caps;
 pub mod control;
 pub mod cpu;

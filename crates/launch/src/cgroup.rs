@@ -60,6 +60,23 @@ impl Cgroups {
         Cgroups { dirs: dirs.iter().map(PathBuf::from).collect() }
     }
 
+    /// The group that programs are attached to: of version 2, made if there is none yet.
+    pub fn for_programs(&mut self, proc: &Proc, id: &str) -> Result<PathBuf, Failure> {
+        let mounts = proc.read("self/mountinfo")?;
+        let mount = unified_mount(&mounts).ok_or_else(|| {
+            Failure::new("this host has no control groups of version 2 mounted, which programs are attached to")
+        })?;
+        if let Some(there) = self.dirs.iter().find(|d| d.starts_with(&mount) && d.join("cgroup.procs").exists()) {
+            return Ok(there.clone());
+        }
+        let own = proc.read("self/cgroup")?;
+        let base = mount.join(own_path(&own, "").unwrap_or(""));
+        // In a container the host's path may not exist: the mount's top is then the caller's own.
+        let dir = if base.is_dir() { base } else { mount }.join(format!("rvisor-{id}"));
+        self.make(&dir)?;
+        Ok(dir)
+    }
+
     fn make(&mut self, dir: &Path) -> Result<(), Failure> {
         // One that a sandbox of this name left behind is empty and goes; one in use stays.
         let _ = std::fs::remove_dir(dir);
@@ -198,6 +215,14 @@ fn unified_base(own: &str, controller: &str) -> Result<PathBuf, Failure> {
     if enabled(&dir, "cgroup.subtree_control") { Ok(dir) } else { Err(missing(controller)) }
 }
 
+/// Where version 2 is mounted, from the lines of `/proc/self/mountinfo`.
+fn unified_mount(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
 fn missing(controller: &str) -> Failure {
     Failure::new(format!(
         "this host does not offer the cgroup controller {controller} here: enable it for the parent cgroup, or run without this limit"
@@ -262,5 +287,9 @@ mod tests {
         assert_eq!(own_path(own, "pids"), Some("a"));
         assert_eq!(own_path(own, ""), Some("u:v"));
         assert_eq!(own_path(own, "memory"), None);
+        let mounts =
+            "22 1 0:20 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n23 1 0:21 / /x rw,relatime - cgroup2 none rw\n";
+        assert_eq!(unified_mount(mounts), Some("/x".into()));
+        assert_eq!(unified_mount("22 1 0:20 / /y rw - tmpfs tmpfs rw\n"), None);
     }
 }

@@ -6,6 +6,7 @@
 //!     rvisor-launch SPEC       launch as the JSON file says (`-`: standard input)
 //!     rvisor-launch --doctor   what this host offers, as JSON
 //!     rvisor-launch --surface  what stubs and sentry may ask of the host, as JSON
+//!     rvisor-launch --programs GROUP  give a control group the programs on standard input
 mod cgroup;
 mod doctor;
 mod error;
@@ -15,6 +16,7 @@ mod member;
 mod network;
 mod parent;
 mod proc;
+mod programs;
 mod shared;
 mod shown;
 mod spec;
@@ -33,8 +35,9 @@ fn main() -> ExitCode {
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--doctor"] => doctor::print(),
         ["--surface"] => surface::print(),
+        ["--programs", group] => programs::change(group),
         [path] if path == "-" || !path.starts_with('-') => launch(path, started_ns),
-        _ => Err(Failure::new("usage: rvisor-launch SPEC | --doctor | --surface")),
+        _ => Err(Failure::new("usage: rvisor-launch SPEC | --doctor | --surface | --programs GROUP")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

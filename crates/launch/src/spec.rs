@@ -148,6 +148,8 @@ fn check_shared(spec: &LaunchSpec, shared: &SharedSpec) -> Result<(), Failure> {
     for view in &shared.sysctl_views {
         let plain = !view.name.split('/').any(|part| part.is_empty() || part == "." || part == "..");
         require(plain, || format!("sysctl view {:?}: no name", view.name))?;
+        let own = !view.own || !view.name.starts_with("net/") || spec.network != Network::Host;
+        require(own, || format!("sysctl {:?}: the network is the host's", view.name))?;
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ pub struct SharedSpec {
     pub file_rules: Vec<FileRule>,
     #[serde(default)]
     pub sysctl_views: Vec<SysctlView>,
+    /// Programs for the container's control group: networks, devices, settings.
+    #[serde(default)]
+    pub programs: Vec<Program>,
     /// Bytes of the container's own kernel log; absent: syslog(2) is not answered by the monitor.
     #[serde(default)]
     pub kernel_log: Option<u32>,
@@ -136,6 +139,19 @@ pub struct SysctlView {
     pub value: String,
     #[serde(default)]
     pub writable: bool,
+    /// It is the container's own setting, by its namespaces, and not a picture of the host's.
+    #[serde(default)]
+    pub own: bool,
+}
+
+/// A program that the host's kernel runs where it decides about something in a control group.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// Where: `connect4`, `device`, `sysctl` …
+    pub attach: String,
+    /// The instructions of the host's in-kernel machine.
+    pub code: Vec<u64>,
 }
 
 /// Absent fields are the host's.

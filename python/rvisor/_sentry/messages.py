@@ -90,6 +90,11 @@ if TYPE_CHECKING:
         name: str
         value: str
         writable: bool
+        own: bool
+
+    class Program(TypedDict):
+        attach: str
+        code: list[int]
 
     class Uname(TypedDict):
         release: str | None
@@ -128,6 +133,7 @@ if TYPE_CHECKING:
         default_access: int
         file_rules: list[FileRule]
         sysctl_views: list[SysctlView]
+        programs: list[Program]
         kernel_log: int | None
         uname: Uname | None
         sysinfo: bool

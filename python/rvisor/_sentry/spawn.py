@@ -378,12 +378,12 @@ def stay_behind() -> int:
     return os.fork()
 
 
-def run_tool(argv: list[str]) -> tuple[int, bytes, bytes]:
+def run_tool(argv: list[str], *, input: bytes = b"") -> tuple[int, bytes, bytes]:
     """Run one of the executables for what it prints: exit status, output, error output."""
     import subprocess
 
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(argv, input=input, capture_output=True, check=False)
     except OSError as error:
         raise LaunchError(f"cannot execute {argv[0]}: {os.strerror(error.errno or errno.EINVAL)}") from None
     return done.returncode, done.stdout, done.stderr

@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+SECTIONS = ("kernel_log", "sysctl", "cpu", "memory", "network", "devices", "futex_hash")
+"""Of which two profiles say the same, or differ."""
+
 LOOKED_AT = {
     "socket": 0,
     "socketpair": 0,
@@ -188,7 +191,7 @@ def _merge(one: Profile, other: Profile) -> Profile:
                     hint='write the union by hand, or use lists of what is allowed: files.default = "---"',
                 )
     files = replace(one.files, rules=tuple(dict.fromkeys((*one.files.rules, *other.files.rules))))
-    for name in ("kernel_log", "sysctl", "cpu", "memory", "network", "futex_hash"):
+    for name in SECTIONS:
         mine, theirs = _bare(getattr(one, name)), _bare(getattr(other, name))
         if mine != theirs:
             raise ProfileError(f"{name}: {one.name} and {other.name} do not agree", hint="make them say the same first")
@@ -251,7 +254,7 @@ def diff(one: Profile, other: Profile) -> list[tuple[str, str, str]]:
         left = every[0] if a is None else " ".join(sorted(set(a) - set(b or ()))) or "nothing more"
         right = every[0] if b is None else " ".join(sorted(set(b) - set(a or ()))) or "nothing more"
         found.append(("capabilities", left, right))
-    for name in ("files", "kernel_log", "sysctl", "cpu", "memory", "network", "futex_hash"):
+    for name in ("files", *SECTIONS):
         before, after = _bare(getattr(one, name)), _bare(getattr(other, name))
         if before != after:
             found.append((name, str(before or "-"), str(after or "-")))

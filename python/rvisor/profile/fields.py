@@ -60,8 +60,17 @@ NETWORK_RULE = {
     "ports": Field("text", "443, or 8000-8999; all unless said"),
     "protocol": Field("text", "any unless said", choices=("any", "tcp", "udp", "icmp")),
     "direction": Field(
-        "text", "out: connections from inside; in: to inside; both unless said", choices=("both", "out", "in")
+        "text",
+        "out: connections from inside; in: to inside; both unless said; bind: which own addresses may be taken",
+        choices=("both", "out", "in", "bind"),
     ),
+    "reason": _REASON,
+}
+
+DEVICE_RULE = {
+    "action": Field("text", "what is done with them", choices=("allow", "deny"), needed=True),
+    "device": Field("text", "as `ls -l` has it: c 1:3, b 8:*; or all", needed=True),
+    "access": Field("text", "the letters r, w, and m for making a node; all three unless said"),
     "reason": _REASON,
 }
 
@@ -166,6 +175,18 @@ PROFILE = {
         fields={
             "default": Field("text", "for peers no rule fits", choices=("allow", "deny")),
             "rule": Field("tables", "rules; the first that fits decides", fields=NETWORK_RULE),
+        },
+    ),
+    "devices": Field(
+        "table",
+        "devices of the host",
+        fields={
+            "default": Field(
+                "text",
+                "for those no rule fits; standard unless said: null, zero, full, random, urandom, terminals",
+                choices=("standard", "allow", "deny"),
+            ),
+            "rule": Field("tables", "rules; the first that fits decides", fields=DEVICE_RULE),
         },
     ),
 }

@@ -12,7 +12,7 @@ from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Literal
 
     Kernel = Literal["private", "shared"]
@@ -287,7 +287,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRule:
-    """Peers by network, ports (first, last) and protocol (tcp, udp, icmp, any), connecting out, in, or both."""
+    """Peers by network, ports (first, last) and protocol (tcp, udp, icmp, any), connecting out, in, or both; or with
+    the direction bind, what own addresses and ports may be taken.
+    """
 
     allow: bool
     net: str = ""
@@ -304,6 +306,28 @@ class Network:
 
     allow: bool = True
     rules: tuple[NetworkRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRule:
+    """Devices by `kind` (c, b, or a for all) and numbers (None: every); `access` of r, w, and m for making a node."""
+
+    allow: bool
+    kind: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+    reason: str = ""
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The first rule that fits decides, then `default`: standard (those of every container), allow or deny."""
+
+    default: str = "standard"
+    rules: tuple[DeviceRule, ...] = ()
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +348,7 @@ class Profile:
     cpu: Cpu = Cpu()
     memory: Memory = Memory()
     network: Network | None = None
+    devices: Devices | None = None
     futex_hash: int | None = None
     """Buckets of the process's private futex hash; 0: the global one."""
 
@@ -354,55 +379,6 @@ class Profile:
 
     def unsupported(self, kernel: Kernel) -> list[tuple[str, Origin]]:
         """What that kernel cannot enforce, by name, with where it was said. Nobody may start it while there is any."""
-        return list(_unsupported_private(self) if kernel == "private" else _unsupported_shared(self))
+        from rvisor.profile import support
 
-
-def _actions(profile: Profile) -> Iterator[tuple[Action, Origin]]:
-    if profile.syscalls is not None:
-        yield profile.syscalls.default, profile.syscalls.origin
-        for rule in profile.syscalls.rules:
-            yield rule.action, rule.origin
-
-
-def _unsupported_private(profile: Profile) -> Iterator[tuple[str, Origin]]:
-    for action, origin in _actions(profile):
-        if action.kind in ("notify", "plugin"):
-            yield f"syscalls: the action {action.kind!r}", origin
-    for rule in profile.files.rules:
-        yield f"files: the rule on {rule.path}", rule.origin
-    if profile.files.default != "rwx":
-        yield f"files: the default {profile.files.default!r}", Origin()
-    if profile.kernel_log is not None:
-        if profile.kernel_log.mode != "own":
-            yield f"kernel_log: the mode {profile.kernel_log.mode!r}", profile.kernel_log.origin
-        if profile.kernel_log.size is not None:
-            yield "kernel_log: a size", profile.kernel_log.origin
-    for view in profile.sysctl:
-        yield f"sysctl: the view of {view.name}", view.origin
-    for name in ("policy", "nice", "priority", "weight", "slice", "cores", "controller"):
-        if getattr(profile.cpu, name) is not None:
-            yield f"cpu: {name}", profile.cpu.origin
-    for name in (
-        "high",
-        "swappiness",
-        "overcommit",
-        "overcommit_ratio",
-        "overcommit_kbytes",
-        "thp",
-        "controller",
-    ):
-        if getattr(profile.memory, name) is not None:
-            yield f"memory: {name.replace('overcommit_', 'overcommit.')}", profile.memory.origin
-    for peer in profile.network.rules if profile.network is not None else ():
-        if peer.protocol != "any":
-            yield f"network: a rule for {peer.protocol} only", peer.origin
-        if peer.direction != "both":
-            yield f"network: a rule for the direction {peer.direction!r} only", peer.origin
-    if profile.futex_hash is not None:
-        yield "futex_hash", Origin()
-
-
-def _unsupported_shared(profile: Profile) -> Iterator[tuple[str, Origin]]:
-    for action, origin in _actions(profile):
-        if action.kind == "trace":
-            yield "syscalls: the action 'trace'", origin
+        return list(support.private(self) if kernel == "private" else support.shared(self))

@@ -11,6 +11,8 @@ from rvisor.profile.model import (
     Action,
     Condition,
     Cpu,
+    DeviceRule,
+    Devices,
     FileRule,
     Files,
     KernelLog,
@@ -81,6 +83,7 @@ def profile(data: Data, base: Profile, file: str, problems: Problems) -> Profile
         cpu=made.cpu(data.get("cpu", {}), base.cpu),
         memory=made.memory(data.get("memory", {}), base.memory),
         network=made.network(data.get("network"), base.network),
+        devices=made.devices(data.get("devices"), base.devices),
         futex_hash=made.futex_hash(data.get("futex_hash"), base.futex_hash),
     )
 
@@ -392,6 +395,31 @@ class _Sections:
             self._wrong((*keys, "ports"), "network.rule.ports: icmp has none")
         allow, direction = data["action"] == "allow", data.get("direction", "both")
         return NetworkRule(allow, net, ports, protocol, direction, data.get("reason", ""), Origin(self._file, keys))
+
+    def devices(self, data: Data | None, base: Devices | None) -> Devices | None:
+        if data is None:
+            return base
+        base = base or Devices()
+        rules = [self._device_rule(entry, ("devices", "rule", n)) for n, entry in enumerate(data.get("rule", []))]
+        return Devices(data.get("default", base.default), (*rules, *base.rules), self._origin("devices"))
+
+    def _device_rule(self, data: Data, keys: Keys) -> DeviceRule:
+        number = r"(\d{1,10}|\*)"
+        found = re.fullmatch(rf"([bc])\s+{number}:{number}", data["device"].strip(), re.ASCII)
+        kind, major, minor = "a", None, None
+        if found:
+            kind = found[1]
+            major, minor = (None if text == "*" else int(text) for text in found.groups()[1:])
+        elif data["device"] != "all":
+            self._wrong((*keys, "device"), f"devices.rule.device: {data['device']!r}: write c 1:3, b 8:*, or all")
+        if max(major or 0, minor or 0) >= 1 << 31:
+            self._wrong((*keys, "device"), f"devices.rule.device: {data['device']!r}: no device has such a number")
+        letters = set(data.get("access", "rwm")) - {"-"}
+        if letters - set("rwm") or not letters:
+            self._wrong((*keys, "access"), f"devices.rule.access: {data['access']!r}: write some of r, w and m")
+        access = "".join(letter for letter in "rwm" if letter in letters)
+        origin = Origin(self._file, keys)
+        return DeviceRule(data["action"] == "allow", kind, major, minor, access, data.get("reason", ""), origin)
 
     def futex_hash(self, number: int | None, base: int | None) -> int | None:
         if number is None:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rvisor.errors import ProfileError
-from rvisor.profile import filter, read
-from rvisor.profile.model import ALLOW, Action, Case, Origin, Profile, Table, both
+from rvisor.profile import filter, groups, read, support
+from rvisor.profile.model import ALLOW, Action, Case, Profile, Table, both
+from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rvisor._sentry.messages import FileRule, SharedSpec
+    from rvisor._sentry.messages import FileRule, Program, SharedSpec
 
 DOCKER = 0xA80425FB
 """The capabilities of Docker's containers: the ceiling where a profile has none."""
-ANSWERED = ("uname", "sysinfo", "syslog")
-"""Calls that the monitor can answer."""
 _LOG = 1 << 18
 _CPU = ("policy", "nice", "priority", "weight", "slice", "cores", "controller")
 _MEMORY = ("high", "swappiness", "overcommit", "overcommit_ratio", "overcommit_kbytes", "thp", "controller")
@@ -43,9 +39,6 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
     """
     profile = profile or Profile(name="")
     read.refuse_unsupported(profile, "shared")
-    if wrong := list(_unsupported(profile)):
-        lines = [f"{read.place(origin)}{what} is not there with --kernel=shared" for what, origin in wrong]
-        raise ProfileError("\n".join(lines), hint="a profile is enforced whole or not at all")
     log = profile.kernel_log
     own_log = log is None or log.mode == "own"
     mask = profile.capability_mask()
@@ -58,9 +51,15 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
         "default_access": _access(profile.files.default),
         "file_rules": _rules(profile),
         "sysctl_views": [
-            {"name": view.name.replace(".", "/"), "value": view.value, "writable": view.writable}
+            {
+                "name": view.name.replace(".", "/"),
+                "value": view.value,
+                "writable": view.writable,
+                "own": groups.bounded(view),
+            }
             for view in profile.sysctl
         ],
+        "programs": _programs(profile),
         "kernel_log": ((log.size if log is not None else None) or _LOG) if own_log else None,
         "uname": {"release": None, "version": None} if "uname" in asked else None,
         "sysinfo": "sysinfo" in asked,
@@ -68,11 +67,31 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
     }
     return Parts(
         shared=shared,
-        ceiling=DOCKER if mask is None else mask,
+        ceiling=_default_ceiling(profile) if mask is None else mask,
         memory=profile.memory.max,
         millicpus=None if quota is None else round(quota * 1000),
         tuned=profile if _tuned(profile) else None,
     )
+
+
+def _default_ceiling(profile: Profile) -> int:
+    """What Docker's containers have, but for ways around what is to be enforced."""
+    without = {name for name in support.LEAVES if _peers(profile)}
+    if groups.hindrance() is not None:
+        # Nothing would ask whether the device of a node may be opened.
+        without.add("MKNOD")
+    return DOCKER & ~sum(1 << CAPABILITIES.index(name) for name in without)
+
+
+def _peers(profile: Profile) -> bool:
+    return profile.network is not None and (bool(profile.network.rules) or not profile.network.allow)
+
+
+def _programs(profile: Profile) -> list[Program]:
+    if groups.hindrance() is not None:
+        return []
+    made = groups.devices(profile.devices) + groups.settings(profile.sysctl)
+    return made + (groups.network(profile.network) if profile.network is not None and _peers(profile) else [])
 
 
 def _tuned(profile: Profile) -> bool:
@@ -120,26 +139,3 @@ def _rules(profile: Profile) -> list[FileRule]:
 
 def _access(letters: str) -> int:
     return sum(_BITS[letter] for letter in set(letters))
-
-
-def _unsupported(profile: Profile) -> Iterator[tuple[str, Origin]]:
-    rules = () if profile.syscalls is None else profile.syscalls.rules
-    for rule in rules:
-        if rule.action.kind == "plugin":
-            yield "syscalls: the action 'plugin'", rule.origin
-        if rule.action.kind == "notify":
-            for name in rule.names:
-                if name not in ANSWERED:
-                    yield f"syscalls: the action 'notify' for {name}", rule.origin
-            if rule.when:
-                yield "syscalls: the action 'notify' under a condition", rule.origin
-    if profile.syscalls is not None and profile.syscalls.default.kind in ("notify", "plugin"):
-        yield f"syscalls: the default {profile.syscalls.default.kind!r}", profile.syscalls.origin
-    for view in profile.sysctl:
-        if view.minimum is not None or view.maximum is not None:
-            yield f"sysctl: bounds for {view.name}", view.origin
-    network = profile.network
-    for peer in network.rules if network is not None else ():
-        yield "network: a rule for peers", peer.origin
-    if network is not None and not network.allow:
-        yield "network: the default 'deny'", Origin()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from rvisor.profile.model import Action, FileRule
+    from rvisor.profile.model import Action, DeviceRule, FileRule
 
 _WIDTH = 116
 
@@ -183,7 +183,19 @@ def _simple(profile: Profile) -> list[str]:
                 if getattr(rule, key) != usual:
                     lines.append(f"{key} = {text(getattr(rule, key))}\n")
             parts.append("[[network.rule]]\n" + "".join(lines))
+    if profile.devices is not None:
+        parts.append(f"[devices]\ndefault = {text(profile.devices.default)}\n")
+        parts += [_device(rule) for rule in profile.devices.rules]
     return parts
+
+
+def _device(rule: DeviceRule) -> str:
+    numbers = ":".join("*" if number is None else str(number) for number in (rule.major, rule.minor))
+    device = "all" if rule.kind == "a" else f"{rule.kind} {numbers}"
+    access = f"access = {text(rule.access)}\n" if rule.access != "rwm" else ""
+    reason = f"reason = {text(rule.reason)}\n" if rule.reason else ""
+    action = text("allow" if rule.allow else "deny")
+    return f"[[devices.rule]]\naction = {action}\ndevice = {text(device)}\n{access}{reason}"
 
 
 def _section(name: str, section: Any) -> list[str]:

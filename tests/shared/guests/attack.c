@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -104,6 +106,48 @@ static int race(const char *forbidden) {
 	return leaked ? 1 : 0;
 }
 
+static struct sockaddr_in peer = {.sin_family = AF_INET};
+
+static void *readdress(void *unused) {
+	volatile in_addr_t *address = &peer.sin_addr.s_addr;
+	while (!stop) {
+		*address = htonl(0x7f000001);
+		*address = htonl(0x7f000002);
+	}
+	return unused;
+}
+
+// A thread changes the address between any check and its use: of 127.0.0.1 and .2 only the second may be reached.
+static int race_connect(void) {
+	int server = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	socklen_t length = sizeof any;
+	if (bind(server, (void *)&any, sizeof any) || listen(server, 100)) return 2;
+	if (getsockname(server, (void *)&any, &length)) return 3;
+	peer.sin_port = any.sin_port;
+	pthread_t thread;
+	if (pthread_create(&thread, 0, readdress, 0)) return 4;
+	int reached = 0, refused = 0, leaked = 0;
+	for (int i = 0; i < 3000; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(fd, (void *)&peer, sizeof peer)) {
+			refused += errno == EPERM;
+		} else {
+			struct sockaddr_in other;
+			length = sizeof other;
+			reached++;
+			if (getpeername(fd, (void *)&other, &length)) return 5;
+			leaked += other.sin_addr.s_addr == htonl(0x7f000001);
+			close(accept(server, 0, 0));
+		}
+		close(fd);
+	}
+	stop = 1;
+	pthread_join(thread, 0);
+	printf("both %d, leaked %d times\n", reached && refused, leaked);
+	return leaked ? 1 : 0;
+}
+
 // The monitor's rows, with addresses that are none, and a caller that dies while it is answered.
 static int bad_pointers(void) {
 	int bad = expect("syslog", syscall(SYS_syslog, 3, (char *)8, 100), EFAULT);
@@ -133,5 +177,6 @@ int main(int argc, char **argv) {
 	if (!strcmp(argv[1], "filter")) return own_filter();
 	if (!strcmp(argv[1], "pointers")) return bad_pointers();
 	if (!strcmp(argv[1], "race")) return race(argv[2]);
+	if (!strcmp(argv[1], "connect")) return race_connect();
 	return 9;
 }

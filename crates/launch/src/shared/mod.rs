@@ -19,7 +19,7 @@ use crate::cgroup::Cgroups;
 use crate::error::{Context, Failure, report};
 use crate::parent::{self, Files};
 use crate::proc::Proc;
-use crate::{idmap, network};
+use crate::{idmap, network, programs};
 use host::process::{Cloned, clone_process};
 use monitor::Begun;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
@@ -59,10 +59,13 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
     let maps = idmap::maps(&proc)?;
     let own_users = rules.user_namespace || maps.kind == IdMap::Single;
     let files = parent::open_files(spec)?;
-    let cgroups = match &spec.cgroups {
+    let mut cgroups = match &spec.cgroups {
         Some(given) => Cgroups::given(given),
         None => Cgroups::create(&proc, &spec.id, &spec.limits, 0)?,
     };
+    if !rules.programs.is_empty() {
+        programs::put(&cgroups.for_programs(&proc, &spec.id)?, &rules.programs)?;
+    }
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (ours, theirs) = host::stub::socketpair().context("making the monitor's socket")?;

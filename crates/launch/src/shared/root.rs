@@ -7,6 +7,7 @@ use host::mount::MountAttrFlags as Attr;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use wire::shared::SysctlView;
 use wire::{Overlay, Volume};
 
 /// A directory to build on; the first that is there.
@@ -42,7 +43,7 @@ pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
         |number: usize, text: &str, mode, attributes| file_in(&format!("{stand}/{number}"), text, mode, attributes);
     let texts = job.spec.files.iter().enumerate().map(|(i, f)| file(i, &f.text, 0o644, PLAIN));
     let texts = texts.collect::<Result<Vec<_>, _>>()?;
-    let views = job.rules.sysctl_views.iter().enumerate().map(|(i, v)| {
+    let views = views_of(job).enumerate().map(|(i, v)| {
         let (mode, more) = if v.writable { (0o644, Attr::empty()) } else { (0o444, READ_ONLY) };
         file(texts.len() + i, &format!("{}\n", v.value), mode, PLAIN | more)
     });
@@ -79,10 +80,14 @@ pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
     for (volume, tree) in job.spec.volumes.iter().zip(volumes) {
         place(volume, tree)?;
     }
+    let settings = own_settings(job)?;
     for path in &job.spec.read_only {
         read_only(path)?;
     }
-    for (view, (file, tree)) in job.rules.sysctl_views.iter().zip(&views) {
+    for (path, tree) in &settings {
+        attach(tree, path)?;
+    }
+    for (view, (file, tree)) in views_of(job).zip(&views) {
         // What is written there changes what is read there, and nothing else.
         attach(tree, &format!("/proc/sys/{}", view.name)).map_err(|f| Failure::new(format!("sysctl view: {f}")))?;
         let message = format!("v{}", view.name);
@@ -95,6 +100,22 @@ pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
         host::mount::restrict(open("/", OFlags::PATH)?.as_fd(), READ_ONLY).context("making the root read-only")?;
     }
     Ok(())
+}
+
+fn views_of<'a>(job: &'a Job<'_>) -> impl Iterator<Item = &'a SysctlView> {
+    job.rules.sysctl_views.iter().filter(|view| !view.own)
+}
+
+/// Sets what belongs to the container's namespaces. Those it may write are kept apart from a /proc/sys that is read-only;
+/// what is written there, a program looks at.
+fn own_settings(job: &Job<'_>) -> Result<Vec<(String, OwnedFd)>, Failure> {
+    let set = |view: &SysctlView| {
+        let path = format!("/proc/sys/{}", view.name);
+        let at = open(&path, OFlags::PATH)?;
+        std::fs::write(&path, &view.value).context(&format!("setting {path} to {}", view.value))?;
+        Ok((path.clone(), host::mount::clone_file(at.as_fd(), PLAIN).context(&path)?))
+    };
+    job.rules.sysctl_views.iter().filter(|view| view.own).map(set).collect()
 }
 
 /// The root's own mount, not yet at its place.
