@@ -145,6 +145,7 @@ class Sandbox:
         """What a profile puts on every process."""
         self.shared: Parts | None = None
         """What the shared kernel enforces, if that is the kernel."""
+        self._tuned: Profile | None = None
         if kernel == "shared":
             self._share(profile)
         elif profile is not None:
@@ -158,6 +159,7 @@ class Sandbox:
         found = private.parts(profile if isinstance(profile, Profile) else read.load(profile))
         self.confinement = found.confinement
         self._limit(found.memory, found.millicpus)
+        self._tune(found.tuned)
         if found.network_rules and self._rules:
             raise UsageError(_TWO_LISTS)
         self._rules = self._rules or found.network_rules
@@ -181,8 +183,17 @@ class Sandbox:
             wanted = replace(wanted, network=Network(True, rules))
         found = shared.parts(wanted)
         self.shared = found
-        self.confinement = {"seccomp": [], "ceiling": found.ceiling}
+        self.confinement = {"seccomp": [], "ceiling": found.ceiling, "rlimits": found.rlimits}
         self._limit(found.memory, found.millicpus)
+        self._tune(found.tuned)
+
+    def _tune(self, profile: Profile | None) -> None:
+        """PolicyError, UsageError: what can be known of its policies before there is a container."""
+        if profile is not None:
+            from rvisor.policy import together
+
+            together.check(profile)
+        self._tuned = profile
 
     def _limit(self, memory: int | None, millicpus: int | None) -> None:
         self._memory = min((n for n in (self._memory, memory) if n is not None), default=None)
@@ -372,6 +383,15 @@ class Sandbox:
             if theirs is not None:
                 theirs.close()
         running.control = ours
+        if self._tuned is not None:
+            from rvisor.policy import together
+
+            try:
+                together.tune(running, self._tuned, private=self.shared is None)
+            except BaseException:
+                # Enforced whole or not at all.
+                running.close()
+                raise
         return running
 
     def _variables(self, user: _options.User) -> dict[str, str]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from rvisor._sentry.messages import Program, SharedSpec
     from rvisor._sentry.runtime import About
-    from rvisor._sentry.spawn import Running
     from rvisor.profile.model import Profile, Table
     from rvisor.profile.shared import Parts
 
@@ -72,28 +71,6 @@ def rules(directory: str) -> SharedSpec:
     """What a further program of the container is behind."""
     found: SharedSpec = _read(directory)["shared"]
     return found
-
-
-def check(parts: Parts) -> None:
-    """What can be known of the profile's policies before there is a container. Raises PolicyError, UsageError."""
-    if parts.tuned is not None:
-        from rvisor.policy import together
-
-        together.check(parts.tuned)
-
-
-def tune(running: Running, profile: Profile) -> None:
-    """Set the profile's CPU and memory policies in a container that has begun. PolicyError: what the host refuses."""
-    from rvisor.policy import together
-    from rvisor.policy.container import Container
-
-    running.wait_until_loaded()
-    if not running.started:
-        return
-    groups = cgroup.of(running.id)
-    container = Container.of_groups(running.id, groups) if groups else Container(running.id, roots=[running.pid])
-    together.apply(profile, container)
-    together.attend(profile, container)
 
 
 def show(word: str) -> dict[str, Any]:

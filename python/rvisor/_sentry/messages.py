@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     class Confinement(TypedDict):
         seccomp: list[tuple[int, int, int, int]]
         ceiling: int | None
+        rlimits: list[Rlimit]
 
     class Limits(TypedDict):
         memory: int | None
@@ -225,6 +226,7 @@ def confine(process: Process, by: Confinement | None) -> None:
     if by is None:
         return
     process["seccomp"] = by["seccomp"]
+    process["rlimits"] = [*process["rlimits"], *by["rlimits"]]
     if by["ceiling"] is not None:
         own = by["ceiling"] if process["uid"] == 0 else 0
         process["capabilities"] = {

@@ -22,7 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rvisor._sentry.spawn import Outcome, Running
     from rvisor._sentry.terminal import Terminal
-    from rvisor.profile.model import Profile
 
 FORWARDED = (
     signal.SIGINT,
@@ -217,7 +216,6 @@ def main(argv: list[str]) -> int:
     if box.shared is not None:
         from rvisor import vkernel
 
-        vkernel.check(box.shared)
         log = vkernel.open_log()
         if listed is not None:
             vkernel.register(listed.path, profile=options.profile, parts=box.shared)
@@ -243,8 +241,6 @@ def main(argv: list[str]) -> int:
         if listed is not None:
             listed.started()
         forward.to(running)
-        if box.shared is not None and box.shared.tuned is not None:
-            _tune(running, box.shared.tuned)
         outcome = _wait(running, terminal, interactive=options.interactive, timeout=timeout)
     finally:
         forward.stop()
@@ -258,17 +254,6 @@ def main(argv: list[str]) -> int:
             hint=f"the kernel's log is {log_path}" if log_path and outcome.status == 125 else "",
         )
     return outcome.status
-
-
-def _tune(running: Running, profile: Profile) -> None:
-    from rvisor import vkernel
-
-    try:
-        vkernel.tune(running, profile)
-    except BaseException:
-        # Enforced whole or not at all.
-        running.close()
-        raise
 
 
 def _wait(running: Running, terminal: Terminal | None, *, interactive: bool, timeout: float | None) -> Outcome:

@@ -20,22 +20,28 @@ class Parts:
     memory: int | None
     millicpus: int | None
     network_rules: list[NetworkRule]
+    tuned: Profile | None = None
+    """The profile, if it has policies that are set in a running container."""
 
 
 def parts(profile: Profile) -> Parts:
     """Raises ProfileError if the private kernel could not enforce all of it."""
     read.refuse_unsupported(profile, "private")
-    table = profile.table()
+    from rvisor.policy import together
+
+    table = together.promises(profile, profile.table())
     confinement: Confinement = {
         "seccomp": [] if table is None else filter.compile_table(table),
         "ceiling": profile.capability_mask(),
+        "rlimits": [],
     }
-    quota = profile.cpu.quota
+    limits = together.limits(profile)
     return Parts(
         confinement=confinement,
-        memory=profile.memory.max,
-        millicpus=None if quota is None else round(quota * 1000),
+        memory=limits.memory,
+        millicpus=limits.millicpus,
         network_rules=_network(profile.network) if profile.network is not None else [],
+        tuned=profile if together.needed(profile) else None,
     )
 
 

@@ -10,13 +10,11 @@ from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rvisor._sentry.messages import FileRule, Program, SharedSpec
+    from rvisor._sentry.messages import FileRule, Program, Rlimit, SharedSpec
 
 DOCKER = 0xA80425FB
 """The capabilities of Docker's containers: the ceiling where a profile has none."""
 _LOG = 1 << 18
-_CPU = ("policy", "nice", "priority", "weight", "slice", "cores", "controller")
-_MEMORY = ("high", "swappiness", "overcommit", "overcommit_ratio", "overcommit_kbytes", "thp", "controller")
 _BITS = {"r": 4, "w": 2, "x": 1}
 
 
@@ -28,6 +26,7 @@ class Parts:
     ceiling: int
     memory: int | None
     millicpus: int | None
+    rlimits: list[Rlimit]
     tuned: Profile | None = None
     """The profile, if it has policies that are set in a running container."""
 
@@ -37,14 +36,16 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
 
     Raises ProfileError if the shared kernel could not enforce all of it.
     """
+    from rvisor.policy import together
+
     profile = profile or Profile(name="")
     read.refuse_unsupported(profile, "shared")
     log = profile.kernel_log
     own_log = log is None or log.mode == "own"
     mask = profile.capability_mask()
-    quota = profile.cpu.quota
     asked = _asked(profile)
-    table = both(_table(profile), also)
+    table = together.promises(profile, both(_table(profile), also))
+    limits = together.limits(profile)
     shared: SharedSpec = {
         "user_namespace": False,
         "filter": [] if table is None else filter.compile_table(table),
@@ -68,9 +69,10 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
     return Parts(
         shared=shared,
         ceiling=_default_ceiling(profile) if mask is None else mask,
-        memory=profile.memory.max,
-        millicpus=None if quota is None else round(quota * 1000),
-        tuned=profile if _tuned(profile) else None,
+        memory=limits.memory,
+        millicpus=limits.millicpus,
+        rlimits=together.rlimits(profile),
+        tuned=profile if together.needed(profile) else None,
     )
 
 
@@ -92,12 +94,6 @@ def _programs(profile: Profile) -> list[Program]:
         return []
     made = groups.devices(profile.devices) + groups.settings(profile.sysctl)
     return made + (groups.network(profile.network) if profile.network is not None and _peers(profile) else [])
-
-
-def _tuned(profile: Profile) -> bool:
-    cpu = any(getattr(profile.cpu, name) is not None for name in _CPU)
-    memory = any(getattr(profile.memory, name) is not None for name in _MEMORY)
-    return cpu or memory or profile.futex_hash is not None
 
 
 def _asked(profile: Profile) -> set[str]:

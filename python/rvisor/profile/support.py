@@ -38,20 +38,8 @@ def private(profile: Profile) -> Iterator[tuple[str, Origin]]:
             yield "kernel_log: a size", profile.kernel_log.origin
     for view in profile.sysctl:
         yield f"sysctl: the view of {view.name}", view.origin
-    for name in ("policy", "nice", "priority", "weight", "slice", "cores", "controller"):
-        if getattr(profile.cpu, name) is not None:
-            yield f"cpu: {name}", profile.cpu.origin
-    for name in (
-        "high",
-        "swappiness",
-        "overcommit",
-        "overcommit_ratio",
-        "overcommit_kbytes",
-        "thp",
-        "controller",
-    ):
-        if getattr(profile.memory, name) is not None:
-            yield f"memory: {name.replace('overcommit_', 'overcommit.')}", profile.memory.origin
+    if profile.memory.overcommit == "never":
+        yield "memory: overcommit 'never'", profile.memory.origin
     for peer in profile.network.rules if profile.network is not None else ():
         if peer.protocol != "any":
             yield f"network: a rule for {peer.protocol} only", peer.origin
@@ -78,6 +66,8 @@ def shared(profile: Profile) -> Iterator[tuple[str, Origin]]:
                 yield "syscalls: the action 'notify' under a condition", rule.origin
     if profile.syscalls is not None and profile.syscalls.default.kind == "notify":
         yield "syscalls: the default 'notify'", profile.syscalls.origin
+    if profile.memory.overcommit == "never" and "SYS_RESOURCE" in (profile.capabilities or ()):
+        yield "memory: overcommit 'never' beside SYS_RESOURCE, which lifts limits,", profile.memory.origin
     yield from _programs(profile)
 
 
