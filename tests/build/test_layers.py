@@ -45,7 +45,7 @@ PYTHON = {
     "_sentry": {"errors"},
     "_options": {"errors"},
     "profile": {"errors", "_sentry"},
-    "sandbox": {"errors", "_sentry", "_options", "profile"},
+    "sandbox": {"errors", "_sentry", "_options", "profile", "policy"},
     "vkernel": {"errors", "_sentry", "profile", "policy"},
     "bench": {"errors", "sandbox", "policy", "profile"},
     "testing": {"errors", "_sentry", "sandbox"},

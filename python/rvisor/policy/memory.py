@@ -7,20 +7,21 @@ an instant.
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from rvisor._sentry.cgroup import get as read
 from rvisor.policy import inject
 from rvisor.policy.errors import PolicyError
 from rvisor.policy.metrics import committed_of
+from rvisor.profile import promises
+from rvisor.profile.promises import rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from rvisor.policy.container import Container
-    from rvisor.profile.model import Memory, Rule
+    from rvisor.profile.model import Memory
 
 MODES = ("heuristic", "always", "never")
 THP = ("always", "madvise", "never")
@@ -69,53 +70,12 @@ def before_exec(wanted: Memory) -> BeforeExec:
 
 
 def commit_limit(wanted: Memory, container: Container | None = None) -> int | None:
-    """Bytes that may be promised under `never`, as vm.overcommit_ratio and _kbytes mean it; None: as many as wanted.
-
-    The ratio, 50 per cent if nothing is said, is of the container's own limit, or of the host's memory if it has none.
-    """
-    if wanted.overcommit != "never":
-        return None
-    if wanted.overcommit_kbytes:
-        return wanted.overcommit_kbytes << 10
-    own = wanted.max
-    if not own and container is not None:
+    """As `promises.commit_limit`, by the limit the container's group has if nothing else is said."""
+    own = None
+    if container is not None:
         text = container.read("memory.max") or container.read("memory.limit_in_bytes") or ""
         own = int(text) if text.isdecimal() and int(text) < 1 << 62 else None
-    ratio = 50 if wanted.overcommit_ratio is None else wanted.overcommit_ratio
-    return min(own or 1 << 62, host_memory()) * ratio // 100
-
-
-def host_memory() -> int:
-    """Bytes of memory this host has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def rules(wanted: Memory) -> tuple[Rule, ...]:
-    """`heuristic` as rules of the filter: a private writable mapping larger than all the container's memory is refused.
-
-    Linux refuses one that is larger than the host's. The arguments are numbers, so nobody needs to be asked.
-    """
-    from errno import ENOMEM
-
-    from rvisor.profile.model import Action, Condition, Rule
-
-    if wanted.overcommit != "heuristic" or not wanted.max:
-        return ()
-    refused = Action("errno", ENOMEM)
-    reason = "memory.overcommit heuristic: more than the container has"
-    larger = wanted.max
-    mapped = (
-        Condition(1, ">", larger),
-        Condition(2, "==", _PROT_WRITE, _PROT_WRITE),
-        Condition(3, "==", _MAP_PRIVATE, _MAP_TYPE | _MAP_NORESERVE),
-    )
-    return (
-        Rule(("mmap",), refused, mapped, reason),
-        Rule(("mremap",), refused, (Condition(2, ">", larger),), reason),
-    )
-
-
-_PROT_WRITE, _MAP_PRIVATE, _MAP_TYPE, _MAP_NORESERVE = 2, 2, 0xF, 0x4000
+    return promises.commit_limit(wanted, own)
 
 
 def apply(wanted: Memory, container: Container, *, futex_slots: int | None = None, filtered: bool = False) -> int:

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from typing import NamedTuple
 
 from rvisor._sentry.cgroup import get, put
 from rvisor.policy import calls, cpu, load, memory
@@ -18,59 +17,14 @@ from rvisor.policy.errors import PolicyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rvisor._sentry.messages import Rlimit
     from rvisor._sentry.spawn import Running
     from rvisor.policy.container import Container
-    from rvisor.profile.model import Profile, Table
+    from rvisor.profile.model import Profile
 
 _FILES = (
     *("cpu.shares", "cpu.weight", "cpu.cfs_quota_us", "cpu.max", "cpuset.cpus", "memory.soft_limit_in_bytes"),
     *("memory.high", "memory.limit_in_bytes", "memory.max", "memory.swappiness"),
 )
-
-
-_CPU = ("policy", "nice", "priority", "weight", "slice", "cores", "controller")
-_MEMORY = ("high", "swappiness", "overcommit", "thp", "controller")
-
-
-class Limits(NamedTuple):
-    """Of the control groups a launcher makes: bytes, thousandths of a CPU; None: no group for it."""
-
-    memory: int | None
-    millicpus: int | None
-
-
-def needed(profile: Profile) -> bool:
-    """Whether there is anything to set in a running container."""
-    cpu = any(getattr(profile.cpu, name) is not None for name in _CPU)
-    memory = any(getattr(profile.memory, name) is not None for name in _MEMORY)
-    return cpu or memory or profile.futex_hash is not None
-
-
-def limits(profile: Profile) -> Limits:
-    """What is set needs a group to be set in: one whose limit is all there is, if the profile has none."""
-    amount, quota = profile.memory.max, profile.cpu.quota
-    if amount is None and (profile.memory.high is not None or profile.memory.swappiness is not None):
-        amount = memory.host_memory()
-    if quota is None and profile.cpu.weight is not None:
-        quota = float(os.cpu_count() or 1)
-    return Limits(amount, None if quota is None else round(quota * 1000))
-
-
-def rlimits(profile: Profile) -> list[Rlimit]:
-    """How much each process may be promised."""
-    import resource
-
-    limit = memory.commit_limit(profile.memory)
-    return [] if limit is None else [{"which": resource.RLIMIT_DATA, "soft": limit, "hard": limit}]
-
-
-def promises(profile: Profile, table: Table | None) -> Table | None:
-    """The table with what refuses more memory than there is for the container."""
-    from rvisor.profile.model import ALLOW, Table
-
-    rules = memory.rules(profile.memory)
-    return (table or Table(ALLOW, {})).first(rules) if rules else table
 
 
 def tune(running: Running, profile: Profile, *, private: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rvisor.profile import filter, read
+from rvisor.profile import filter, promises, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,21 +27,19 @@ class Parts:
 def parts(profile: Profile) -> Parts:
     """Raises ProfileError if the private kernel could not enforce all of it."""
     read.refuse_unsupported(profile, "private")
-    from rvisor.policy import together
-
-    table = together.promises(profile, profile.table())
+    table = promises.table(profile, profile.table())
     confinement: Confinement = {
         "seccomp": [] if table is None else filter.compile_table(table),
         "ceiling": profile.capability_mask(),
         "rlimits": [],
     }
-    limits = together.limits(profile)
+    limits = promises.limits(profile)
     return Parts(
         confinement=confinement,
         memory=limits.memory,
         millicpus=limits.millicpus,
         network_rules=_network(profile.network) if profile.network is not None else [],
-        tuned=profile if together.needed(profile) else None,
+        tuned=profile if promises.needed(profile) else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rvisor.profile import filter, groups, read, support
+from rvisor.profile import filter, groups, promises, read, support
 from rvisor.profile.model import ALLOW, Action, Case, Profile, Table, both
 from rvisor.profile.vocabulary import CAPABILITIES
 
@@ -36,16 +36,14 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
 
     Raises ProfileError if the shared kernel could not enforce all of it.
     """
-    from rvisor.policy import together
-
     profile = profile or Profile(name="")
     read.refuse_unsupported(profile, "shared")
     log = profile.kernel_log
     own_log = log is None or log.mode == "own"
     mask = profile.capability_mask()
     asked = _asked(profile)
-    table = together.promises(profile, both(_table(profile), also))
-    limits = together.limits(profile)
+    table = promises.table(profile, both(_table(profile), also))
+    limits = promises.limits(profile)
     shared: SharedSpec = {
         "user_namespace": False,
         "filter": [] if table is None else filter.compile_table(table),
@@ -71,8 +69,8 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
         ceiling=_default_ceiling(profile) if mask is None else mask,
         memory=limits.memory,
         millicpus=limits.millicpus,
-        rlimits=together.rlimits(profile),
-        tuned=profile if together.needed(profile) else None,
+        rlimits=promises.rlimits(profile),
+        tuned=profile if promises.needed(profile) else None,
     )
 
 
