@@ -126,14 +126,14 @@ class _Reader:
     def __init__(self) -> None:
         self._read: set[str] = set()
 
-    def file(self, path: str, base: Profile, above: tuple[str, ...]) -> Profile:
-        """The file's profile on top of `base`. A file that several include counts once."""
+    def file(self, path: str, base: Profile, above: tuple[str, ...], said: str = "") -> Profile:
+        """The file's profile on top of `base`, by the line `said`. A file that several include counts once."""
         real = os.path.realpath(path)
         if real in above:
             ring = " includes ".join((*above[above.index(real) :], real))
-            raise ProfileError(f"{above[-1]}: profiles include each other: {ring}")
+            raise ProfileError(f"{said}profiles include each other: {ring}")
         if len(above) >= DEEPEST:
-            raise ProfileError(f"{path}: includes are more than {DEEPEST} deep")
+            raise ProfileError(f"{said}{path}: includes are more than {DEEPEST} deep")
         if real in self._read:
             return base
         text = text_of(path)
@@ -163,7 +163,7 @@ class _Reader:
             path = _find(include, directory, said)
             if not os.path.exists(path):
                 raise ProfileError(f"{said}{path}: there is no such file")
-            base = self.file(path, base, above or (os.path.realpath(name),))
+            base = self.file(path, base, above or (os.path.realpath(name),), said)
         made = sections.profile(data, base, name, problems)
         problems.end()
         return made
