@@ -105,7 +105,8 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
     directory, about = find(word)
     with _locked(directory):
         state = _read(directory)
-        wanted = shared.parts(profile, also=_also(state))
+        # Those of runrsc have their groups from it.
+        wanted = shared.parts(profile, also=_also(state), programs="groups" not in state)
         new: SharedSpec = loads(dumps(wanted.shared))
         before: SharedSpec = state["shared"]
         fixed = [f"{part}: {why}" for part, why in _FOREVER.items() if before[part] != new[part]]  # type: ignore[literal-required]

@@ -61,8 +61,11 @@ class Instance:
             from rvisor.profile import read, shared
 
             self._profile = read.load(path) if path else None
-            self._parts = shared.parts(self._profile, also=table)
-            vkernel.check(self._parts)
+            self._parts = shared.parts(self._profile, also=table, programs=False)
+            if self._parts.tuned is not None:
+                from rvisor.policy import together
+
+                together.check(self._parts.tuned)
         except ProfileError as error:
             raise OciError(str(error), hint=error.hint) from None
         container.write(kernel="shared", profile=path)
@@ -216,10 +219,10 @@ def tune(container: Container) -> None:
     from rvisor.policy import together
     from rvisor.profile import read, shared
 
-    profile: Profile | None = shared.parts(read.load(path)).tuned
+    profile: Profile | None = shared.parts(read.load(path), programs=False).tuned
     if profile is not None:
         governed = policies.Container.of_groups(container.id, container.cgroups)
-        together.apply(profile, governed)
+        together.apply(profile, governed, filtered=True)
         together.attend(profile, governed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rvisor.errors import ProfileError
 from rvisor.profile import filter, groups, promises, read, support
 from rvisor.profile.model import ALLOW, Action, Case, Profile, Table, both
 from rvisor.profile.vocabulary import CAPABILITIES
@@ -31,13 +32,17 @@ class Parts:
     """The profile, if it has policies that are set in a running container."""
 
 
-def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
+def parts(profile: Profile | None, *, also: Table | None = None, programs: bool = True) -> Parts:
     """None: Docker's capabilities, a kernel log of its own, no filter. `also`: rules on system calls that hold as well.
+    `programs`: the launcher makes the control group, and so one that programs can be attached to.
 
     Raises ProfileError if the shared kernel could not enforce all of it.
     """
     profile = profile or Profile(name="")
     read.refuse_unsupported(profile, "shared")
+    if not programs and (needs := list(support.programs(profile))):
+        lines = [f"{read.place(origin)}{what} is not there with runrsc" for what, origin in needs]
+        raise ProfileError("\n".join(lines), hint="a profile is enforced whole or not at all")
     log = profile.kernel_log
     own_log = log is None or log.mode == "own"
     mask = profile.capability_mask()
@@ -58,7 +63,7 @@ def parts(profile: Profile | None, *, also: Table | None = None) -> Parts:
             }
             for view in profile.sysctl
         ],
-        "programs": _programs(profile),
+        "programs": _programs(profile) if programs else [],
         "kernel_log": ((log.size if log is not None else None) or _LOG) if own_log else None,
         "uname": {"release": None, "version": None} if "uname" in asked else None,
         "sysinfo": "sysinfo" in asked,
