@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from rvisor.bench import apps, host, load, micro, seed, starting
+from rvisor.bench import apps, host, load, micro, seed, start, starting
 from rvisor.bench.native import compile_c, last_line
 from rvisor.bench.peers import Job
 from rvisor.bench.peers.plain import Native
@@ -113,6 +113,21 @@ class App(Trial):
         return peer.run(job, timeout=SECONDS)
 
 
+class Compute(Trial):
+    """Arithmetic on every CPU: what a sandbox takes from a program that asks for nothing."""
+
+    key = "compute"
+    title = "Arithmetic on every CPU"
+    note = "A fixed piece of arithmetic by a thread for each CPU, no system call in it."
+
+    def __init__(self, place: Place) -> None:
+        self._program = compile_c(start.SOURCE, place.work)
+
+    def run(self, peer: Peer) -> Figures:
+        job = Job([self._program, str(os.cpu_count() or 1)], volumes=[peer.place.work])
+        return {"time": (float(peer.run(job, timeout=SECONDS).stdout), "s")}
+
+
 class Surface(Trial):
     """What a sandbox's processes may ask of the host: the one that may least, usually the program's, and the most."""
 
@@ -197,6 +212,8 @@ def of(
                 troubles.append(f"{app.title}: not measured, absent here: {', '.join(absent)}")
             else:
                 made.append(App(place, app, scale=scale))
+        if not only:
+            made.append(Compute(place))
     if "surface" in kinds:
         made.append(Surface())
     return made, troubles
