@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,14 +100,24 @@ def test_terminal() -> None:
 
 
 def test_the_caller_s_end_is_the_container_s() -> None:
+    """And that of its control groups."""
     mark = f"4242{os.getpid()}"
-    with running("--", "sleep", mark) as process:
+
+    def left() -> bool:
+        groups = any(f"rvisor-{mark}" in names for _, names, _ in os.walk("/sys/fs/cgroup"))
+        return groups or inside.run(["pgrep", "-f", f"sleep {mark}"]).status == 0
+
+    def until(there: Callable[[], bool]) -> bool:
+        end = time.monotonic() + 10
+        while not there() and time.monotonic() < end:
+            time.sleep(0.05)
+        return there()
+
+    with running("--name", mark, "--", "sleep", mark) as process:
+        assert until(left)
         process.kill()
         process.wait()
-        end = time.monotonic() + 10
-        while inside.run(["pgrep", "-f", f"sleep {mark}"]).status == 0 and time.monotonic() < end:
-            time.sleep(0.05)
-        assert inside.run(["pgrep", "-f", f"sleep {mark}"]).status != 0
+        assert until(lambda: not left())
 
 
 @pytest.mark.parametrize("option", [("--strace",), ("--debug-log", "/tmp/x")])

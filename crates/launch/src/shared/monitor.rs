@@ -21,8 +21,9 @@ use std::rc::Rc;
 use wire::shared::{SharedSpec, Uname};
 use wire::{Event, LaunchSpec};
 
-/// Reading and writing a caller's memory; ending the container.
-const RIGHTS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::KILL);
+/// Reading and writing a caller's memory; ending the container; removing its control group from a hierarchy whose top nobody
+/// may write to.
+const RIGHTS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::KILL).union(CapabilitySet::DAC_OVERRIDE);
 /// More than anybody has opened at once.
 pub(super) const CLIENTS: usize = 16;
 /// What one container may have the operator keep, in bytes; its own log goes on.
