@@ -9,7 +9,7 @@ PYTEST  ?= --timeout=300
 RELEASE := target/x86_64-unknown-linux-gnu/release
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-docker-shared test-podman test-containerd lint bench wheel clean test-runtime-tools test-oci-every-step
+.PHONY: help build binaries venv packages rootfs demo test test-rust test-python test-policies test-profiles profiles test-docker test-docker-shared test-podman test-containerd lint bench wheel clean test-runtime-tools test-oci-every-step test-cri
 
 help:
 	@echo "make build    the executables and the rvisor command ($(BIN)/rvisor)"
@@ -77,6 +77,13 @@ test-docker-shared: build rootfs
 # Podman and containerd of the distribution, with runc as the oracle. They need root; containerd is a daemon of the test's own.
 test-podman test-containerd: test-%: build
 	PYTHONPATH=python RVISOR_REQUIRE=1 RVISOR_BIN_DIR=$(abspath $(RELEASE)) $(BIN)/pytest -q $(PYTEST) tests/$*/live.py
+
+# Pods as a kubelet makes them, over containerd's CRI. Needs Go for the client, containerd, podman (for the images) and root.
+test-cri: build
+	mkdir -p build/cri && cp tests/cri/client/* build/cri
+	cd build/cri && GOFLAGS=-mod=mod CGO_ENABLED=0 go build -o cri .
+	PYTHONPATH=python RVISOR_CRI=$(abspath build/cri/cri) RVISOR_REQUIRE=1 RVISOR_BIN_DIR=$(abspath $(RELEASE)) \
+		$(BIN)/pytest -q $(PYTEST) tests/cri/live.py
 
 # The OCI's own validation, beside runc and crun. RUNTIME_TOOLS: where it is built, outside of this directory.
 RUNTIME_TOOLS ?= /var/tmp/runtime-tools

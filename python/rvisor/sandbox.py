@@ -19,8 +19,8 @@ from rvisor.errors import GuestFailed, LaunchError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Mapping, Sequence
-    from socket import socket
     from types import TracebackType
 
     from rvisor._sentry.attach import Attached
@@ -353,6 +353,7 @@ class Sandbox:
             "control_fd": control_fd,
             "join_fd": None,
             "visible": False,
+            "ids": None,
             "hold": hold,
             "guarded_init": False,
         }

@@ -58,9 +58,8 @@ class Runtime:
             more.setdefault("stdin", subprocess.DEVNULL)
         more.setdefault("stdout", subprocess.PIPE)
         more.setdefault("stderr", subprocess.PIPE)
-        done = subprocess.run(
-            [*command, "--log-format", "json", *args], env=env, text=True, timeout=60, check=False, **more
-        )
+        more.setdefault("timeout", 60)
+        done = subprocess.run([*command, "--log-format", "json", *args], env=env, text=True, check=False, **more)
         if status is not None:
             assert done.returncode == status, (args, done.returncode, done.stdout, done.stderr)
         return done

@@ -19,9 +19,9 @@ def runtime(top: Path) -> str:
     path = top / "runrsc"
     bin_dir = os.environ.get("RVISOR_BIN_DIR", "")
     path.write_text(
-        f"#!/bin/sh\nexport PYTHONPATH={ROOT / 'python'}\n"
+        "#!/bin/sh\n"
         + (f"export RVISOR_BIN_DIR={bin_dir}\n" if bin_dir else "")
-        + f'exec {sys.executable} -m rvisor.oci "$@"\n'
+        + f'exec {sys.executable} -I -S {ROOT}/python/rvisor/oci/__main__.py "$@"\n'
     )
     path.chmod(0o755)
     return str(path)

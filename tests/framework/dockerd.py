@@ -75,9 +75,9 @@ class Daemon:
         for name in ("data", "exec", "containerd", "run", "config"):
             (self.top / name).mkdir(parents=True)
         self.runtime.write_text(
-            f"#!/bin/sh\nexport PYTHONPATH={ROOT / 'python'} RVISOR_BIN_DIR={os.environ.get('RVISOR_BIN_DIR', '')}\n"
+            f"#!/bin/sh\nexport RVISOR_BIN_DIR={os.environ.get('RVISOR_BIN_DIR', '')}\n"
             f"export RVISOR_RUNTIME_DIR={self.top}/rvisor\n"
-            f'exec {sys.executable} -S -m rvisor.oci "$@"\n'
+            f'exec {sys.executable} -I -S {ROOT}/python/rvisor/oci/__main__.py "$@"\n'
         )
         self.runtime.chmod(0o755)
         self._holder = subprocess.Popen(

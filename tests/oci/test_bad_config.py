@@ -104,7 +104,7 @@ def good(bundle: Path) -> dict[str, Any]:
                 "unified": {"memory.high": "1000"},
             },
             "namespaces": [
-                {"type": "pid"}, {"type": "network", "path": "/proc/self/ns/net"}, {"type": "ipc"}, {"type": "uts"},
+                {"type": "pid"}, {"type": "network", "path": "/run/netns/other"}, {"type": "ipc"}, {"type": "uts"},
                 {"type": "mount"}, {"type": "cgroup"},
             ],
             "sysctl": {"net.ipv4.ip_forward": "1"},

@@ -174,7 +174,7 @@ def test_the_benchmark(box: Runtime) -> None:
     if shutil.which("cc") is None or os.environ.get("RVISOR_LONG") is None:
         pytest.skip("RVISOR_LONG=1 runs it")
     made(box)
-    lines = box("box", "benchmark").stdout.splitlines()
+    lines = box("box", "benchmark", timeout=280).stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "host",
         "Writting disk",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from framework.bundle import Runtime
+from framework.bundle import Runtime, need
 
 Config = dict[str, Any]
 
@@ -142,20 +145,96 @@ def test_binds(runrsc: Runtime) -> None:
 def test_hooks(runrsc: Runtime) -> None:
     out = runrsc.bundle / "hooks"
 
+    early = ("prestart", "createRuntime", "createContainer")
+    late = ("poststart", "poststop")
+
     def hooks(config: Config) -> None:
-        script = f'echo "$STAGE $(cat)" >> {out}'
+        script = f'echo "$STAGE $(readlink /proc/self/ns/net) $(cat)" >> {out}'
         config["hooks"] = {
             stage: [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": [f"STAGE={stage}", "PATH=/bin:/usr/bin"]}]
-            for stage in ("prestart", "createRuntime", "poststart", "poststop")
+            for stage in (*early, *late)
         }
 
     assert runrsc.run("true", change=hooks).returncode == 0
-    seen = [line.split(" ", 1) for line in out.read_text().splitlines()]
-    assert [stage for stage, _ in seen] == ["prestart", "createRuntime", "poststart", "poststop"]
-    states = [json.loads(text) for _, text in seen]
-    assert [state["status"] for state in states] == ["creating", "creating", "running", "stopped"]
+    seen = [line.split(" ", 2) for line in out.read_text().splitlines()]
+    assert [stage for stage, _, _ in seen] == [*early, *late]
+    states = [json.loads(text) for _, _, text in seen]
+    assert [state["status"] for state in states] == ["creating", "creating", "creating", "running", "stopped"]
     assert states[0]["pid"] > 0
     assert states[0]["bundle"] == str(runrsc.bundle)
+    own = os.readlink("/proc/self/ns/net")
+    assert [space == own for _, space, _ in seen] == [True, True, False, True, True]
+
+
+def test_start_container_hook(runrsc: Runtime) -> None:
+    """It is a program of the container's, with the rights and the files that the first process has, and comes before it."""
+
+    def hooks(config: Config) -> None:
+        script = 'cat > /tmp/state; echo "$A $(id -u) $(pwd)" > /tmp/hook'
+        config["root"]["readonly"] = False
+        config["process"]["user"] = {"uid": 7, "gid": 7}
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["A=b", "PATH=/bin"], "timeout": 20}
+        config["hooks"] = {"startContainer": [hook]}
+
+    (runrsc.bundle / "rootfs" / "tmp").chmod(0o777)
+    done = runrsc.run("cat", "/tmp/hook", "/tmp/state", change=hooks)
+    said, _, told = done.stdout.partition("\n")
+    assert said == "b 7 /", done
+    assert json.loads(told)["status"] == "created"
+
+
+@pytest.mark.parametrize(
+    "hook, why",
+    [
+        ({"path": "/bin/sh", "args": ["sh", "-c", "echo because >&2; exit 3"]}, "ended with status 3: because"),
+        ({"path": "/bin/sleep", "args": ["sleep", "50"], "timeout": 1}, "killed"),
+        ({"path": "/nothing"}, "no such file"),
+    ],
+)
+def test_start_container_hooks_that_fail(runrsc: Runtime, hook: Config, why: str) -> None:
+    """The container is stopped, and is there to be deleted."""
+    runrsc.config("true", change=lambda c: c.update(hooks={"startContainer": [hook]}))
+    runrsc.create()
+    runrsc.refused("start", runrsc.name, why=why)
+    assert runrsc.state()["status"] == "stopped"
+    runrsc("delete", runrsc.name)
+    assert runrsc.left() == []
+
+
+def test_ids_of_the_hosts(runrsc: Runtime) -> None:
+    """The container's root is an ordinary user of the host's, who may write only what is his."""
+    if os.geteuid() != 0:
+        need("root is needed")
+    for path in (runrsc.bundle, *runrsc.bundle.parents):
+        if path.stat().st_uid == 0 and str(path).startswith(tempfile.gettempdir() + "/"):
+            path.chmod(path.stat().st_mode | 0o011)
+    data = runrsc.bundle / "data"
+    data.mkdir()
+    os.chown(data, 100000, 200000)
+    (runrsc.bundle / "hosts").write_text("the host's\n")
+
+    def ids(config: Config) -> None:
+        config["linux"]["namespaces"].append({"type": "user"})
+        for name, outside in (("uidMappings", 100000), ("gidMappings", 200000)):
+            config["linux"][name] = [{"containerID": 0, "hostID": outside, "size": 65536}]
+        for name in ("data", "hosts"):
+            mount = {"destination": f"/{name}", "type": "bind", "source": name, "options": ["bind"]}
+            config["mounts"].append(mount)
+        _capabilities(config)
+
+    for name in ("data", "hosts"):
+        place = runrsc.bundle / "rootfs" / name
+        place.mkdir() if name == "data" else place.touch()
+    script = "id -u; ls -ldn /data /hosts; touch /data/x; mkdir /data/y; chown 5:6 /data/y; echo z > /hosts || echo no"
+    done = runrsc.run("sh", "-c", script, change=ids)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["0"], done
+    assert rows[1][2:4] == ["0", "0"]
+    assert rows[2][2:4] == ["65534", "65534"]
+    assert rows[3] == ["no"]
+    owners = [((data / name).stat().st_uid, (data / name).stat().st_gid) for name in "xy"]
+    assert owners == [(100000, 200000), (100005, 200006)]
+    assert (runrsc.bundle / "hosts").read_text() == "the host's\n"
 
 
 @pytest.mark.parametrize(
@@ -172,13 +251,37 @@ def test_hooks_that_fail(runrsc: Runtime, hook: Config, why: str) -> None:
     assert runrsc.left() == []
 
 
+def test_the_hosts_network_by_its_path(runrsc: Runtime) -> None:
+    """As CRI names it: nothing of the host's is set, as for the host's network without a path."""
+    names = [Path("/proc/sys/net/ipv4") / name for name in ("ip_unprivileged_port_start", "ping_group_range")]
+    before = [name.read_text() for name in names]
+
+    def path(config: Config) -> None:
+        for namespace in config["linux"]["namespaces"]:
+            if namespace["type"] == "network":
+                namespace["path"] = f"/proc/{os.getpid()}/ns/net"
+
+    assert runrsc.run("true", change=path).returncode == 0
+    assert [name.read_text() for name in names] == before
+
+
+def mapped(config: Config, inside: int, outside: int, size: int) -> None:
+    config["linux"]["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        config["linux"][name] = [{"containerID": inside, "hostID": outside, "size": size}]
+
+
 REFUSED: list[tuple[Callable[[Config], object], str]] = [
     (lambda c: c["linux"].update(devices=[{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]), "/dev/fuse"),
     (lambda c: c["linux"].update(namespaces=[{"type": "mount"}, {"type": "ipc"}]), "without pid"),
     (lambda c: c["linux"]["namespaces"][0].update(path="/proc/1/ns/pid"), "cannot join"),
     (lambda c: c["linux"].update(sysctl={"kernel.panic": "1"}), "linux.sysctl: kernel.panic"),
     (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "linux.intelRdt"),
-    (lambda c: c["linux"].update(uidMappings=[{"containerID": 0, "hostID": 1000, "size": 1}]), "linux.uidMappings"),
+    (lambda c: c["linux"].update(uidMappings=[{"containerID": 0, "hostID": 1000, "size": 1}]), "need a user namespace"),
+    (lambda c: mapped(c, 1, 1000, 9), "linux.uidMappings: the container's 0"),
+    (lambda c: mapped(c, 0, 1000, 0), "a range is empty"),
+    (lambda c: mapped(c, 0, 4294967000, 65536), "beyond the last id"),
+    (lambda c: mapped(c, 0, 1000, 1), "more than one is needed"),
     (lambda c: c["linux"].update(rootfsPropagation="sharing"), "linux.rootfsPropagation"),
     (lambda c: c["linux"].update(resources={"memory": {"limit": 4096}}), "too small"),
     (lambda c: c["linux"].update(resources={"rdma": {"x": {}}}), "linux.resources.rdma"),
@@ -190,7 +293,6 @@ REFUSED: list[tuple[Callable[[Config], object], str]] = [
     (lambda c: c["mounts"].append({"destination": "/x", "type": "ext4", "source": "/dev/sda"}), "ext4"),
     (lambda c: c["mounts"].append({"destination": "/x", "type": "bind", "source": "/no", "options": ["bind"]}), "/no"),
     (lambda c: c["mounts"].append({"destination": "/x", "type": "tmpfs", "options": ["idmap"]}), "idmap"),
-    (lambda c: c.update(hooks={"startContainer": [{"path": "/bin/true"}]}), "startContainer"),
     (lambda c: c.update(mounts=[{"destination": f"/m{i}", "type": "tmpfs"} for i in range(10001)]), "more than 10000"),
 ]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,50 @@ def test_docker(tmp_path: Path, old: str) -> None:
     assert (json.loads(path.read_text()) if path.exists() else {}) == json.loads(old or "{}")
 
 
+def test_docker_with_arguments(tmp_path: Path) -> None:
+    """Without --runtime it is this interpreter, and what it is to do: an entry that works as it stands."""
+    path = tmp_path / "daemon.json"
+    assert install.main(["docker", "--config", str(path)]) == 0
+    entry = json.loads(path.read_text())["runtimes"]["rvisor"]
+    command = [entry["path"], *entry["runtimeArgs"], "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={}, timeout=60, check=True)
+    assert done.stdout.startswith("runrsc version")
+
+
+def runtimes_of(path: Path, plugin: str) -> dict[str, Any]:
+    return dict(tomllib.loads(path.read_text())["plugins"][plugin]["containerd"]["runtimes"])
+
+
+@pytest.mark.parametrize(
+    "old, plugin",
+    [
+        ("", "io.containerd.grpc.v1.cri"),
+        ("version = 3\n", "io.containerd.cri.v1.runtime"),
+        (
+            'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\n  runtime_type = "x"',
+            "io.containerd.grpc.v1.cri",
+        ),
+    ],
+)
+def test_containerd_forms(tmp_path: Path, old: str, plugin: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(old)
+    assert call(path, "containerd") == 0
+    assert set(runtimes_of(path, plugin)) == {"runc", "rvisor"}
+    assert tomllib.loads(path.read_text())["version"] in (2, 3)
+    assert call(path, "containerd", "--remove") == 0
+    assert (path.read_text() if path.exists() else "").rstrip("\n") == old.rstrip("\n")
+
+
+@pytest.mark.parametrize("old, why", [("[plugins]\n", "version is 1"), ("version = [\n", "not valid TOML")])
+def test_containerd_files_that_are_left_alone(tmp_path: Path, old: str, why: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(old)
+    with pytest.raises(UsageError, match=why):
+        call(path, "containerd")
+    assert path.read_text() == old
+
+
 def test_containerd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.toml"
     path.write_text("version = 2\n")
@@ -35,7 +82,10 @@ def test_containerd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert '+  BinaryName = "/bin/true"' in capsys.readouterr().out
     for _ in range(2):
         assert call(path, "containerd") == 0
-        assert path.read_text().count("BinaryName") == 1
+        runtimes = runtimes_of(path, "io.containerd.grpc.v1.cri")
+        # Without runc, its default, the plugin does not start.
+        assert runtimes["runc"] == {"runtime_type": "io.containerd.runc.v2"}
+        assert runtimes["rvisor"]["options"] == {"BinaryName": "/bin/true"}
     assert call(path, "containerd", "--remove") == 0
     assert path.read_text() == "version = 2\n"
 

@@ -1,7 +1,7 @@
 //! The sandbox's first process: root in its own user namespace, pid 1 in its own pid namespace. It empties
 //! its root, starts the stubs' init below itself, gives up its rights and becomes the sentry.
 use crate::error::{Context, Failure};
-use crate::idmap::Maps;
+use crate::idmap::{self, Maps};
 use crate::member;
 use crate::network;
 use crate::parent::{HostPath, Inputs, file_type};
@@ -54,10 +54,13 @@ pub fn main(job: Job<'_>) -> ! {
 }
 
 fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
+    // Should the parent die before, the wait fails.
+    wait_for(&job.release)?;
+    idmap::take_on(&job.maps)?;
+    // After a change of user, which clears it.
     if !job.spec.detached {
         die_with_parent()?;
     }
-    wait_for(&job.release)?;
     new_session(job.spec)?;
     set_limits()?;
     network::set_up(job.spec, &job.proc)?;

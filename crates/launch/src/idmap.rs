@@ -1,8 +1,10 @@
 //! Which users and groups exist in the sandbox's two user namespaces.
-use crate::error::Failure;
+use crate::error::{Context, Failure};
 use crate::proc::Proc;
 use host::caps::CapabilitySet;
-use wire::IdMap;
+use rustix::fs::{Gid, Uid};
+use rustix::process::DumpableBehavior;
+use wire::{IdMap, IdRange, IdRanges};
 
 /// What the stubs run as, where there is a choice: the host's nobody owns nothing.
 const NOBODY: u32 = 65534;
@@ -15,7 +17,12 @@ pub struct Maps {
     pub sentry: [String; 2],
     /// What is written to the stubs' `uid_map` and `gid_map`.
     pub stubs: [String; 2],
+    /// Its root is not the caller: it has to be taken on.
+    moved: bool,
 }
+
+/// The kernel's own limit of lines.
+const MOST_RANGES: usize = 340;
 
 /// A range of ids that exist in a user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +32,17 @@ struct Range {
 }
 
 /// Root maps every id it has to itself, so that files keep their owners, and gives the stubs nobody's id.
-/// Anybody else has one id only: the sandbox's root is the caller.
-pub fn maps(proc: &Proc) -> Result<Maps, Failure> {
+/// Anybody else has one id only: the sandbox's root is the caller. `given`: what root wants otherwise.
+pub fn maps(proc: &Proc, given: Option<&IdRanges>) -> Result<Maps, Failure> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SYS_ADMIN;
     let privileged = uid == 0 && host::caps::effective().is_ok_and(|c| c.contains(needed));
+    if let Some(given) = given {
+        if !privileged {
+            return Err(Failure::new("mapping ids: this needs root, with its capabilities"));
+        }
+        return moved(given);
+    }
     if privileged {
         let uids = ranges(&proc.read("self/uid_map")?);
         let gids = ranges(&proc.read("self/gid_map")?);
@@ -38,6 +51,7 @@ pub fn maps(proc: &Proc) -> Result<Maps, Failure> {
                 kind: IdMap::Identity,
                 sentry: [identity(&uids), identity(&gids)],
                 stubs: [format!("0 {u} 1\n"), format!("0 {g} 1\n")],
+                moved: false,
             });
         }
     }
@@ -45,7 +59,49 @@ pub fn maps(proc: &Proc) -> Result<Maps, Failure> {
         kind: IdMap::Single,
         sentry: [format!("0 {uid} 1\n"), format!("0 {gid} 1\n")],
         stubs: ["0 0 1\n".into(), "0 0 1\n".into()],
+        moved: false,
     })
+}
+
+/// The sandbox's ids are others of the host's. Its own root has to be among them, as what the sentry itself is.
+fn moved(given: &IdRanges) -> Result<Maps, Failure> {
+    let mut lines = [String::new(), String::new()];
+    let mut stubs = lines.clone();
+    for (n, (what, list)) in [("users", &given.uids), ("groups", &given.gids)].into_iter().enumerate() {
+        check(what, list)?;
+        lines[n] = list.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect();
+        let inside: Vec<_> = list.iter().map(|r| Range { first: r.inside.into(), count: r.count.into() }).collect();
+        let id = stub_id(&inside).ok_or_else(|| Failure::new(format!("mapping {what}: more than one is needed")))?;
+        stubs[n] = format!("0 {id} 1\n");
+    }
+    Ok(Maps { kind: IdMap::Identity, sentry: lines, stubs, moved: true })
+}
+
+fn check(what: &str, list: &[IdRange]) -> Result<(), Failure> {
+    let refuse = |why: &str| Err(Failure::new(format!("mapping {what}: {why}")));
+    if list.is_empty() || list.len() > MOST_RANGES {
+        return refuse("from 1 to 340 ranges are possible");
+    }
+    let fits = |first: u32, count: u32| count > 0 && u64::from(first) + u64::from(count) < 1 << 32;
+    if !list.iter().all(|r| fits(r.inside, r.count) && fits(r.outside, r.count)) {
+        return refuse("a range is empty, or goes beyond the last id");
+    }
+    if !list.iter().any(|r| r.inside == 0) {
+        return refuse("0 must be among those inside");
+    }
+    Ok(())
+}
+
+/// In the new process, once it has its map: it becomes the namespace's root, if it is not so already.
+pub fn take_on(maps: &Maps) -> Result<(), Failure> {
+    if !maps.moved {
+        return Ok(());
+    }
+    rustix::thread::set_thread_groups(&[]).context("setgroups")?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).context("setresgid")?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).context("setresuid")?;
+    // Otherwise what is below /proc/self, and what a child of it writes its map to, would be the host's root's.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).context("PR_SET_DUMPABLE")
 }
 
 /// Gives the process with this number its ids: what it is in its new user namespace.
@@ -97,6 +153,29 @@ mod tests {
         let r = ranges("0 1000 1\n1 100000 60000\n");
         assert_eq!(identity(&r), "0 0 1\n1 1 60000\n");
         assert_eq!(stub_id(&r), Some(60000));
+    }
+
+    fn range(inside: u32, outside: u32, count: u32) -> IdRange {
+        IdRange { inside, outside, count }
+    }
+
+    #[test]
+    fn moved_ids() {
+        let uids = vec![range(0, 100_000, 1000), range(2000, 300_000, 5)];
+        let maps = moved(&IdRanges { uids, gids: vec![range(0, 7, 65536)] }).expect("valid");
+        assert_eq!(maps.sentry, ["0 100000 1000\n2000 300000 5\n".to_owned(), "0 7 65536\n".into()]);
+        assert_eq!(maps.stubs, ["0 2004 1\n".to_owned(), "0 65534 1\n".into()]);
+    }
+
+    #[test]
+    fn ids_that_cannot_be_moved() {
+        let good = vec![range(0, 1, 2)];
+        for bad in
+            [vec![], vec![range(1, 1, 9)], vec![range(0, 1, 0)], vec![range(0, u32::MAX - 1, 2)], vec![range(0, 5, 1)]]
+        {
+            assert!(moved(&IdRanges { uids: bad.clone(), gids: good.clone() }).is_err(), "{bad:?}");
+            assert!(moved(&IdRanges { uids: good.clone(), gids: bad }).is_err());
+        }
     }
 
     #[test]

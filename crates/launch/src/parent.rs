@@ -52,7 +52,7 @@ pub struct Files {
 pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
     let caller = rustix::process::getppid();
     let proc = Proc::open()?;
-    let maps = idmap::maps(&proc)?;
+    let maps = idmap::maps(&proc, spec.ids.as_ref())?;
     let inputs = open_inputs(spec, maps.kind)?;
     let cgroups = match &spec.cgroups {
         Some(given) => Cgroups::given(given),

@@ -98,6 +98,7 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     require(!member || spec.hold && !matches!(spec.network, Network::None | Network::User), || {
         "join_fd: such a container is held, and has the sandbox's network".into()
     })?;
+    require(spec.ids.is_none() || spec.shared.is_none(), || "ids: the shared kernel keeps the host's".into())?;
     let p = &spec.process;
     require(!p.args.is_empty(), || "process: there is no command".into())?;
     absolute("working directory", &p.cwd)?;

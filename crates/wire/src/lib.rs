@@ -93,6 +93,26 @@ pub struct LaunchSpec {
     /// see them itself.
     #[serde(default)]
     pub visible: bool,
+    /// Which of the host's ids the sandbox's are; without it each is its own.
+    #[serde(default)]
+    pub ids: Option<IdRanges>,
+}
+
+/// Of users and of groups: linux.uidMappings and linux.gidMappings of the OCI's runtime specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdRanges {
+    pub uids: Vec<IdRange>,
+    pub gids: Vec<IdRange>,
+}
+
+/// The ids from `inside` on are the host's from `outside` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdRange {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
 }
 
 fn default_hostname() -> String {

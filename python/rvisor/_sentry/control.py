@@ -7,10 +7,11 @@ with Control.connect(directory) as control:
 
 from __future__ import annotations
 
-import collections
+# Without the package `socket`, half of a command's imports.
+import _socket as socket
 import errno
 import os
-import socket
+import sys
 import time
 
 from rvisor._sentry import messages
@@ -50,13 +51,19 @@ class Event:
         self.exit = exit
 
 
+def send(to: socket.socket, text: bytes, descriptors: Sequence[int]) -> None:
+    """One message, with descriptors."""
+    numbers = b"".join(fd.to_bytes(4, sys.byteorder) for fd in descriptors)
+    to.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if numbers else [])
+
+
 class Control:
     """One connection. Every call raises ControlError when it is refused, SandboxGone when the sandbox has ended."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._next = 0
-        self._events: collections.deque[Event] = collections.deque()
+        self._events: list[Event] = []
         self._exits: dict[int, Exit] = {}
 
     @classmethod
@@ -162,7 +169,7 @@ class Control:
                 self._take(self._receive(left))
             except TimeoutError:
                 return None
-        event = self._events.popleft()
+        event = self._events.pop(0)
         if event.exit is not None:
             self._exits.pop(event.pid, None)
         return event
@@ -176,7 +183,7 @@ class Control:
                 self._take(self._receive(left))
             except TimeoutError:
                 return None
-        self._events = collections.deque(e for e in self._events if e.pid != pid or e.exit is None)
+        self._events = [e for e in self._events if e.pid != pid or e.exit is None]
         return self._exits.pop(pid)
 
     def _call(self, call: dict[str, object], descriptors: Sequence[int] = ()) -> dict[str, Any]:
@@ -187,7 +194,7 @@ class Control:
         text = messages.encode({"id": self._next, "call": call})
         self._socket.settimeout(None)
         try:
-            socket.send_fds(self._socket, [text], descriptors)
+            send(self._socket, text, descriptors)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise ControlError("the request is too long", errno="EMSGSIZE", status=125) from None
@@ -223,7 +230,7 @@ class Control:
             raise ValueError(f"not an event: {message!r}")
 
     def _receive(self, timeout: float | None) -> dict[str, Any]:
-        from json import loads
+        from rvisor._sentry.plainjson import loads
 
         self._socket.settimeout(timeout)
         try:

@@ -143,6 +143,15 @@ if TYPE_CHECKING:
         console: NotRequired[Console | None]
         enter: NotRequired[bool]
 
+    class IdRange(TypedDict):
+        inside: int
+        outside: int
+        count: int
+
+    class IdRanges(TypedDict):
+        uids: list[IdRange]
+        gids: list[IdRange]
+
     class _Shared(TypedDict, total=False):
         shared: SharedSpec | None
 
@@ -175,6 +184,7 @@ if TYPE_CHECKING:
         guarded_init: bool
         join_fd: int | None
         visible: bool
+        ids: IdRanges | None
 
     class Request(TypedDict):
         id: int
@@ -255,7 +265,7 @@ def volume(source: str | None, target: str, *, read_only: bool) -> Volume:
 
 def encode(spec: LaunchSpec | Request) -> bytes:
     """The specification as JSON; raises UsageError for text that is not valid UTF-8."""
-    from json import dumps
+    from rvisor._sentry.plainjson import dumps
 
     try:
         return dumps(spec, ensure_ascii=False).encode()
@@ -268,7 +278,7 @@ def encode(spec: LaunchSpec | Request) -> bytes:
 
 def decode(line: bytes) -> dict[str, object]:
     """One event line; raises ValueError when it is none of EVENTS."""
-    from json import loads
+    from rvisor._sentry.plainjson import loads
 
     event = loads(line)
     if not isinstance(event, dict) or event.get("event") not in EVENTS:

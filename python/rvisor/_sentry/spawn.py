@@ -11,10 +11,10 @@ import errno
 import math
 import os
 import select
-import signal
 import time
 
 from rvisor._sentry import cgroup, messages
+from rvisor._sentry.numbers import SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGXFSZ
 from rvisor.errors import LaunchError, RvisorError, SentryDied
 
 TYPE_CHECKING = False
@@ -108,7 +108,7 @@ class Running:
         targets = [self.pid] if self.pid else [self._launcher, -self._launcher]
         for target in targets:
             try:
-                os.kill(target, signal.SIGKILL)
+                os.kill(target, SIGKILL)
             except ProcessLookupError:
                 continue
 
@@ -277,7 +277,7 @@ class Running:
             self._exited = (sentry, None) if sentry >= 0 else (128 - sentry, -sentry)
         outcome = Outcome(status=125)
         outcome.started_ns = self._started_ns
-        if self._timed_out and (self._exited is None or self._exited[1] == signal.SIGKILL):
+        if self._timed_out and (self._exited is None or self._exited[1] == SIGKILL):
             outcome.status = 124
             outcome.timed_out = True
             outcome.message = f"timed out after {timeout:g} s: killed"
@@ -285,9 +285,9 @@ class Running:
             raise self._unconnected
         elif self._nonsense:
             raise SentryDied("the sandbox's kernel sent a message that is none and was killed")
-        elif kills and (self._exited is None or self._exited[1] == signal.SIGKILL):
-            outcome.status = 128 + signal.SIGKILL
-            outcome.signal = signal.SIGKILL
+        elif kills and (self._exited is None or self._exited[1] == SIGKILL):
+            outcome.status = 128 + SIGKILL
+            outcome.signal = SIGKILL
         elif self._failed is not None:
             status, message = self._failed
             failure = LaunchError(message, status=status)
@@ -411,7 +411,7 @@ def _spawn(launcher: str, argument: str, kept: list[int], *, stdin: int | None, 
             file_actions=actions,
             setsid=True,
             setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT],
+            setsigdef=[SIGPIPE, SIGXFSZ, SIGINT, SIGQUIT],
         )
     except OSError as error:
         raise LaunchError(
@@ -440,6 +440,8 @@ def _describe(code: int | None) -> str:
     if code is None:
         return "ended"
     if code < 0:
+        import signal
+
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with status {code}"
 

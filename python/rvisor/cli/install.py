@@ -56,10 +56,10 @@ def main(argv: list[str]) -> int:
     if options.remove:
         new = _without(caller, old)
     else:
-        program: str = options.runtime or _runtime()
-        if not os.access(program, os.X_OK):
+        program: str = options.runtime or ("" if caller == "docker" else _runtime())
+        if program and not os.access(program, os.X_OK):
             raise UsageError(f"--runtime: {program} is not a program")
-        new = _with(caller, old, os.path.abspath(program), options.profile)
+        new = _with(caller, old, os.path.abspath(program) if program else "", options.profile)
     if new == old:
         print(f"{path}: nothing to change")
         return 0
@@ -81,6 +81,14 @@ def _runtime() -> str:
     return found
 
 
+def _quick() -> dict[str, Any]:
+    """Docker can give arguments: this interpreter, without what it looks for at each of a container's four starts."""
+    import rvisor
+
+    program = os.path.join(os.path.dirname(os.path.abspath(rvisor.__file__)), "oci", "__main__.py")
+    return {"path": sys.executable, "runtimeArgs": ["-I", "-S", program]}
+
+
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
@@ -95,18 +103,39 @@ def _with(caller: str, old: str, runtime: str, profile: str) -> str:
     from json import dumps
 
     if caller == "docker":
-        arguments = ["--kernel=shared", *([f"--profile={profile}"] if profile else [])]
-        return _docker(old, {NAME: {"path": runtime}, SHARED: {"path": runtime, "runtimeArgs": arguments}})
+        entry = {"path": runtime, "runtimeArgs": []} if runtime else _quick()
+        more = ["--kernel=shared", *([f"--profile={profile}"] if profile else [])]
+        shared = {"path": entry["path"], "runtimeArgs": [*entry["runtimeArgs"], *more]}
+        return _docker(old, {NAME: entry if entry["runtimeArgs"] else {"path": runtime}, SHARED: shared})
     if caller == "podman":
         return f"[engine.runtimes]\n{NAME} = [{dumps(runtime)}]\n"
-    plugin = f'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{NAME}'
-    text = (
-        f'[{plugin}]\n  runtime_type = "io.containerd.runc.v2"\n[{plugin}.options]\n  BinaryName = {dumps(runtime)}\n'
-    )
     kept = _without(caller, old)
+    version = _containerd_version(kept)
+    plugin = "io.containerd.cri.v1.runtime" if version >= 3 else "io.containerd.grpc.v1.cri"
+    runtimes = f'plugins."{plugin}".containerd.runtimes'
     if f"containerd.runtimes.{NAME}" in kept:
         raise UsageError(f"a runtime {NAME} is configured already, but not by this command", hint="take it out first")
-    return kept + ("\n" if kept and not kept.endswith("\n") else "") + f"{_BEGIN}\n{text}{_END}\n"
+    lines = [] if kept.strip() else ["version = 2"]
+    # A table of runtimes takes the place of containerd's own, where runc is, which is the default.
+    for name, program in (("runc", ""), (NAME, runtime)):
+        if program or "containerd.runtimes." not in kept:
+            lines += [f"[{runtimes}.{name}]", '  runtime_type = "io.containerd.runc.v2"']
+        if program:
+            lines += [f"[{runtimes}.{name}.options]", f"  BinaryName = {dumps(program)}"]
+    return "\n".join([*kept.splitlines(), _BEGIN, *lines, _END, ""])
+
+
+def _containerd_version(text: str) -> int:
+    """Of the file's form: what is not 2 or newer is written in another way."""
+    import tomllib
+
+    try:
+        version = tomllib.loads(text).get("version", 1 if text.strip() else 2)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the file is not valid TOML: {error}") from None
+    if not isinstance(version, int) or version < 2:
+        raise UsageError(f"the file's version is {version!r}", hint="`containerd config migrate` makes it a newer one")
+    return version
 
 
 def _without(caller: str, old: str) -> str:

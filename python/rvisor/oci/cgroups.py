@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 
 from rvisor._sentry.cgroup import get as _get
 from rvisor._sentry.cgroup import put as _put
+from rvisor._sentry.numbers import SIGKILL
 from rvisor.oci.errors import OciError
 from rvisor.oci.resources import check
 
@@ -286,12 +286,14 @@ def settings(resources: dict[str, Any], *, where: str, shared: bool = False) -> 
 
 def _block(block: dict[str, Any], put: Any) -> None:
     if block.get("weight"):
-        put("blockIO.weight", "blkio", "blkio.weight", "io.weight", block["weight"])
+        weight = _io_weight(block["weight"]) if unified() else block["weight"]
+        put("blockIO.weight", "blkio", "blkio.weight", "io.weight", weight)
     if block.get("leafWeight"):
         put("blockIO.leafWeight", "blkio", "blkio.leaf_weight", "", block["leafWeight"])
     for device in block.get("weightDevice") or ():
         node = f"{device['major']}:{device['minor']}"
-        put("blockIO.weightDevice", "blkio", "blkio.weight_device", "io.weight", f"{node} {device['weight']}")
+        weight = _io_weight(device["weight"]) if unified() else device["weight"]
+        put("blockIO.weightDevice", "blkio", "blkio.weight_device", "io.weight", f"{node} {weight}")
     for direction, short in (("Read", "r"), ("Write", "w")):
         for unit, v1, v2 in (("Bps", "bps", "bps"), ("IOPS", "iops", "iops")):
             for device in block.get(f"throttle{direction}{unit}Device") or ():
@@ -304,6 +306,11 @@ def _block(block: dict[str, Any], put: Any) -> None:
 def _weight(shares: int) -> int:
     """The kernel's own conversion of version 1's shares."""
     return 1 + (max(2, min(shares, 262144)) - 2) * 9999 // 262142
+
+
+def _io_weight(weight: int) -> int:
+    """Version 1 has weights from 10 to 1,000, version 2 from 1 to 10,000."""
+    return 1 + (max(10, min(weight, 1000)) - 10) * 9999 // 990
 
 
 def _file(groups: list[str], name: str) -> str | None:
@@ -363,7 +370,7 @@ def kill_all(groups: list[str]) -> None:
             return
         for pid in left:
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, SIGKILL)
             except ProcessLookupError:
                 continue
         time.sleep(0.01)

@@ -220,7 +220,12 @@ def usage() -> str:
 
 
 def emit(value: object, *, indent: int | None = None) -> None:
-    """Print JSON."""
-    from json import dumps
+    """Print JSON: `indent` is for people, where standard output is a terminal."""
+    if indent is not None and sys.stdout.isatty():
+        from json import dumps as indented
 
-    sys.stdout.write(dumps(value, indent=indent) + "\n")
+        sys.stdout.write(indented(value, indent=indent) + "\n")
+        return
+    from rvisor._sentry.plainjson import dumps
+
+    sys.stdout.write(dumps(value) + "\n")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
+from rvisor._sentry.numbers import SIGKILL
 from rvisor.errors import ControlError, SandboxGone
 from rvisor.oci import state as states
 from rvisor.oci.cli import emit
@@ -38,6 +38,8 @@ def _signal(text: str) -> int:
         base, plus, offset = name.partition("+")
         if base == "SIGRTMIN" and (not plus or offset.isdecimal()):
             return 34 + int(offset or 0)
+        import signal
+
         if name in signal.Signals.__members__:
             return int(signal.Signals[name])
     raise OciError(f"unknown signal {text!r}")
@@ -55,11 +57,11 @@ def kill(command: Command) -> int:
         raise OciError("container not running")
     if status == "creating":
         raise OciError("container not running: it is being created")
-    if number == signal.SIGKILL:
+    if number == SIGKILL:
         from rvisor.oci import cgroups
 
         try:
-            os.kill(container.pid, signal.SIGKILL)
+            os.kill(container.pid, SIGKILL)
         except ProcessLookupError:
             raise OciError("container not running") from None
         if status == "paused":

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rvisor._sentry.messages import Capabilities, Device, Process, Rlimit, Volume
+    from rvisor._sentry.messages import Capabilities, Device, IdRange, IdRanges, Process, Rlimit, Volume
 
 _LARGEST = 64 << 20
 _LARGEST_ID = (1 << 32) - 2
@@ -42,8 +42,8 @@ RLIMITS = [
     "RTTIME",
 ]
 """By number."""
-HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
-"""The stages that are served."""
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+"""The stages, in their order."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")
 """What the sandbox's own /dev has."""
 HARMLESS = [
@@ -77,6 +77,7 @@ HARMLESS = [
     "nosymfollow",
 ]
 """Mount options that are kept whatever they are: all, or nothing that a guest could tell."""
+_OF_FILE_SYSTEMS = ("size", "mode", "nr_inodes", "uid", "gid")
 PROPAGATION = {
     f"{recursive}{kind}": kind for kind in ("private", "shared", "slave", "unbindable") for recursive in ("", "r")
 }
@@ -128,6 +129,7 @@ class Config:
         self.cgroups_path = ""
         self.resources: dict[str, Any] = {}
         self.hooks: dict[str, list[Hook]] = {}
+        self.ids: IdRanges | None = None
         self.annotations: dict[str, str] = {}
         self.warnings: list[str] = []
         self.shared = False
@@ -167,7 +169,7 @@ def parts(data: dict[str, Any], where: str) -> list[dict[str, Any]]:
 
 def read_json(path: str) -> dict[str, Any]:
     """A file that is one JSON object."""
-    from json import loads
+    from rvisor._sentry.plainjson import loads
 
     name = os.path.basename(path)
     try:
@@ -397,15 +399,23 @@ def _namespaces(config: Config, linux: dict[str, Any]) -> None:
     if "network" not in found:
         config.network = "host"
     elif found["network"]:
-        config.network = {"ns": found["network"]}
+        # A pod on the host's network names it by a process: what is set for containers must not be set there.
+        config.network = "host" if _is_own("net", found["network"]) else {"ns": found["network"]}
+
+
+def _is_own(kind: str, path: str) -> bool:
+    """Is this the namespace that we are in ourselves? One that is not there is for the launcher to refuse."""
+    try:
+        return os.path.samefile(path, f"/proc/self/ns/{kind}")
+    except OSError:
+        return False
 
 
 def _linux(config: Config, linux: dict[str, Any]) -> None:
-    for name in ("uidMappings", "gidMappings"):
-        for part in parts(linux, f"linux.{name}"):
-            if part.get("containerID", 0) != part.get("hostID", 0):
-                raise OciError(f"config.json: linux.{name}: ids other than the host's are not supported")
+    config.ids = _ids(linux)
     if config.shared:
+        if config.ids is not None:
+            raise OciError("config.json: linux.uidMappings: ids other than the host's are not supported")
         on_host.devices(config, parts(linux, "linux.devices"))
     everything = _every_device(get(linux, "linux.resources", dict, {}))
     for device in () if config.shared else parts(linux, "linux.devices"):
@@ -443,6 +453,30 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
         raise OciError("config.json: linux.mountLabel: not supported")
     if get(linux, "linux.mountLabel", str, ""):
         config.warnings.append("linux.mountLabel is for programs on the host's kernel; there is none here")
+
+
+def _ids(linux: dict[str, Any]) -> IdRanges | None:
+    """Which ids of the host's the container's are; None where each is its own."""
+
+    def ranges(where: str) -> list[IdRange]:
+        return [
+            {
+                "inside": _id(part, f"{where}.containerID"),
+                "outside": _id(part, f"{where}.hostID"),
+                "count": _id(part, f"{where}.size"),
+            }
+            for part in parts(linux, where)
+        ]
+
+    uids, gids = ranges("linux.uidMappings"), ranges("linux.gidMappings")
+    if all(part["inside"] == part["outside"] for part in uids + gids):
+        return None
+    if all(get(part, "linux.namespaces.type", str) != "user" for part in parts(linux, "linux.namespaces")):
+        raise OciError("config.json: linux.uidMappings, linux.gidMappings: need a user namespace")
+    for name, part in (("uidMappings", uids), ("gidMappings", gids)):
+        if not any(line["inside"] == 0 for line in part):
+            raise OciError(f"config.json: linux.{name}: the container's 0 is not in it")
+    return {"uids": uids, "gids": gids}
 
 
 def _every_device(resources: dict[str, Any]) -> bool:
@@ -544,6 +578,9 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
             volume["propagation"] = PROPAGATION[option]
             if kind == "bind" and PROPAGATION[option] in ("shared", "slave"):
                 config.warnings.append(f"mounts: {target}: {option}: mounts made on the host later do not come inside")
+        elif kind == "bind" and name in _OF_FILE_SYSTEMS:
+            # As Linux: a bind mount makes no file system that it could be said of.
+            config.warnings.append(f"mounts: {target}: {option}: a bind mount has no such option")
         elif option not in HARMLESS:
             raise OciError(f"config.json: mounts: {target}: the option {option!r} is not supported")
     return volume
@@ -570,11 +607,7 @@ def _size(target: str, text: str) -> int:
 
 
 def _hooks(config: Config, hooks: dict[str, Any]) -> None:
-    inside = ("createContainer", "startContainer")
-    for stage in inside:
-        if not config.shared and parts(hooks, f"hooks.{stage}"):
-            raise OciError(f"config.json: hooks.{stage}: there are no host namespaces for them to run in")
-    for stage in (*HOOKS, *(inside if config.shared else ())):
+    for stage in HOOKS:
         found = []
         for hook in parts(hooks, f"hooks.{stage}"):
             path = get(hook, f"hooks.{stage}.path", str, "")

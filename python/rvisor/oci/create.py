@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+# Without the package `socket`, half of a command's imports.
+import _socket as socket
 import os
-import signal
-import socket
 
 from rvisor._sentry import find, spawn
+from rvisor._sentry.numbers import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2
 from rvisor.errors import LaunchError, RvisorError
 from rvisor.oci import cgroups, config, hooks, pods, state
 from rvisor.oci.errors import OciError, not_begun
@@ -53,12 +54,25 @@ class _Hooks:
     def connect(self, pid: int) -> None:
         """The sandbox's namespaces are there, and nothing has run in them."""
         _found(self._container, pid)
-        for stage in ("prestart", "createRuntime"):
-            told = self._container.state("creating")
-            hooks.run(stage, self._config.hooks[stage], told, bundle=str(self._container.data["bundle"]))
+        _run_early(self._container, self._config)
 
     def close(self) -> None:
         return
+
+
+def _run_early(container: Container, wanted: Config) -> None:
+    """The hooks of a container whose namespaces are there."""
+    bundle = str(container.data["bundle"])
+    # On the shared kernel the launcher runs those that run inside.
+    stages = ("prestart", "createRuntime", *(() if wanted.shared else ("createContainer",)))
+    for stage in stages:
+        within = container.pid if stage == "createContainer" else 0
+        hooks.run(stage, wanted.hooks[stage], container.state("creating"), bundle=bundle, within=within)
+
+
+def _later(wanted: Config) -> tuple[str, ...]:
+    """The stages that come after create."""
+    return ("poststart", "poststop") if wanted.shared else ("startContainer", "poststart", "poststop")
 
 
 def _found(container: Container, pid: int) -> None:
@@ -110,16 +124,15 @@ def run_late(wanted: list[config.Hook], stage: str, told: dict[str, object], bun
 
 
 def _create(container: Container, wanted: Config, request: Request) -> None:
-    from rvisor.oci import shared
-
     path = cgroups.normal_path(wanted.cgroups_path, container.id, systemd=request.systemd_cgroup)
     groups = cgroups.paths(path)
     container.write(
         bundle=request.bundle,
         rootfs=wanted.root,
         annotations=wanted.annotations,
+        ids=wanted.ids,
         owner=str(os.geteuid()),
-        hooks={stage: hooks.record(wanted.hooks[stage]) for stage in ("poststart", "poststop")},
+        hooks={stage: hooks.record(wanted.hooks[stage]) for stage in _later(wanted)},
         process=dict(wanted.process, args=[]),
         groups_to_make=groups,
     )
@@ -134,9 +147,13 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
     cgroups.set_limits(groups, wanted.resources, shared=wanted.shared)
     instance = None
     if wanted.shared:
+        from rvisor.oci import shared
+
         instance = shared.Instance(container, wanted, request)
     serving = pods.sandbox(wanted, request.root, container.id)
     if serving is not None:
+        if wanted.ids != serving.data.get("ids"):
+            raise OciError("config.json: linux.uidMappings: the containers of a pod have the same ids")
         container.write(sandbox=serving.id)
         if wanted.resources:
             request.log.debug("limits of one container of a pod are not kept: its programs are in the pod's groups")
@@ -162,13 +179,14 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
                 running.wait()
             except LaunchError as error:
                 if instance is not None:
+                    from rvisor.oci import shared
+
                     error = shared.in_runc_s_words(error, wanted.process)
                 raise OciError(f"runrsc create failed: {not_begun(error, wanted.process)}") from None
             raise OciError("the sandbox ended before its program began")
         if not container.pid:
             _found(container, running.pid)
-            for stage in ("prestart", "createRuntime"):
-                hooks.run(stage, wanted.hooks[stage], container.state("creating"), bundle=request.bundle)
+            _run_early(container, wanted)
         if request.pidfd_socket:
             send_pidfd(request.pidfd_socket, running.pid)
         if request.pid_file:
@@ -232,6 +250,7 @@ def _launch(
         "guarded_init": True,
         "join_fd": control if container.sandbox else None,
         "visible": True,
+        "ids": wanted.ids,
     }
     if instance is not None:
         return instance.launch(spec, streams, helper)
@@ -283,9 +302,7 @@ def terminal(console_socket: str, size: tuple[int, int] | None) -> int:
         os.set_blocking(slave, False)
         if size is not None:
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[0] & 0xFFFF, size[1] & 0xFFFF, 0, 0))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to:
-            to.connect(console_socket)
-            socket.send_fds(to, [os.ttyname(slave).encode()], [master])
+        _send_descriptor(console_socket, os.ttyname(slave), master)
     except OSError as error:
         os.close(slave)
         raise OciError(f"console socket {console_socket}: {error.strerror}") from None
@@ -294,13 +311,22 @@ def terminal(console_socket: str, size: tuple[int, int] | None) -> int:
     return slave
 
 
+def _send_descriptor(path: str, name: str, fd: int) -> None:
+    from rvisor._sentry.control import send
+
+    to = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        to.connect(path)
+        send(to, name.encode(), [fd])
+    finally:
+        to.close()
+
+
 def send_pidfd(path: str, pid: int) -> None:
     """Send a descriptor of the process over the socket."""
     fd = os.pidfd_open(pid)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to:
-            to.connect(path)
-            socket.send_fds(to, [b"pidfd"], [fd])
+        _send_descriptor(path, "pidfd", fd)
     except OSError as error:
         raise OciError(f"pidfd socket {path}: {error.strerror}") from None
     finally:
@@ -326,7 +352,9 @@ def wait(container: Container) -> int:
     def forward(number: int, _frame: object) -> None:
         os.kill(pid, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+    import signal
+
+    for number in (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2):
         signal.signal(number, forward)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return 128 - code if code < 0 else code

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import struct
 import termios
 
+from rvisor._sentry.numbers import (
+    SIGALRM,
+    SIGCONT,
+    SIGHUP,
+    SIGINT,
+    SIGKILL,
+    SIGQUIT,
+    SIGTERM,
+    SIGUSR1,
+    SIGUSR2,
+    SIGWINCH,
+)
 from rvisor.errors import ControlError, RvisorError, SandboxGone
 from rvisor.oci import config, state
 from rvisor.oci import create as creating
@@ -29,16 +40,16 @@ if TYPE_CHECKING:
     from rvisor.oci.state import Container
 
 _PASSED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGCONT,
+    SIGHUP,
+    SIGINT,
+    SIGQUIT,
+    SIGTERM,
+    SIGUSR1,
+    SIGUSR2,
+    SIGALRM,
+    SIGCONT,
 )
-_GONE = 128 + signal.SIGKILL
+_GONE = 128 + SIGKILL
 
 
 def exec_(command: Command) -> int:
@@ -178,8 +189,8 @@ def _detach(command: Command, container: Container, control: Control, pid: int, 
     try:
         _tell(command, proxy)
     except BaseException:
-        os.kill(proxy, signal.SIGKILL)
-        control.signal(signal.SIGKILL, pid=pid)
+        os.kill(proxy, SIGKILL)
+        control.signal(SIGKILL, pid=pid)
         raise
     return 0
 
@@ -218,18 +229,20 @@ def attend(control: Control, pid: int, another: Callable[[], Control], slave: in
         # Another connection: this one may be in the middle of a message.
         try:
             with another() as other:
-                if number != signal.SIGWINCH:
+                if number != SIGWINCH:
                     other.signal(number, pid=pid)
                 elif slave >= 0:
                     _follow(other, pid, slave)
         except (OSError, RvisorError):
             return
 
-    for number in (*_PASSED, signal.SIGWINCH):
+    import signal
+
+    for number in (*_PASSED, SIGWINCH):
         signal.signal(number, tell)
     # Whoever resized it before this had nobody to tell.
     if slave >= 0:
-        tell(signal.SIGWINCH, None)
+        tell(SIGWINCH, None)
     try:
         ended = control.wait(pid)
     except SandboxGone:

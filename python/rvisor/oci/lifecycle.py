@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from rvisor.errors import ControlError, RvisorError, SandboxGone
-from rvisor.oci import config, state
 from rvisor.oci import create as creating
+from rvisor.oci import hooks, state
 from rvisor.oci.errors import OciError
 
 TYPE_CHECKING = False
@@ -52,6 +52,13 @@ def _begin(container: Container, command: Command) -> None:
             if status != "creating"
             else "cannot start a container that is being created"
         )
+    if wanted := hooks.recorded(container, "startContainer"):
+        try:
+            hooks.run_inside(wanted, container, container.data["process"])
+        except OciError:
+            # As the specification has it: the container is stopped, and whoever made it deletes it.
+            container.end()
+            raise
     container.write(phase="starting", starter=os.getpid(), starter_start=state.start_time(os.getpid()))
     try:
         with container.control() as control:
@@ -70,8 +77,7 @@ def _begin(container: Container, command: Command) -> None:
 
 def late(container: Container, stage: str, told: dict[str, object], command: Command) -> None:
     """The hooks of a stage that were written down."""
-    recorded = (container.data.get("hooks") or {}).get(stage, [])
-    wanted = [config.Hook(h["path"], h["args"], h["env"], h["timeout"]) for h in recorded]
+    wanted = hooks.recorded(container, stage)
     creating.run_late(wanted, stage, told, str(container.data.get("bundle", "/")), command.log)
 
 

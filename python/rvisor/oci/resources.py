@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from rvisor.oci.errors import OciError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_CPUS = re.compile(r"[0-9,\- ]*")
-_PAGE = re.compile(r"[0-9]+[KMG]B")
-_INTERFACE = re.compile(r"[^\s/]{1,15}")
-_FILE = re.compile(r"[a-z0-9_]+(\.[a-zA-Z0-9_]+)+")
+_CPUS = r"[0-9,\- ]*"
+_PAGE = r"[0-9]+[KMG]B"
+_INTERFACE = r"[^\s/]{1,15}"
+_FILE = r"[a-z0-9_]+(\.[a-zA-Z0-9_]+)+"
 _DEVICE: dict[str, object] = {"major": int, "minor": int}
 _THROTTLES = [f"throttle{way}{unit}Device" for way in ("Read", "Write") for unit in ("Bps", "IOPS")]
 _SHAPE: dict[str, object] = {
@@ -30,14 +28,21 @@ _SHAPE: dict[str, object] = {
     "rdma": dict,
     "unified": dict,
 }
-"""A list is of objects that must have the first names and may have the second."""
+"""A list is of objects that must have the first names and may have the second. A text is an expression for a text."""
+
+
+def _fits(expression: str, text: str) -> bool:
+    # Imported where there is such a text, as few have one and the import takes longer than all the rest.
+    from re import fullmatch
+
+    return fullmatch(expression, text) is not None
 
 
 def check(resources: dict[str, Any], where: str) -> None:
     """Raises OciError for what has not the specification's shape. Unknown names are left alone, as it says."""
     _check(resources, _SHAPE, where)
     for name, value in (resources.get("unified") or {}).items():
-        if not _FILE.fullmatch(name) or not isinstance(value, str):
+        if not _fits(_FILE, name) or not isinstance(value, str):
             raise OciError(f"{where}.unified: {name!r} is no file of a control group, or its value no text")
 
 
@@ -56,8 +61,8 @@ def _check(value: Any, shape: Any, where: str) -> None:
         for name, inner in shape.items():
             if value.get(name) is not None:
                 _check(value[name], inner, f"{where}.{name}")
-    elif isinstance(shape, re.Pattern):
-        if not isinstance(value, str) or not shape.fullmatch(value):
+    elif isinstance(shape, str):
+        if not isinstance(value, str) or not _fits(shape, value):
             raise OciError(f"{where}: {value!r:.60} is not allowed")
     elif not isinstance(value, shape) or (shape is int and isinstance(value, bool)):
         names = {int: "a number", bool: "true or false", str: "a string", dict: "an object"}

@@ -287,6 +287,7 @@ def exec_(
             "guarded_init": False,
             "join_fd": control.fileno(),
             "visible": False,
+            "ids": None,
             "shared": rules,
         }
         running = _start(spec, (0, 1, 2), to, None)

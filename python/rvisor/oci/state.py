@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import time
 
+from rvisor._sentry.numbers import SIGKILL
 from rvisor.errors import RvisorError
 from rvisor.oci.errors import NoSuchContainer, OciError
 
@@ -135,7 +135,7 @@ class Container:
             self.data = {}
 
     def _load(self, name: str) -> dict[str, Any]:
-        from json import loads
+        from rvisor._sentry.plainjson import loads
 
         with open(os.path.join(self.directory, name), encoding="utf-8") as file:
             data = loads(file.read(_LARGEST_STATE))
@@ -156,7 +156,7 @@ class Container:
             raise OciError(f"writing the state of container {self.id}: {error.strerror}") from None
 
     def _save(self, name: str, data: dict[str, Any]) -> None:
-        from json import dumps
+        from rvisor._sentry.plainjson import dumps
 
         path = os.path.join(self.directory, name)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
@@ -244,16 +244,22 @@ class Container:
             directory = os.path.join(os.path.dirname(directory), self.sandbox)
         return Control.connect(directory)
 
+    def end(self) -> None:
+        """End what runs of it."""
+        if self.alive():
+            os.kill(self.pid, SIGKILL)
+            if self.data.get("paused"):
+                from rvisor.oci import cgroups
+
+                cgroups.freeze(self.cgroups, False)
+            wait_until(lambda: not self.alive(), 10.0)
+
     def destroy(self) -> None:
         """End what runs of it, and remove its control groups and its directory."""
         from rvisor._sentry import cgroup
         from rvisor.oci import cgroups
 
-        if self.alive():
-            os.kill(self.pid, signal.SIGKILL)
-            if self.data.get("paused"):
-                cgroups.freeze(self.cgroups, False)
-            wait_until(lambda: not self.alive(), 10.0)
+        self.end()
         cgroups.kill_all(self.cgroups)
         # Those that were only about to be made may be others': they go if nobody is in them.
         if left := cgroup.remove(self.cgroups or [g for g in self.data.get("groups_to_make", []) if cgroups.empty(g)]):

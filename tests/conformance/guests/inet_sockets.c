@@ -590,6 +590,58 @@ CASE(icmp_echo) {
     ERR(sendto(fd, &echo, sizeof echo, 0, (void *)&to, sizeof to), EINVAL);
 }
 
+/* As ping of busybox: raw(7). The request itself is seen as well where the host's raw sockets are. */
+CASE(icmp_echo_raw) {
+    int fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+    if (fd < 0)
+        SKIP("CAP_NET_RAW");
+    int kind;
+    EQ(getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &(socklen_t){sizeof kind}), 0);
+    EQ(kind, SOCK_RAW);
+    struct {
+        struct icmphdr h;
+        char text[8];
+    } echo = {{.type = ICMP_ECHO, .un.echo.id = htons(0x1234), .un.echo.sequence = htons(5)}, "abcdefg"};
+    uint16_t *words = (void *)&echo;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < sizeof echo / 2; i++)
+        sum += words[i];
+    sum = (sum & 0xffff) + (sum >> 16);
+    echo.h.checksum = ~((sum & 0xffff) + (sum >> 16));
+    struct sockaddr_in to = v4(0), from;
+    EQ(sendto(fd, &echo, sizeof echo, 0, (void *)&to, sizeof to), sizeof echo);
+    unsigned char got[100];
+    struct icmphdr back;
+    do {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        EQ(poll(&p, 1, 2000), 1);
+        EQ(recvfrom(fd, got, sizeof got, 0, (void *)&from, &(socklen_t){sizeof from}), 20 + sizeof echo);
+        memcpy(&back, got + 20, sizeof back);
+    } while (back.type == ICMP_ECHO);
+    EQ(from.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    EQ(from.sin_port, 0);
+    EQ(got[0], 0x45);
+    EQ(got[3], 20 + sizeof echo);
+    EQ(got[8], 64);
+    EQ(got[9], IPPROTO_ICMP);
+    EQ(memcmp(got + 12, got + 16, 4), 0);
+    EQ(back.type, ICMP_ECHOREPLY);
+    EQ(back.un.echo.id, htons(0x1234));
+    EQ(back.un.echo.sequence, htons(5));
+    EQ(memcmp(got + 28, "abcdefg", 8), 0);
+    sum = 0;
+    for (int i = 20; i < 20 + (int)sizeof echo; i += 2)
+        sum += got[i] << 8 | got[i + 1];
+    EQ((sum & 0xffff) + (sum >> 16), 0xffff);
+    EQ(sendto(fd, &echo, sizeof echo, 0, (void *)&to, sizeof to), sizeof echo);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    EQ(poll(&p, 1, 2000), 1);
+    EQ(recv(fd, got, 10, MSG_TRUNC), 20 + sizeof echo);
+    ERR(recv(fd, got, 10, MSG_DONTWAIT | MSG_ERRQUEUE), EAGAIN);
+    OK(seteuid(1000));
+    ERR(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), EPERM);
+}
+
 CASE(interfaces) {
     struct ifaddrs *all, *i;
     int v4s = 0, up = 0;

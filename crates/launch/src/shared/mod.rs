@@ -56,7 +56,7 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
     }
     let caller = rustix::process::getppid();
     let proc = Proc::open()?;
-    let maps = idmap::maps(&proc)?;
+    let maps = idmap::maps(&proc, None)?;
     let own_users = rules.user_namespace || maps.kind == IdMap::Single;
     let files = parent::open_files(spec)?;
     let mut cgroups = match &spec.cgroups {

@@ -5,6 +5,7 @@ mod ifreq;
 mod listeners;
 mod local;
 mod options;
+mod raw;
 
 use crate::policy::{Act, Policy};
 use crate::route::Routes;
@@ -22,6 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use vfs::Ready;
 
+/// CAP_NET_RAW, capabilities(7).
+const CAP_NET_RAW: u32 = 13;
 /// CAP_NET_BIND_SERVICE, capabilities(7).
 const CAP_NET_BIND_SERVICE: u32 = 10;
 /// The first port that needs no capability.
@@ -106,8 +109,8 @@ struct Shared {
     own: Cell<bool>,
 }
 
-/// socket(2): TCP, UDP and ICMP echo. Without flags in `kind`.
-pub fn socket(_caller: &Caller, domain: i32, kind: i32, protocol: i32) -> Result<Rc<dyn Socket>> {
+/// socket(2): TCP, UDP and ICMP echo; raw ones for ICMP echo only. Without flags in `kind`.
+pub fn socket(caller: &Caller, domain: i32, kind: i32, protocol: i32) -> Result<Rc<dyn Socket>> {
     let stack = stack()?;
     if !(0..=i32::from(u8::MAX)).contains(&protocol) {
         return Err(if protocol == c::IPPROTO_MPTCP { Errno::EPROTONOSUPPORT } else { Errno::EINVAL });
@@ -117,6 +120,11 @@ pub fn socket(_caller: &Caller, domain: i32, kind: i32, protocol: i32) -> Result
         (c::SOCK_STREAM, 0 | c::IPPROTO_TCP) | (c::SOCK_DGRAM, 0 | c::IPPROTO_UDP) => {}
         (c::SOCK_DGRAM, p) if p == echo => {}
         (c::SOCK_STREAM | c::SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
+        (c::SOCK_RAW, p) if p == echo && caller.cred.has(CAP_NET_RAW) => {
+            // EACCES: the namespace's owner has not given echo sockets to the sandbox.
+            let fd = host::net::socket(domain, c::SOCK_DGRAM, p).map_err(|_| Errno::EPERM)?;
+            return Ok(raw::RawEcho::new(InetSocket::new(stack, fd, domain, c::SOCK_DGRAM, p)?)?);
+        }
         // As for a process without CAP_NET_RAW.
         (c::SOCK_RAW, 1..) => return Err(Errno::EPERM),
         (c::SOCK_RAW, _) => return Err(Errno::EPROTONOSUPPORT),

@@ -1,12 +1,10 @@
 //! Socket options, by allow list ([`abi::inet`]): what is not on it is ENOPROTOOPT, as in a kernel without it.
-use super::InetSocket;
 use super::local::End;
+use super::{CAP_NET_RAW, InetSocket};
 use crate::Caller;
 use abi::{Errno, Result, c, inet};
 use vfs::Ready;
 
-/// CAP_NET_RAW, capabilities(7).
-const CAP_NET_RAW: u32 = 13;
 /// The largest value any of them has.
 const MAX_VALUE: usize = 512;
 /// SO_RCVTIMEO_NEW and SO_SNDTIMEO_NEW: the same on 64-bit machines.
