@@ -440,7 +440,10 @@ impl Slots {
         if self.crowd.apart() {
             // Whoever is woken asks soon.
             self.crowd.place(t);
-            self.heat(t);
+            // Its first bell tells its id.
+            if t.host_tid.get() != 0 {
+                self.heat(t);
+            }
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
@@ -620,7 +623,7 @@ impl Platform for Slots {
         let mut state = vec![0u8; self.fp_size(tag) as usize];
         // Where the stub says: it is its own memory, whatever it says.
         let at = t.slot().fp_addr.load(Relaxed);
-        let n = host::stub::read_memory(t.process.pid.get(), at, &mut state).ok()?;
+        let n = host::stub::read_memory(t.reachable(), at, &mut state).ok()?;
         (n == state.len() && n > 0).then_some(state)
     }
 

@@ -3,6 +3,7 @@
 #include <linux/futex.h>
 #include <semaphore.h>
 #include <sys/prctl.h>
+#include <sys/uio.h>
 
 static long futex(volatile int *word, int op, int value, const struct timespec *t, volatile int *other, int value3) {
     return syscall(SYS_futex, word, op, value, t, other, value3);
@@ -258,6 +259,30 @@ CASE(leader_leaves_first) {
         pthread_exit(NULL);
     }
     EQ(WEXITSTATUS(t_wait(pid)), 44);
+}
+/* The host's view of the memory must not be the first thread's. */
+static void *writes_reads_executes(void *argument) {
+    static char large[300000], back[300000];
+    t_sleep_ms(100);
+    memset(large, 'x', sizeof large);
+    int file = open("large", O_RDWR | O_CREAT, 0600);
+    EQ(write(file, large, sizeof large), sizeof large);
+    struct iovec parts[3] = {{back, 100000}, {back + 100000, 150000}, {back + 250000, 50000}};
+    EQ(preadv(file, parts, 3, 0), sizeof back);
+    EQ(memcmp(large, back, sizeof back), 0);
+    execl("/bin/sh", "sh", "-c", "exit $#", "sh", "1", "2", "3", NULL);
+    t_fail("execl: %s", strerror(errno));
+    return argument;
+}
+CASE(memory_stays_when_the_leader_left) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, writes_reads_executes, NULL);
+        pthread_exit(NULL);
+    }
+    EQ(WEXITSTATUS(t_wait(pid)), 3);
+    OK(unlink("large"));
 }
 CASE(signal_kills_all_threads) {
     pid_t pid = fork();
