@@ -447,8 +447,8 @@ impl Slots {
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
-            // Not across CPUs: all who call would gather on one, and leave the other idle.
-            let here = t.cpu.get() == host::cpu::Cpus::current();
+            // Not across CPUs while there is work for all: who calls would gather on one, and leave the others idle.
+            let here = self.running < self.cpus || t.cpu.get() == host::cpu::Cpus::current();
             self.set_sync(here && self.hot.is_empty() && !self.crowd.apart());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
