@@ -322,6 +322,14 @@ impl Slots {
             self.adopt(&p, bell.tid);
             self.processes.remove(&cookie);
         }
+        let left = |p: &&Rc<Process>| index == 0 && p.threads.borrow().first().is_some_and(Option::is_none);
+        if let Some(p) = self.processes.get(&cookie).filter(left).cloned() {
+            // See `resume`: it sleeps until its process ends.
+            if p.pid.get() == 0 {
+                self.adopt(&p, bell.tid);
+            }
+            return;
+        }
         let thread = self.processes.get(&cookie).and_then(|p| {
             let tag = (*p.threads.borrow().get(index as usize)?)?;
             self.thread(tag).cloned()
@@ -440,10 +448,7 @@ impl Slots {
         if self.crowd.apart() {
             // Whoever is woken asks soon.
             self.crowd.place(t);
-            // Its first bell tells its id.
-            if t.host_tid.get() != 0 {
-                self.heat(t);
-            }
+            self.heat(t);
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
@@ -572,6 +577,10 @@ impl Platform for Slots {
         if t.state.get() != State::Asking {
             return;
         }
+        if then == Resume::Exit && t.index == 0 {
+            // Without its first thread the host knows no memory of the process: it stays, its bell never answered.
+            return;
+        }
         if let Some(r) = regs {
             let words = <[u64; 23]>::read_from_bytes(r.as_bytes()).expect("23 words");
             for (to, from) in t.slot().regs.iter().zip(words) {
@@ -623,7 +632,7 @@ impl Platform for Slots {
         let mut state = vec![0u8; self.fp_size(tag) as usize];
         // Where the stub says: it is its own memory, whatever it says.
         let at = t.slot().fp_addr.load(Relaxed);
-        let n = host::stub::read_memory(t.reachable(), at, &mut state).ok()?;
+        let n = host::stub::read_memory(t.process.pid.get(), at, &mut state).ok()?;
         (n == state.len() && n > 0).then_some(state)
     }
 

@@ -105,15 +105,6 @@ impl Thread {
         self.process.region.slot(self.index)
     }
 
-    /// Whose id the host takes for this memory: the thread's own, as the process's first one may have ended. Before its first bell
-    /// that is not known.
-    pub fn reachable(&self) -> i32 {
-        match self.host_tid.get() {
-            0 => self.process.pid.get(),
-            tid => tid,
-        }
-    }
-
     /// A request that was not there before.
     pub fn look(&self) -> bool {
         if self.state.get() == State::Asking {
@@ -219,7 +210,7 @@ impl Memory for Thread {
 
     fn write_now(&self, addr: u64, bytes: &[u8]) -> Result {
         guest_range(addr, bytes.len())?;
-        match host::stub::write_memory(self.reachable(), addr, bytes)? {
+        match host::stub::write_memory(self.process.pid.get(), addr, bytes)? {
             n if n == bytes.len() => Ok(()),
             _ => Err(Errno::EFAULT),
         }
@@ -227,14 +218,14 @@ impl Memory for Thread {
 
     fn read_now(&self, addr: u64, buf: &mut [u8]) -> Result {
         guest_range(addr, buf.len())?;
-        match host::stub::read_memory(self.reachable(), addr, buf)? {
+        match host::stub::read_memory(self.process.pid.get(), addr, buf)? {
             n if n == buf.len() => Ok(()),
             _ => Err(Errno::EFAULT),
         }
     }
 
     fn read_vdso(&self, addr: u64, buf: &mut [u8]) -> Result {
-        match host::stub::read_memory(self.reachable(), addr, buf)? {
+        match host::stub::read_memory(self.process.pid.get(), addr, buf)? {
             n if n == buf.len() => Ok(()),
             _ => Err(Errno::EFAULT),
         }
@@ -247,7 +238,7 @@ impl Memory for Thread {
         }
         guest_range(addr, buf.len().min(1))?;
         let room = (layout::GUEST_END - addr).min(buf.len() as u64) as usize;
-        host::stub::read_memory(self.reachable(), addr, &mut buf[..room])
+        host::stub::read_memory(self.process.pid.get(), addr, &mut buf[..room])
     }
 
     fn stack_pointer(&self) -> u64 {
