@@ -30,14 +30,14 @@ const SPIN_NS: u64 = 100_000;
 const GRACE_NS: u64 = 400_000;
 /// Bells that must come close together before a slot is looked at. A thread that waits between its calls (a pipe's
 /// reader) never gets there: it and whom it waits for do better on one CPU.
-const DENSE: u32 = 8;
+const DENSE: u32 = 4;
 /// As many at most, for a thread whose slot was looked at in vain: each time that happens it takes four times as many.
 const DENSE_MAX: u32 = 1024;
 /// Calls that must have come in while a slot was looked at for that to have been worth it.
-const WORTH: u32 = 32;
-/// How long a stub looks for its answer before it rings, in its own rounds of about 10 us: more than most calls take. No longer,
+const WORTH: u32 = 8;
+/// How long a stub looks for its answer before it rings, in its own rounds of about 10 us: more than nearly all calls take. No longer,
 /// because who has to be heard may be waiting for its CPU.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 10;
 /// Looks at the slots before the clock is read.
 const LOOKS: u32 = 512;
 /// Tag of the template's thread: the kernel's own tags are small.
