@@ -201,9 +201,10 @@ CASE(errors) {
 CASE(timeouts) {
     mqd_t q = make(0, 1, 4);
     char buf[4];
-    struct timespec past = {1, 0}, soon = in_ms(30);
+    struct timespec past = {1, 0}, soon;
     ERR(mq_timedreceive(q, buf, 4, NULL, &past), ETIMEDOUT);
     double start = t_now();
+    soon = in_ms(30);
     ERR(mq_timedreceive(q, buf, 4, NULL, &soon), ETIMEDOUT);
     CHECK(t_now() - start > 0.025);
     OK(mq_timedsend(q, "x", 1, 0, &past));
