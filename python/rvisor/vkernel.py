@@ -105,8 +105,7 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
     directory, about = find(word)
     with _locked(directory):
         state = _read(directory)
-        # Those of runrsc have their groups from it.
-        wanted = shared.parts(profile, also=_also(state), programs="groups" not in state)
+        wanted = shared.parts(profile, also=_also(state), oci="groups" in state)
         new: SharedSpec = loads(dumps(wanted.shared))
         before: SharedSpec = state["shared"]
         fixed = [f"{part}: {why}" for part, why in _FOREVER.items() if before[part] != new[part]]  # type: ignore[literal-required]
@@ -123,7 +122,8 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             raise UsageError("sysctl: a setting of the container's own is set when it starts; its bounds can change")
         if missing := set(mine) - set(theirs):
             raise UsageError(f"sysctl: the view of {missing.pop()} cannot be taken away again")
-        limits = _limits(_groups(state, about["id"]), wanted)
+        groups = _groups(state, about["id"])
+        limits = _limits(groups, wanted)
         done: list[tuple[str, str]] = []
         attached = False
         try:
@@ -131,7 +131,7 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
                 done.append((file, cgroup.get(file)))
                 cgroup.put(file, value)
             if "programs" in changed:
-                _attach(about["id"], new["programs"])
+                _attach(groups, new["programs"])
                 attached = True
             if set(changed) - {"programs"}:
                 with Control.connect(directory) as control:
@@ -143,7 +143,7 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
                     cgroup.put(file, value)
             if attached:
                 with contextlib.suppress(RvisorError):
-                    _attach(about["id"], before["programs"])
+                    _attach(groups, before["programs"])
             if isinstance(error, RvisorError):
                 raise
             raise UsageError(f"nothing was changed: {error.filename}: {error.strerror}") from None
@@ -158,7 +158,7 @@ def _own(shared: SharedSpec) -> dict[str, str]:
     return {view["name"]: view["value"] for view in shared["sysctl_views"] if view["own"]}
 
 
-def _attach(identity: str, programs: list[Program]) -> None:
+def _attach(own: list[str], programs: list[Program]) -> None:
     """Give a running container's group these programs, in the places of those it has."""
     from json import dumps
 
@@ -166,7 +166,7 @@ def _attach(identity: str, programs: list[Program]) -> None:
     from rvisor.profile import groups
 
     top = groups.mount()
-    group = next((path for path in cgroup.of(identity) if top is not None and path.startswith(f"{top}/")), None)
+    group = next((path for path in own if top is not None and path.startswith(f"{top}/")), None)
     if group is None:
         raise UsageError("the container was started without programs, so there is no group for them")
     launcher = find.find(find.LAUNCHER)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from framework import inside
+from framework.bundle import Runtime
 from framework.shared import run, running
 
 pytestmark = pytest.mark.timeout(120)
@@ -205,3 +208,71 @@ def test_a_running_container(tmp_path: Path) -> None:
         assert answer() == ".1 Operation not permitted"
     groups = [path for path, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith("rvisor-live")]
     assert groups == []
+
+
+@pytest.fixture
+def runrsc(tmp_path: Path) -> Iterator[Runtime]:
+    runtime = Runtime(tmp_path, "--kernel=shared")
+    yield runtime
+    runtime("delete", "--force", runtime.name, status=None)
+    assert runtime.left() == []
+
+
+OF_RUNRSC = """
+[network]
+default = "deny"
+rule = [{ action = "allow", net = "127.0.0.2", direction = "both" }]
+[devices]
+rule = [{ action = "deny", device = "c 1:5", access = "r" }]
+[sysctl]
+"kernel.shmmax" = { value = "1000", writable = true, minimum = 10, maximum = 2000 }
+"""
+
+
+@pytest.mark.parametrize("by", ["annotation", "option"])
+def test_under_runrsc(runrsc: Runtime, tmp_path: Path, by: str) -> None:
+    """Peers, devices and bounds, for the program and one that comes in later; an update; nothing is left."""
+    path = write(tmp_path, OF_RUNRSC)
+
+    def change(config: dict[str, Any]) -> None:
+        sets = ("bounding", "effective", "permitted")
+        config["process"]["capabilities"] = {name: ["CAP_NET_RAW", "CAP_MKNOD", "CAP_KILL"] for name in sets}
+        if by == "annotation":
+            config["annotations"] = {"dev.rvisor.profile": path}
+
+    if by == "option":
+        runrsc.common += ("--profile", path)
+    script = """
+for to in 127.0.0.1 127.0.0.2; do nc -w 1 $to 9 </dev/null 2>&1; done
+dd if=/dev/zero bs=1 count=1 2>&1 >/dev/null | head -n 1
+for n in 1500 3000; do (echo $n > /proc/sys/kernel/shmmax) 2>/dev/null && echo $n; done
+cat /proc/sys/kernel/shmmax; grep CapBnd /proc/self/status
+"""
+    no = "Operation not permitted"
+    runrsc.config("sh", "-c", f"{script}sleep 99", change=change)
+    runrsc.create()
+    runrsc("start", runrsc.name)
+    later = runrsc("exec", runrsc.name, "sh", "-c", script).stdout.splitlines()
+    for lines in (later, runrsc.output().splitlines()):
+        assert no in lines[0] and "refused" in lines[1] and no in lines[2], lines
+        # Without NET_RAW, by which packets go past the rules.
+        assert lines[3:] == ["1500", "1500", "CapBnd:\t0000000008000020"], lines
+    wider = OF_RUNRSC.replace('default = "deny"', 'default = "allow"').replace("2000", "4000")
+    assert inside.rvisor("vkernel", "update", runrsc.name, write(tmp_path, wider, "w.toml")).out == "programs\n"
+    lines = runrsc("exec", runrsc.name, "sh", "-c", script).stdout.splitlines()
+    assert "refused" in lines[0] and lines[3:5] == ["1500", "3000"], lines
+    runrsc("delete", "--force", runrsc.name)
+    assert [top for top, names, _ in os.walk("/sys/fs/cgroup") if runrsc.group.strip("/") in names] == []
+
+
+def test_what_is_not_the_container_s_under_runrsc(runrsc: Runtime, tmp_path: Path) -> None:
+    """Bounds are for what the container has for itself."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["annotations"] = {"dev.rvisor.profile": write(tmp_path, OF_RUNRSC)}
+        config["linux"]["namespaces"] = [one for one in config["linux"]["namespaces"] if one["type"] != "ipc"]
+
+    before = Path("/proc/sys/kernel/shmmax").read_text()
+    done = runrsc.run("true", change=change)
+    assert done.returncode != 0 and "kernel.shmmax" in done.stderr and "ipc" in done.stderr, done
+    assert Path("/proc/sys/kernel/shmmax").read_text() == before

@@ -103,6 +103,14 @@ def paths(path: str) -> list[str]:
     return groups
 
 
+def for_programs(path: str) -> list[str]:
+    """The directory beside those of version 1 that programs can be attached to; none where that is not possible."""
+    from rvisor.profile import groups as programs
+
+    mount = None if unified() or programs.hindrance() is not None else programs.mount()
+    return [] if mount is None else [_below(mount, path, own().get("", "/"))]
+
+
 def _below(mount: str, path: str, mine: str) -> str:
     if path.startswith("/"):
         return os.path.normpath(os.path.join(mount, path.lstrip("/")))
@@ -171,8 +179,10 @@ _STANDARD = ("c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8
 """Every container may make nodes, and open null, zero, full, random, urandom, tty, console, ptmx and its terminals."""
 
 
-def set_devices(groups: list[str], resources: dict[str, Any], devices: list[Device]) -> bool:
-    """Which devices programs on the host's kernel may open; False where this host has no controller for that."""
+def set_devices(groups: list[str], resources: dict[str, Any], devices: list[Device], *, own_log: bool) -> bool:
+    """Which devices programs on the host's kernel may open; False where this host has no controller for that. With a
+    kernel log of their own that is never the host's.
+    """
     deny, allow = _file(groups, "devices.deny"), _file(groups, "devices.allow")
     if deny is None or allow is None:
         return False
@@ -185,6 +195,8 @@ def set_devices(groups: list[str], resources: dict[str, Any], devices: list[Devi
             *(f"{'b' if d['kind'] == 'b' else 'c'} {d['major']}:{d['minor']} rwm" for d in devices),
         ):
             _put(allow, line)
+        if own_log:
+            _put(deny, "c 1:11 rw")
     except OSError as error:
         raise OciError(f"linux.resources.devices: {error.filename}: {error.strerror}") from None
     return True

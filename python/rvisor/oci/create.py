@@ -125,7 +125,7 @@ def run_late(wanted: list[config.Hook], stage: str, told: dict[str, object], bun
 
 def _create(container: Container, wanted: Config, request: Request) -> None:
     path = cgroups.normal_path(wanted.cgroups_path, container.id, systemd=request.systemd_cgroup)
-    groups = cgroups.paths(path)
+    groups = cgroups.paths(path) + (cgroups.for_programs(path) if wanted.shared else [])
     container.write(
         bundle=request.bundle,
         rootfs=wanted.root,

@@ -60,8 +60,8 @@ class Instance:
         try:
             from rvisor.profile import read, shared
 
-            self._profile = read.load(path) if path else None
-            self._parts = shared.parts(self._profile, also=table, programs=False)
+            self._parts = shared.parts(read.load(path) if path else None, also=table, oci=True)
+            _own_settings(self._parts.shared, wanted)
             if self._parts.tuned is not None:
                 from rvisor.policy import together
 
@@ -84,12 +84,16 @@ class Instance:
             if not 0 < quota * 1000 <= most * period:
                 least["cpu"] = {"quota": most * period // 1000, "period": period}
         cgroups.set_limits(self._container.cgroups, least, shared=True)
-        self.no_devices = not cgroups.set_devices(self._container.cgroups, resources, self._config.devices)
+        self.no_devices = not cgroups.set_devices(
+            self._container.cgroups,
+            resources,
+            self._config.devices,
+            own_log=self._parts.shared["kernel_log"] is not None,
+        )
 
     def _confine(self) -> None:
         """The sets of capabilities end at the ceiling."""
-        mask = None if self._profile is None else self._profile.capability_mask()
-        self._ceiling = -1 if mask is None else mask
+        self._ceiling = self._parts.ceiling
         if self.no_devices:
             self._ceiling &= ~_MKNOD
         process = self._config.process
@@ -162,6 +166,16 @@ class Instance:
                 os.close(log)
 
 
+def _own_settings(parts: SharedSpec, wanted: Config) -> None:
+    """A setting with bounds is set and may be written: it must be the container's alone."""
+    for view in parts["sysctl_views"]:
+        kind = "network" if view["name"].startswith("net/") else "ipc"
+        own = wanted.network != "host" if kind == "network" else wanted.namespaces.get(kind, "") is None
+        if view["own"] and not own:
+            name = view["name"].replace("/", ".")
+            raise ProfileError(f"sysctl: bounds for {name}: the container has no {kind} namespace of its own")
+
+
 def _state(container: Container) -> str:
     from json import dumps
 
@@ -219,7 +233,7 @@ def tune(container: Container) -> None:
     from rvisor.policy import together
     from rvisor.profile import read, shared
 
-    profile: Profile | None = shared.parts(read.load(path), programs=False).tuned
+    profile: Profile | None = shared.parts(read.load(path), oci=True).tuned
     if profile is not None:
         governed = policies.Container.of_groups(container.id, container.cgroups)
         together.apply(profile, governed, filtered=True)

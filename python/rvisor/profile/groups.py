@@ -321,9 +321,14 @@ STANDARD = (
 """What containers have as Docker starts them: null, zero, full, random, urandom, tty, console, ptmx, terminals; and
 nodes of any device may be made, not opened."""
 
+KERNEL_LOG = (1, 11)
+"""The device that shows the host's kernel log."""
 
-def devices(rules: Devices | None) -> list[Program]:
-    """When a device is opened or a node of it made. Without rules the standard ones."""
+
+def devices(rules: Devices | None, *, own_log: bool = False) -> list[Program]:
+    """When a device is opened or a node of it made. Without rules the standard ones. With a kernel log of its own the
+    container never gets at the host's.
+    """
     a = Assembler()
     a.load(R2, R1, 0)
     a.load(R3, R1, 4)
@@ -331,6 +336,8 @@ def devices(rules: Devices | None) -> list[Program]:
     a.move(R5, R2)
     a.alu("and", R5, 0xFFFF)
     a.alu("shr", R2, 16)
+    if own_log:
+        _device(a, "c", *KERNEL_LOG, "rw", False)
     # The nodes every container has are made whatever is said of opening them.
     for kind, major, minor, _ in STANDARD[:6]:
         _device(a, kind, major, minor, "m", True)

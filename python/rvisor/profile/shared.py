@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DOCKER = 0xA80425FB
 """The capabilities of Docker's containers: the ceiling where a profile has none."""
+_ALL = (1 << len(CAPABILITIES)) - 1
 _LOG = 1 << 18
 _BITS = {"r": 4, "w": 2, "x": 1}
 
@@ -32,19 +33,16 @@ class Parts:
     """The profile, if it has policies that are set in a running container."""
 
 
-def parts(profile: Profile | None, *, also: Table | None = None, programs: bool = True) -> Parts:
+def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = False) -> Parts:
     """None: Docker's capabilities, a kernel log of its own, no filter. `also`: rules on system calls that hold as well.
-    `programs`: the launcher makes the control group, and so one that programs can be attached to.
+    `oci`: whoever starts the container says which devices and capabilities it has; the profile only takes away.
 
     Raises ProfileError if the shared kernel could not enforce all of it.
     """
     profile = profile or Profile(name="")
     read.refuse_unsupported(profile, "shared")
-    if not programs and (needs := list(support.programs(profile))):
-        lines = [f"{read.place(origin)}{what} is not there with runrsc" for what, origin in needs]
-        raise ProfileError("\n".join(lines), hint="a profile is enforced whole or not at all")
     log = profile.kernel_log
-    own_log = log is None or log.mode == "own"
+    own_log = has_own_log(profile)
     mask = profile.capability_mask()
     asked = _asked(profile)
     table = promises.table(profile, both(_table(profile), also))
@@ -63,7 +61,7 @@ def parts(profile: Profile | None, *, also: Table | None = None, programs: bool 
             }
             for view in profile.sysctl
         ],
-        "programs": _programs(profile) if programs else [],
+        "programs": _programs(profile, oci),
         "kernel_log": ((log.size if log is not None else None) or _LOG) if own_log else None,
         "uname": {"release": None, "version": None} if "uname" in asked else None,
         "sysinfo": "sysinfo" in asked,
@@ -71,7 +69,7 @@ def parts(profile: Profile | None, *, also: Table | None = None, programs: bool 
     }
     return Parts(
         shared=shared,
-        ceiling=_default_ceiling(profile) if mask is None else mask,
+        ceiling=_default_ceiling(profile, oci) if mask is None else mask,
         memory=limits.memory,
         millicpus=limits.millicpus,
         rlimits=promises.rlimits(profile),
@@ -79,23 +77,30 @@ def parts(profile: Profile | None, *, also: Table | None = None, programs: bool 
     )
 
 
-def _default_ceiling(profile: Profile) -> int:
-    """What Docker's containers have, but for ways around what is to be enforced."""
+def has_own_log(profile: Profile) -> bool:
+    """The container sees a kernel log of its own, and not the host's or none."""
+    return profile.kernel_log is None or profile.kernel_log.mode == "own"
+
+
+def _default_ceiling(profile: Profile, oci: bool) -> int:
+    """What Docker's containers have, or what the caller says, but for ways around what is to be enforced."""
     without = {name for name in support.LEAVES if _peers(profile)}
-    if groups.hindrance() is not None:
+    if groups.hindrance() is not None and not oci:
         # Nothing would ask whether the device of a node may be opened.
         without.add("MKNOD")
-    return DOCKER & ~sum(1 << CAPABILITIES.index(name) for name in without)
+    return (_ALL if oci else DOCKER) & ~sum(1 << CAPABILITIES.index(name) for name in without)
 
 
 def _peers(profile: Profile) -> bool:
     return profile.network is not None and (bool(profile.network.rules) or not profile.network.allow)
 
 
-def _programs(profile: Profile) -> list[Program]:
+def _programs(profile: Profile, oci: bool) -> list[Program]:
     if groups.hindrance() is not None:
         return []
-    made = groups.devices(profile.devices) + groups.settings(profile.sysctl)
+    made = groups.settings(profile.sysctl)
+    if profile.devices is not None or not oci:
+        made += groups.devices(profile.devices, own_log=has_own_log(profile))
     return made + (groups.network(profile.network) if profile.network is not None and _peers(profile) else [])
 
 

@@ -71,19 +71,6 @@ def shared(profile: Profile) -> Iterator[tuple[str, Origin]]:
     yield from _programs(profile)
 
 
-def programs(profile: Profile) -> Iterator[tuple[str, Origin]]:
-    """What programs attached to control groups would have to enforce."""
-    from rvisor.profile import groups
-
-    for view in profile.sysctl:
-        if groups.bounded(view):
-            yield f"sysctl: bounds for {view.name}", view.origin
-    if profile.devices is not None:
-        yield "devices: rules", profile.devices.origin
-    if (network := profile.network) is not None and (network.rules or not network.allow):
-        yield "network: rules for peers", network.rules[0].origin if network.rules else Origin()
-
-
 def _programs(profile: Profile) -> Iterator[tuple[str, Origin]]:
     """What programs attached to control groups enforce."""
     from rvisor.profile import groups

@@ -1,6 +1,6 @@
 //! The container's first process, until it is the container's program. Rights go step by step, and each step needs only
 //! what is still there: namespaces and mounts, file rules, user and capabilities, system calls, exec.
-use super::{Job, console, control, files, hooks, root, rows};
+use super::{Job, console, control, files, hooks, kmsg, root, rows};
 use crate::error::{Context, Failure};
 use crate::proc::Proc;
 use crate::{first, network};
@@ -45,13 +45,14 @@ impl From<Failure> for Stop {
 
 fn run(job: &Job<'_>) -> Result<Infallible, Stop> {
     let (spec, rules) = (job.spec, job.rules);
+    let log = if rules.kernel_log.is_some() { kmsg::open(&job.monitor)? } else { vec![] };
     begin(spec, &job.release)?;
     // Its root is the group that this process has just been put into.
     host::process::own_cgroup_root().context("making the cgroup namespace")?;
     session(spec, rules)?;
     network::set_up(spec, &job.proc)?;
     settings(job)?;
-    root::enter(job)?;
+    root::enter(job, log)?;
     if let Some(console) = &rules.console {
         console::make(console, true)?;
     }

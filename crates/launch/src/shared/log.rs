@@ -22,6 +22,19 @@ impl Record {
         let micros = self.ns / 1000;
         format!("<{}>[{:5}.{:06}] {}\n", self.level, micros / 1_000_000, micros % 1_000_000, self.text)
     }
+
+    /// As /dev/kmsg shows it: what is not plain text is escaped.
+    pub fn entry(&self) -> String {
+        let mut out = format!("{},{},{},-;", self.level, self.number, self.ns / 1000);
+        for byte in self.text.bytes() {
+            match byte {
+                b' '..=b'~' if byte != b'\\' => out.push(byte.into()),
+                _ => out.push_str(&format!("\\x{byte:02x}")),
+            }
+        }
+        out.push('\n');
+        out
+    }
 }
 
 /// What syslog(2) answers.
@@ -79,12 +92,22 @@ impl Log {
         self.records.iter()
     }
 
+    /// The numbers of the oldest record there is, of the first since the log was cleared, and of the one to come.
+    pub fn bounds(&self) -> (u64, u64, u64) {
+        let first = self.next - self.records.len() as u64;
+        (first, self.cleared.max(first), self.next)
+    }
+
+    pub fn record(&self, number: u64) -> Option<&Record> {
+        self.from(number).next().filter(|r| r.number == number)
+    }
+
     fn from(&self, number: u64) -> impl DoubleEndedIterator<Item = &Record> {
         self.records.iter().filter(move |r| r.number >= number)
     }
 
     /// SYSLOG_ACTION_READ: what was not read yet, at most `length` bytes.
-    fn read(&mut self, length: usize) -> Vec<u8> {
+    pub fn read(&mut self, length: usize) -> Vec<u8> {
         let mut out = Vec::new();
         while out.len() < length {
             let Some(line) = self.from(self.unread).next().map(Record::line) else { break };
@@ -100,7 +123,8 @@ impl Log {
         out
     }
 
-    fn unread_bytes(&self) -> usize {
+    /// How much SYSLOG_ACTION_READ would give.
+    pub fn unread_bytes(&self) -> usize {
         self.from(self.unread).map(|r| r.line().len()).sum::<usize>().saturating_sub(self.within)
     }
 
@@ -181,6 +205,17 @@ mod tests {
         assert_eq!(log.syslog(4, true, 100), Ok(Reply::Bytes(all.to_vec())));
         assert_eq!(log.syslog(3, true, 100), Ok(Reply::Bytes(vec![])));
         assert_eq!(log.syslog(10, false, 0), Ok(Reply::Value(4096)));
+    }
+
+    #[test]
+    fn entries() {
+        let mut log = log();
+        log.add(12, 3_000, "a\\b é\n");
+        let entries: Vec<String> = log.records().map(Record::entry).collect();
+        assert_eq!(entries, ["6,0,1000,-;first\n", "4,1,2000000,-;second\n", "12,2,3,-;a\\x5cb \\xc3\\xa9?\n"]);
+        assert_eq!(log.syslog(5, false, 0), Ok(Reply::Value(0)));
+        assert_eq!(log.bounds(), (0, 3, 3));
+        assert!(log.record(2).is_some() && log.record(3).is_none());
     }
 
     #[test]

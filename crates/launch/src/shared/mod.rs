@@ -9,6 +9,7 @@ mod enter;
 mod files;
 mod glob;
 mod hooks;
+mod kmsg;
 mod log;
 mod monitor;
 mod oci;
@@ -21,7 +22,7 @@ use crate::parent::{self, Files};
 use crate::proc::Proc;
 use crate::{idmap, network, programs};
 use host::process::{Cloned, clone_process};
-use monitor::Begun;
+use monitor::{Begun, Ends};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::CString;
@@ -87,6 +88,8 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
         }
         Cloned::Parent { pid, pidfd } => {
             drop((release, reporting, theirs));
+            // It opens them before it is in a group where it could not.
+            let log = if rules.kernel_log.is_some() { kmsg::receive(&ours) } else { vec![] };
             report(spec.events_fd, &Event::Launched { pid, cgroups: cgroups.paths() });
             let number = proc.number_of(pidfd.as_fd())?;
             let ids = if own_users { idmap::write(&proc, number, &maps) } else { Ok(()) };
@@ -98,8 +101,8 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
                 })
                 .and_then(|()| parent::caller_is_there(caller));
             drop((releasing, files));
-            let begun =
-                go.and_then(|()| monitor::Monitor::begin(spec, rules, number, &pidfd, ours, status, started_ns));
+            let ends = Ends { socket: ours, status, log };
+            let begun = go.and_then(|()| monitor::Monitor::begin(spec, rules, number, &pidfd, ends, started_ns));
             match begun {
                 Ok(Begun::Running(monitor)) => match monitor.serve()? {
                     Some(caller) => cgroups.watch(caller.as_fd(), pidfd.as_fd()),

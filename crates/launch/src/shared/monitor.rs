@@ -5,6 +5,7 @@
 //! what they led to: another thread could have changed that by then. capset(2) alone goes on, as there the host's kernel
 //! makes the decision itself: permitted sets only shrink; what was read only decides about a line in the log.
 use super::control::Waiting;
+use super::kmsg::Kmsg;
 use super::log::{Log, Reply};
 use super::rows;
 use crate::error::{Context, Failure, report};
@@ -29,7 +30,7 @@ pub(super) const CLIENTS: usize = 16;
 /// What one container may have the operator keep, in bytes; its own log goes on.
 const OPERATORS_LOG: usize = 1 << 20;
 /// Its index among what is waited for.
-const FIRST_LISTENER: usize = 4;
+const FIRST_LISTENER: usize = 6;
 const NOTICE: u32 = 5;
 const WARNING: u32 = 4;
 
@@ -37,6 +38,16 @@ const WARNING: u32 = 4;
 pub enum Begun<'a> {
     Running(Box<Monitor<'a>>),
     Failed(i32, String),
+}
+
+/// What the monitor has of the process that is to become the program.
+pub struct Ends {
+    /// What it passes on comes here.
+    pub socket: OwnedFd,
+    /// Why it did not start; nothing if it did.
+    pub status: OwnedFd,
+    /// Of its kernel log's files; none where the host has no such file systems for it.
+    pub log: Vec<OwnedFd>,
 }
 
 pub struct Monitor<'a> {
@@ -59,6 +70,7 @@ pub struct Monitor<'a> {
     control: Option<OwnedFd>,
     pub(super) clients: Vec<OwnedFd>,
     pub(super) log: Log,
+    kmsg: Kmsg,
     /// Left of [`OPERATORS_LOG`].
     keeps: usize,
     /// Those who wait in syslog(2) for a record.
@@ -75,8 +87,7 @@ impl<'a> Monitor<'a> {
         rules: &'a SharedSpec,
         pid: i32,
         container: &'a OwnedFd,
-        socket: OwnedFd,
-        status: OwnedFd,
+        ends: Ends,
         started_ns: u64,
     ) -> Result<Begun<'a>, Failure> {
         let mut monitor = Monitor {
@@ -84,7 +95,7 @@ impl<'a> Monitor<'a> {
             rules,
             pid,
             container,
-            socket: Some(socket),
+            socket: Some(ends.socket),
             caller: spec.caller_fd.map(host::process::take),
             listeners: Vec::new(),
             ruleset: None,
@@ -95,12 +106,13 @@ impl<'a> Monitor<'a> {
             control: spec.control_fd.map(host::process::take),
             clients: Vec::new(),
             log: Log::new(rules.kernel_log.unwrap_or(0)),
+            kmsg: Kmsg::new(ends.log),
             keeps: OPERATORS_LOG,
             readers: Vec::new(),
             uname: rules.uname.clone(),
             views: Vec::new(),
         };
-        if let Some(message) = monitor.until_started(status)? {
+        if let Some(message) = monitor.until_started(ends.status)? {
             let (number, text) = message.split_once(' ').unwrap_or(("125", &message));
             let number = number.parse().unwrap_or(crate::FAILED.into());
             monitor.started(Some((number, text)));
@@ -164,6 +176,7 @@ impl<'a> Monitor<'a> {
     fn turn(&mut self, until: BorrowedFd<'_>) -> Result<bool, Failure> {
         let own = [&self.socket, &self.caller, &self.control];
         let own = own.map(|fd| fd.as_ref().map(AsFd::as_fd));
+        let own = own.into_iter().chain(self.kmsg.wait_for());
         let listeners = self.listeners.iter().map(|fd| Some(fd.as_fd()));
         let first_client = FIRST_LISTENER + self.listeners.len();
         let clients = self.clients.iter().map(|fd| Some(fd.as_fd()));
@@ -185,6 +198,7 @@ impl<'a> Monitor<'a> {
                 1 => self.told(),
                 2 => self.caller_said(),
                 3 => self.connected(),
+                4 | 5 => self.kernel_log(index - 4),
                 listener if listener < first_client => self.asked(listener - FIRST_LISTENER),
                 client => self.client(client - first_client),
             }
@@ -202,6 +216,7 @@ impl<'a> Monitor<'a> {
             }
             Ok((n, Some(fd))) if n > 0 && name[0] == b'r' => self.ruleset = Some(fd),
             Ok((n, None)) if n > 0 && name[0] == b'h' => self.held = true,
+            Ok((n, None)) if n > 0 && name[0] == b'k' => self.kmsg.mounted(),
             Ok((n, Some(fd))) if n > 0 && name[0] == b'v' => {
                 self.views.push((String::from_utf8_lossy(&name[1..n]).into_owned(), File::from(fd)));
             }
@@ -224,6 +239,8 @@ impl<'a> Monitor<'a> {
             return;
         }
         let _ = host::stub::kill(self.container.as_fd());
+        // Who waits for an answer cannot end, and nobody answers any more.
+        self.kmsg.end();
         let mut ended = [PollFd::from_borrowed_fd(self.container.as_fd(), PollFlags::IN)];
         let _ = retry_on_intr(|| poll(&mut ended, None));
     }
@@ -248,6 +265,14 @@ impl<'a> Monitor<'a> {
         }
         for (listener, bell) in std::mem::take(&mut self.readers) {
             self.answer(&listener, bell);
+        }
+        self.kmsg.wake(&mut self.log);
+    }
+
+    /// Someone in the container reads or writes its kernel log by a file.
+    fn kernel_log(&mut self, file: usize) {
+        if let Some((level, text)) = self.kmsg.serve(file, &mut self.log) {
+            self.say(level, &text);
         }
     }
 

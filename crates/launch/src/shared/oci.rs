@@ -8,7 +8,7 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::LinkNameSpaceType as Kind;
 use std::os::fd::{AsFd, OwnedFd};
 use wire::shared::{Device, Oci};
-use wire::{FileSystem, Volume};
+use wire::{FileSystem, LaunchSpec, Volume};
 
 /// Enters those that are there already; the flags of all that are not to be made.
 pub fn joined(oci: &Oci) -> Result<i32, Failure> {
@@ -63,10 +63,15 @@ pub fn mounts(
             (None, tree) => root::place(volume, tree)?,
         }
     }
-    if job.spec.volumes.iter().any(|v| v.target == "/dev" && v.file_system.is_some()) {
+    if own_dev(job.spec) {
         devices(oci, own)?;
     }
     Ok(())
+}
+
+/// Its /dev is made for it.
+pub fn own_dev(spec: &LaunchSpec) -> bool {
+    spec.volumes.iter().any(|v| v.target == "/dev" && v.file_system.is_some())
 }
 
 fn new(job: &Job<'_>, volume: &Volume) -> Result<(), Failure> {

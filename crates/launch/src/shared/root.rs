@@ -1,5 +1,5 @@
 //! The container's root: what is mounted where, hidden, or not to be written.
-use super::{Job, hooks, oci};
+use super::{Job, hooks, kmsg, oci};
 use crate::error::{Context, Failure};
 use crate::first::{same, tree_with};
 use crate::parent::HostPath;
@@ -18,14 +18,15 @@ pub const DEVICES: [(&str, u32, u32); 6] =
 /// EINVAL: what lies below the mounts of the host's would come to light.
 const OF_OWN_USERS: &str = ": in a user namespace no directory with mounts below it, as / is, can be the root's lower layer: name another by --rootfs";
 
-const PLAIN: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(Attr::MOUNT_ATTR_NOEXEC);
+pub const PLAIN: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(Attr::MOUNT_ATTR_NOEXEC);
 /// What an operator's own directories do not bring in.
 const OF_HOST: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV);
 const READ_ONLY: Attr = Attr::MOUNT_ATTR_RDONLY;
 const NO_EXEC: Attr = Attr::MOUNT_ATTR_NOEXEC;
 
 /// Makes the root and goes there. Afterwards no path leads to the host's files.
-pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
+/// `log`: what the files of its own kernel log are made of.
+pub fn enter(job: &Job<'_>, log: Vec<OwnedFd>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("making mounts private")?;
     let oci = job.rules.oci.as_deref();
     let volumes = job.spec.volumes.iter().zip(&job.files.volumes).map(|(volume, opened)| {
@@ -96,6 +97,7 @@ pub fn enter(job: &Job<'_>) -> Result<(), Failure> {
     for path in &job.spec.masked {
         mask(path)?;
     }
+    kmsg::mount(&log, oci.is_none_or(|_| oci::own_dev(job.spec)), &job.monitor)?;
     if job.spec.root.read_only {
         host::mount::restrict(open("/", OFlags::PATH)?.as_fd(), READ_ONLY).context("making the root read-only")?;
     }
@@ -295,7 +297,7 @@ pub fn place(volume: &Volume, tree: Option<OwnedFd>) -> Result<(), Failure> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).context(target)?.st_mode);
     if kind.is_dir() {
         make_directories(target)?;
-    } else if std::fs::symlink_metadata(target).is_err() {
+    } else if !is_there(target) {
         make_directories(parent(target))?;
         empty_file(target)?;
     }
@@ -360,7 +362,7 @@ fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
 
 /// A directory of the root's, made if need be, not a link to one.
 pub fn directory(path: &str) -> Result<OwnedFd, Failure> {
-    if std::fs::symlink_metadata(path).is_err() {
+    if !is_there(path) {
         make_directory(path)?;
     }
     open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY)
@@ -388,8 +390,19 @@ pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("/", |(above, _)| if above.is_empty() { "/" } else { above })
 }
 
-fn empty_file(path: &str) -> Result<(), Failure> {
+/// For something to be mounted over.
+pub fn empty_file(path: &str) -> Result<(), Failure> {
     open(path, OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW).map(drop)
+}
+
+pub fn is_there(path: &str) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
+/// What is at this path, if no part of it is a symbolic link.
+pub fn without_links(path: &str) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()
 }
 
 fn attach(tree: &OwnedFd, path: &str) -> Result<(), Failure> {
