@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rvisor.errors import ProfileError
 from rvisor.profile import filter, groups, promises, read, support
 from rvisor.profile.model import ALLOW, Action, Case, Profile, Table, both
 from rvisor.profile.vocabulary import CAPABILITIES
