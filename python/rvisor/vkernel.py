@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from rvisor._sentry.messages import Program, SharedSpec
+    from rvisor._sentry.messages import Confinement, LaunchSpec, Process, Program, SharedSpec
     from rvisor._sentry.runtime import About
+    from rvisor._sentry.spawn import Running
     from rvisor.profile.model import Profile, Table
     from rvisor.profile.shared import Parts
 
@@ -71,6 +72,126 @@ def rules(directory: str) -> SharedSpec:
     """What a further program of the container is behind."""
     found: SharedSpec = _read(directory)["shared"]
     return found
+
+
+def further(
+    control: Control, rules: SharedSpec, process: Process, *, identity: str, groups: list[str], detached: bool
+) -> LaunchSpec:
+    """What the launcher is told of one more program in the container whose monitor `control` is connected to."""
+    rules["enter"] = True
+    process["seccomp"] = []
+    return {
+        "id": identity,
+        "sentry": "",
+        "stub": "",
+        "root": {"path": "/", "overlay": "none", "read_only": False},
+        "volumes": [],
+        "masked": [],
+        "read_only": [],
+        "process": process,
+        "hostname": "",
+        "domainname": None,
+        "network": "host",
+        "sysctls": {},
+        "network_fd": None,
+        "network_rules": [],
+        "files": [],
+        "limits": {"memory": None, "millicpus": None, "pids": None},
+        "cgroups": groups,
+        "platform": "slots",
+        "strace_fd": None,
+        "log_fd": None,
+        "events_fd": -1,
+        "caller_fd": None,
+        "detached": detached,
+        "control_fd": None,
+        "hold": False,
+        "guarded_init": False,
+        "join_fd": control.fileno(),
+        "visible": False,
+        "ids": None,
+        "shared": rules,
+    }
+
+
+def execute(
+    directory: str, about: About, process: Process, *, streams: tuple[int, int, int], detached: bool
+) -> Running:
+    """Start one more program in a container, a child of this process: in its namespaces and groups, behind its rules.
+    Its ceiling is the container's.
+    """
+    from rvisor._sentry import find, messages, spawn
+
+    state = _read(directory)
+    # Those of runrsc have theirs from their configuration.
+    of_runrsc: Confinement = {"seccomp": [], "ceiling": state.get("capabilities"), "rlimits": []}
+    messages.confine(process, of_runrsc if "groups" in state else about.get("confinement"))
+    process["no_new_privs"] = True
+    groups = _groups(state, about["id"])
+    with Control.connect(directory) as control:
+        spec = further(control, state["shared"], process, identity=about["id"][:12], groups=groups, detached=detached)
+        running = spawn.start(
+            spec, launcher=find.find(find.LAUNCHER), stdin=streams[0], stdout=streams[1], stderr=streams[2]
+        )
+    try:
+        running.wait_until_loaded()
+    except BaseException:
+        running.close()
+        raise
+    return running
+
+
+def processes(directory: str) -> list[dict[str, Any]]:
+    """What runs in a container, as Control.processes tells it of a sandbox: by the container's own pids."""
+    with Control.connect(directory) as control:
+        first = control.show()["pid"]
+    state = _read(directory)
+    namespace = _pid_namespace(str(first))
+    if namespace == _pid_namespace("self"):
+        within = {pid for group in state.get("groups", ()) for pid in cgroup.get(f"{group}/cgroup.procs").split()}
+    else:
+        within = {name for name in os.listdir("/proc") if name.isdecimal() and _pid_namespace(name) == namespace}
+    found = [one for one in map(_process, within) if one is not None]
+    inside = {one["host_pid"]: one["pid"] for one in found}
+    for one in found:
+        one["ppid"] = inside.get(one["ppid"], 0)
+    return sorted(found, key=lambda one: int(one["pid"]))
+
+
+def _pid_namespace(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{name}/ns/pid")
+    except OSError:
+        return ""
+
+
+def _process(name: str) -> dict[str, Any] | None:
+    """None: it has ended just now."""
+    try:
+        with open(f"/proc/{name}/status", encoding="utf-8", errors="replace") as lines:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+        with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+            numbers = file.read().rpartition(")")[2].split()
+        with open(f"/proc/{name}/cmdline", encoding="utf-8", errors="replace") as file:
+            args = file.read().split("\0")[:-1]
+        with open("/proc/stat", encoding="ascii") as lines:
+            booted = next(int(line.split()[1]) for line in lines if line.startswith("btime"))
+    except OSError:
+        return None
+    tick = 10**9 // os.sysconf("SC_CLK_TCK")
+    return {
+        "pid": int(fields["NSpid"].split()[-1]),
+        "host_pid": int(name),
+        "ppid": int(fields["PPid"]),
+        "uid": int(fields["Uid"].split()[0]),
+        "state": fields["State"][0],
+        "threads": int(fields["Threads"]),
+        "name": fields["Name"],
+        "args": args,
+        "started_ns": booted * 10**9 + int(numbers[19]) * tick,
+        "cpu_ns": (int(numbers[11]) + int(numbers[12])) * tick,
+        "memory": int(fields.get("VmRSS", "0").split()[0]) << 10,
+    }
 
 
 def show(word: str) -> dict[str, Any]:

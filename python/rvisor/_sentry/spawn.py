@@ -88,6 +88,8 @@ class Running:
         self._timed_out = False
         self._nonsense = False
         self._ended = False
+        self._last = False
+        """No events come any more; in the place of their pipe is the program's process."""
 
     def send_signal(self, number: int) -> None:
         """Pass a signal to the sandbox; kept until there is somebody to receive it."""
@@ -197,9 +199,18 @@ class Running:
                 return
 
     def _read_events(self, _events: int) -> int:
+        if self._last:
+            return 0
         data = os.read(self._events, 65536)
         if not data:
-            return 0
+            if not (self._shared and self.started):
+                return 0
+            # Whoever came into a container has no monitor that tells of the end: the process itself is what is left.
+            process = os.pidfd_open(self.pid)
+            os.dup2(process, self._events, inheritable=False)
+            os.close(process)
+            self._last = True
+            return select.POLLIN
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         try:
             for line in lines:

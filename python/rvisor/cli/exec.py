@@ -18,8 +18,11 @@ from rvisor.errors import ControlError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from rvisor._sentry.control import Exit
     from rvisor._sentry.messages import Process
+    from rvisor._sentry.runtime import About
     from rvisor._sentry.terminal import Terminal
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -96,6 +99,8 @@ def main(argv: list[str]) -> int:
         groups=user.groups,
         terminal=options.tty,
     )
+    if about["kernel"] == "shared":
+        return _on_host(directory, about, process, options)
     messages.confine(process, about.get("confinement"))
     with Control.connect(directory) as control:
         if options.tty:
@@ -109,6 +114,33 @@ def main(argv: list[str]) -> int:
             attached = Attached(control, control.exec(process, descriptors=given))
             signals.to(attached)
             return _status(attached.wait())
+
+
+def _on_host(directory: str, about: About, process: Process, options: Namespace) -> int:
+    """On the shared kernel: a child of this process."""
+    from rvisor import vkernel
+    from rvisor.cli import report, run
+
+    terminal = run.terminal_of(shared=True) if options.tty else None
+    null = os.open(os.devnull, os.O_RDWR)
+    streams = (null, null, null) if options.detach else (0 if options.interactive else null, 1, 2)
+    if terminal is not None:
+        streams = (terminal.slave,) * 3
+    forward = run.Forward(terminal)
+    try:
+        running = vkernel.execute(directory, about, process, streams=streams, detached=options.detach)
+        if options.detach:
+            running.hand_over()
+            return 0
+        forward.to(running)
+        outcome = run.wait(running, terminal, interactive=options.interactive, timeout=None)
+    finally:
+        forward.stop()
+        if terminal is not None:
+            terminal.restore()
+    if outcome.message:
+        report(outcome.message)
+    return outcome.status
 
 
 def _at_terminal(control: Control, process: Process, *, interactive: bool) -> int:

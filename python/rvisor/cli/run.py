@@ -219,13 +219,13 @@ def main(argv: list[str]) -> int:
         log = vkernel.open_log()
         if listed is not None:
             vkernel.register(listed.path, profile=options.profile, parts=box.shared)
-    terminal = _terminal(shared=shared) if options.tty else None
+    terminal = terminal_of(shared=shared) if options.tty else None
     stdin = 0 if options.interactive else None
     stdout, stderr = 1, 2
     if terminal is not None:
         stdin = stdout = stderr = terminal.slave
 
-    forward = _Forward(terminal)
+    forward = Forward(terminal)
     try:
         running = box.start(
             command,
@@ -241,7 +241,7 @@ def main(argv: list[str]) -> int:
         if listed is not None:
             listed.started()
         forward.to(running)
-        outcome = _wait(running, terminal, interactive=options.interactive, timeout=timeout)
+        outcome = wait(running, terminal, interactive=options.interactive, timeout=timeout)
     finally:
         forward.stop()
         if listed is not None:
@@ -256,7 +256,8 @@ def main(argv: list[str]) -> int:
     return outcome.status
 
 
-def _wait(running: Running, terminal: Terminal | None, *, interactive: bool, timeout: float | None) -> Outcome:
+def wait(running: Running, terminal: Terminal | None, *, interactive: bool, timeout: float | None) -> Outcome:
+    """Until it has ended, joining its terminal to the caller's."""
     try:
         if terminal is None:
             return running.wait(timeout=timeout)
@@ -266,7 +267,7 @@ def _wait(running: Running, terminal: Terminal | None, *, interactive: bool, tim
         running.close()
 
 
-class _Forward:
+class Forward:
     """Catches signals from the start, and passes them on once there is a sandbox to take them."""
 
     def __init__(self, terminal: Terminal | None) -> None:
@@ -306,7 +307,8 @@ class _Forward:
             self._running.send_signal(signal.SIGCONT)
 
 
-def _terminal(*, shared: bool) -> Terminal:
+def terminal_of(*, shared: bool) -> Terminal:
+    """The caller's terminal, joined to one for the program."""
     from rvisor._sentry.terminal import Terminal
 
     return Terminal(shared=shared)

@@ -22,10 +22,17 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Print the processes."""
     options = parser().parse_args(argv)
-    directory, _ = runtime.find(options.sandbox)
-    with Control.connect(directory) as control:
-        processes = control.processes()
-        stats = control.stats()
+    directory, about = runtime.find(options.sandbox)
+    if about["kernel"] == "shared":
+        from rvisor import vkernel
+
+        processes = vkernel.processes(directory)
+        stats: dict[str, object] = {name: sum(p[name] for p in processes) for name in ("threads", "memory", "cpu_ns")}
+        stats["processes"] = len(processes)
+    else:
+        with Control.connect(directory) as control:
+            processes = control.processes()
+            stats = control.stats()
     if options.json:
         print(as_json({"processes": processes, "stats": stats}))
         return 0

@@ -19,7 +19,7 @@ from rvisor.oci.errors import OciError, not_begun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rvisor._sentry.messages import Console, LaunchSpec, Process, SharedSpec, Volume
+    from rvisor._sentry.messages import Console, LaunchSpec, Process, SharedSpec
     from rvisor.oci.config import Config
     from rvisor.oci.create import Request
     from rvisor.oci.state import Container
@@ -264,46 +264,19 @@ def exec_(
     recorded: Process = container.data["process"]
     sets = recorded["capabilities"]
     below(process, 0 if sets is None else sets["bounding"])
-    process["seccomp"] = []
-    volumes: list[Volume] = []
     with container.control() as control:
-        rules: SharedSpec = vkernel.rules(str(container.data["vkernel"]))
-        rules["enter"] = True
+        rules = vkernel.rules(str(container.data["vkernel"]))
         to = None
         if process["terminal"]:
             to, rules["console"] = _console(console_socket, size)
-        spec: LaunchSpec = {
-            "id": identity(container.id)[:12],
-            "sentry": "",
-            "stub": "",
-            "root": {"path": "/", "overlay": "none", "read_only": False},
-            "volumes": volumes,
-            "masked": [],
-            "read_only": [],
-            "process": process,
-            "hostname": "",
-            "domainname": None,
-            "network": "host",
-            "sysctls": {},
-            "network_fd": None,
-            "network_rules": [],
-            "files": [],
-            "limits": {"memory": None, "millicpus": None, "pids": None},
-            "cgroups": container.cgroups,
-            "platform": "slots",
-            "strace_fd": None,
-            "log_fd": None,
-            "events_fd": -1,
-            "caller_fd": None,
-            "detached": detached,
-            "control_fd": None,
-            "hold": False,
-            "guarded_init": False,
-            "join_fd": control.fileno(),
-            "visible": False,
-            "ids": None,
-            "shared": rules,
-        }
+        spec = vkernel.further(
+            control,
+            rules,
+            process,
+            identity=identity(container.id)[:12],
+            groups=container.cgroups,
+            detached=detached,
+        )
         running = _start(spec, (0, 1, 2), to, None)
     try:
         running.wait_until_loaded()
