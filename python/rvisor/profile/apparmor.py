@@ -43,6 +43,9 @@ _VARIABLES = {
 """What the tunables say where they are not installed."""
 _SILENT = ("signal", "ptrace", "unix", "dbus", "mqueue", "io_uring", "userns", "umount", "pivot_root", "change_profile")
 """Kinds of rules that allow what nothing here forbids."""
+_TYPES = ("stream", "dgram", "seqpacket", "rdm", "raw")
+_PROTOCOLS = {"tcp": "stream", "udp": "dgram", "icmp": "raw"}
+"""The type of socket that AppArmor, which does not see protocols, looks at."""
 _MOUNTS = ("mount", "move_mount", "open_tree", "fsopen", "fspick", "fsconfig", "fsmount", "mount_setattr")
 _REFUSED = Action("errno", errno.EACCES)
 _PERMISSIONS = "rwaxmklpPuUcCib"
@@ -76,7 +79,8 @@ class _Reader:
         self._every_file = False
         self._capabilities: set[str] = set()
         self._denied: set[str] = set()
-        self._families: set[str] | None = None
+        self._sockets: dict[tuple[Condition, ...], str] = {}
+        self._no_sockets: dict[tuple[Condition, ...], str] = {}
         self._no_mounts = False
         self._name = ""
         self._profiles = 0
@@ -188,15 +192,23 @@ class _Reader:
         (self._denied if deny else self._capabilities).update(found)
 
     def _network(self, words: list[str], deny: bool) -> None:
-        if deny:
-            raise ProfileError("deny network: say which families are allowed instead")
-        if not words:
-            self._families = {"every"}
-            return
-        name = f"AF_{words[0].upper()}"
-        if name not in CONSTANTS:
-            raise ProfileError(f"network {words[0]}: this family is not known here")
-        self._families = (self._families or set()) | {name}
+        """A family, a type or protocol, or both: arguments of socket(2)."""
+        conditions: dict[int, Condition] = {}
+        for word in words:
+            kind = _PROTOCOLS.get(word, word)
+            if kind in _TYPES:
+                condition = Condition(1, "==", CONSTANTS[f"SOCK_{kind.upper()}"], 0xF)
+            elif (family := f"AF_{word.upper()}") in CONSTANTS:
+                condition = Condition(0, "==", CONSTANTS[family], INT)
+            else:
+                raise ProfileError(f"network {word}: this family is not known here")
+            if condition.argument in conditions:
+                raise ProfileError(f"network {' '.join(words)}: one family, and one type or protocol")
+            conditions[condition.argument] = condition
+        text = " ".join(["deny network" if deny else "network", *words])
+        (self._no_sockets if deny else self._sockets).setdefault(
+            tuple(conditions[index] for index in sorted(conditions)), text
+        )
 
     def _file(self, rest: str, deny: bool, owner: bool, origin: Origin) -> None:
         rest = re.sub(r"\s*->\s*\S+$", "", rest)
@@ -220,6 +232,9 @@ class _Reader:
             if not clean.startswith("/"):
                 raise ProfileError(f"{clean!r} is no absolute path")
             patterns.regex(clean)
+            if deny and clean.startswith(("/proc/", "/sys/")) and clean[-1].isalnum():
+                # A pattern may fit nothing: which of them there are is the host's to say, and nobody can make one.
+                clean = f"{clean[:-1]}[{clean[-1]}]"
             self._files.append(
                 FileRule(clean, deny=access, origin=origin) if deny else FileRule(clean, access, origin=origin)
             )
@@ -267,12 +282,14 @@ class _Reader:
         rules = []
         if self._no_mounts:
             rules.append(Rule(_MOUNTS, _REFUSED, reason="deny mount"))
-        if self._families is None or "every" not in self._families:
-            families = sorted(self._families or ())
-            rules += [
-                Rule(("socket",), ALLOW, (Condition(0, "==", CONSTANTS[one], INT),), f"network {one}")
-                for one in families
-            ]
+        # What denies comes first, and so wins.
+        rules += [Rule(("socket",), _REFUSED, when, why) for when, why in self._no_sockets.items() if when]
+        if () not in self._sockets or () in self._no_sockets:
+            rules += (
+                []
+                if () in self._no_sockets
+                else [Rule(("socket",), ALLOW, when, why) for when, why in self._sockets.items()]
+            )
             rules.append(Rule(("socket",), _REFUSED, reason="no other network is allowed"))
         return Syscalls(ALLOW, tuple(rules)) if rules else None
 

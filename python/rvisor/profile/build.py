@@ -283,9 +283,10 @@ def lint(profile: Profile) -> list[Finding]:
 
     if syscalls.default.kind in ("allow", "log"):
         add("warning", syscalls, "the default lets through what nobody thought of, and what later kernels add")
+    unexplained = {(rule.origin, rule.names): rule for rule in syscalls.rules if not rule.reason}
+    for rule in unexplained.values():
+        add("note", rule, f"no reason is given for {', '.join(rule.names[:4])}")
     for rule in syscalls.rules:
-        if not rule.reason:
-            add("note", rule, f"no reason is given for {', '.join(rule.names[:4])}")
         for condition in rule.when:
             wide = [n for n in rule.names if condition.argument in INTS.get(n, ()) and condition.mask == WORD]
             if wide and condition.op != "==":

@@ -22,6 +22,8 @@ CONSTANTS = {
     "SOCK_STREAM": 1,
     "SOCK_DGRAM": 2,
     "SOCK_RAW": 3,
+    "SOCK_RDM": 4,
+    "SOCK_SEQPACKET": 5,
     "SOCK_PACKET": 10,
     # clone(2), unshare(2), setns(2)
     "CLONE_VM": 0x100,

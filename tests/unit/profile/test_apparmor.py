@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rvisor.errors import ProfileError
-from rvisor.profile import apparmor, patterns
+from rvisor.profile import apparmor, patterns, read, write
 from rvisor.profile.model import FileRule
 
 # The rules of docker-default that say something of files.
@@ -104,13 +104,39 @@ def test_lists_of_what_is_allowed(tmp_path: Path) -> None:
     assert any("owner only" in note for note in found.notes)
     assert made.syscalls is not None
     table = made.syscalls.table()
-    assert [table.decide(41, (family, 0, 0, 0, 0, 0)).kind for family in (1, 2, 10)] == ["allow", "allow", "errno"]
+    asked = [(1, 2), (2, 1), (2, 0o2000001), (2, 2), (10, 1)]
+    answers = [table.decide(41, (family, kind, 0, 0, 0, 0)).kind for family, kind in asked]
+    assert answers == ["allow", "allow", "allow", "errno", "errno"]
+
+
+@pytest.mark.parametrize(
+    "rules, allowed",
+    [
+        # The rules of the sample in Docker's manual: what denies wins, whatever the order.
+        (
+            "network inet tcp, network inet udp, network inet icmp, deny network raw, deny network packet,",
+            {(2, 1), (2, 2)},
+        ),
+        ("deny network inet stream, network,", {(1, 1), (2, 2), (2, 3), (10, 1), (17, 3)}),
+        ("network stream,", {(1, 1), (2, 1), (10, 1)}),
+        ("network, deny network,", set()),
+        ("", set()),
+    ],
+)
+def test_sockets(rules: str, allowed: set[tuple[int, int]], tmp_path: Path) -> None:
+    made = apparmor.parse(f"profile x {{\n{rules}\n}}", "p", top=str(tmp_path)).profile
+    table = made.syscalls.table()  # type: ignore[union-attr]
+    asked = [(1, 1), (2, 1), (2, 2), (2, 3), (10, 1), (17, 3)]
+    assert {one for one in asked if table.decide(41, (*one, 0, 0, 0, 0)).kind == "allow"} == allowed  # type: ignore[union-attr]
+    again = read.loads(write.toml(made))
+    assert again.table() == made.table()
 
 
 WRONG = [
     ("profile x {\n  /etc/passwd zz,\n}", "p:2: '/etc/passwd zz' is not understood"),
     ("profile x {\n\n  deny ptrace,\n}", "p:3: deny ptrace: there is nothing here to refuse it with"),
     ("profile x {\n  capability flying,\n}", "p:2: there is no capability 'flying'"),
+    ("profile x {\n  network inet inet6,\n}", "p:2: network inet inet6: one family, and one type"),
     ("profile x {\n  network moon,\n}", "p:2: network moon: this family is not known"),
     ("profile x {\n  /a r,\n", "the profile's brace is not closed"),
     ("profile x {\n  /a r\n}", "does not end"),

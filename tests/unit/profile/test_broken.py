@@ -181,6 +181,19 @@ def test_soon(text: str, said: str) -> None:
     assert time.process_time() - began < 10
 
 
+def test_a_hundred_thousand_rules() -> None:
+    """Read in seconds; one program if they fit, else refused with the call that is too much."""
+    head = '[syscalls]\ndefault = "errno"\n'
+    rule = '[[syscalls.rule]]\nnames = ["lseek"]\naction = "allow"\nwhen = ["arg1 == {}"]\n'
+    began = time.process_time()
+    table = read.loads(head + "".join(rule.format(7 * n) for n in range(100_000))).table()
+    assert table is not None
+    with pytest.raises(ProfileError, match="instructions; Linux takes 4096") as caught:
+        filter.compile_table(table)
+    assert "lseek (100000 conditions)" in caught.value.hint
+    assert time.process_time() - began < 40
+
+
 def test_variables_that_multiply(tmp_path: Path) -> None:
     text = "@{A}=" + " ".join(f"/x{n}" for n in range(20)) + "\nprofile p {\n  " + "@{A}" * 12 + "/y r,\n}\n"
     began = time.process_time()

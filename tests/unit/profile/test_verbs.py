@@ -91,6 +91,11 @@ def test_build(tmp_path: Path) -> None:
     assert json.loads(profile("show", "--seccomp", "./s.toml", cwd=tmp_path))["syscalls"][0]["names"] == ["read"]
     (tmp_path / "bad.json").write_text('{"defaultAction": }')
     assert "bad.json:1:19: Expecting value" in profile("build", "bad.json", status=2, cwd=tmp_path)
+    (tmp_path / "list.json").write_text("[]")
+    assert "list.json: not an object" in profile("build", "list.json", status=2, cwd=tmp_path)
+    (tmp_path / "act.json").write_text('{"defaultAction": "SCMP_ACT_NO"}')
+    assert "act.json: defaultAction: 'SCMP_ACT_NO'" in profile("build", "act.json", status=2, cwd=tmp_path)
+    assert "no capability 'NO'" in profile("build", "--cap", "CAP_NO", "s.json", status=2, cwd=tmp_path)
     assert "denies already" in profile("build", "--allow-list", "s.json", status=2, cwd=tmp_path)
     assert "read" in profile("build", "/bin/true")
 

@@ -93,6 +93,18 @@ def add_out(made: Parser) -> None:
     made.add_argument("--force", action="store_true", help="also over a file that is there")
 
 
+def of_several(verb: str, words: str, *, description: str, examples: str) -> Parser:
+    """The options of a verb that is about several profiles; `words` as in its usage."""
+    made = Parser(
+        prog=f"rvisor profile {verb}",
+        usage=f"rvisor profile {verb} [OPTIONS] {words}",
+        description=description,
+        epilog=f"Examples:\n{examples}",
+    )
+    made.add_argument("profile", nargs="+", metavar="PROFILE", help="files, or names of shipped ones")
+    return made
+
+
 def load(name: str) -> Profile:
     """A profile by its file or name."""
     from rvisor.profile import read

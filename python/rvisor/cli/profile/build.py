@@ -77,7 +77,7 @@ def _kind(path: str) -> str:
         raise UsageError(f"{path}: {error.strerror}") from None
     if first.startswith(b"\x7fELF"):
         return "elf"
-    return "seccomp" if first.lstrip().startswith(b"{") else "apparmor"
+    return "seccomp" if path.endswith(".json") or first.lstrip().startswith(b"{") else "apparmor"
 
 
 def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
@@ -86,12 +86,15 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
 
     from rvisor.profile import read, seccomp
     from rvisor.profile.model import Profile
-    from rvisor.profile.vocabulary import DOCKER_CAPABILITIES
+    from rvisor.profile.vocabulary import CAPABILITIES, DOCKER_CAPABILITIES
 
     version = re.fullmatch(r"(\d+)\.(\d+).*", getattr(options, "linux", ""))
     if not version:
         raise UsageError("--linux: write a version: 6.1")
-    whom = seccomp.For(getattr(options, "cap", None) or DOCKER_CAPABILITIES, (int(version[1]), int(version[2])))
+    caps = [name.upper().removeprefix("CAP_") for name in getattr(options, "cap", [])]
+    for name in set(caps) - set(CAPABILITIES):
+        raise UsageError(f"--cap: there is no capability {name!r}", hint="they are named as in capabilities(7): CHOWN")
+    whom = seccomp.For(caps or DOCKER_CAPABILITIES, (int(version[1]), int(version[2])))
     try:
         data = json.loads(read.text_of(path))
     except json.JSONDecodeError as error:
@@ -100,7 +103,10 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
         raise ProfileError(f"{path}: not JSON") from None
     if not isinstance(data, dict):
         raise ProfileError(f"{path}: not an object")
-    found = seccomp.read(data, where=path, whom=whom)
+    try:
+        found = seccomp.read(data, whom=whom)
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error}") from None
     name = os.path.basename(path).removesuffix(".json")
     profile = Profile(name=name, description=f"from {os.path.basename(path)}", syscalls=found.syscalls)
     return profile, [f"{path}: {note}" for note in found.notes]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from rvisor.cli.output import as_json
-from rvisor.cli.parser import Parser
-from rvisor.cli.profile import load
+from rvisor.cli.profile import load, of_several
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor.cli.parser import Parser
 
 
 def parser() -> Parser:
     """The options of `rvisor profile lint`."""
-    made = Parser(
-        prog="rvisor profile lint",
-        usage="rvisor profile lint [OPTIONS] PROFILE…",
+    made = of_several(
+        "lint",
+        "PROFILE…",
         description="Say what is wrong with a profile (status 2), and what is probably not meant (status 1): rules\n"
         "that change nothing, conditions that can be passed by, calls that reach the host, kernels that\n"
         "cannot enforce it.",
-        epilog="Examples:\n  rvisor profile lint web.toml\n  rvisor profile lint --json *.toml\n",
+        examples="  rvisor profile lint web.toml\n  rvisor profile lint --json *.toml\n",
     )
-    made.add_argument("profile", nargs="+", metavar="PROFILE", help="files, or names of shipped ones")
     made.add_argument("--kernel", choices=["private", "shared"], help="also what this kernel cannot enforce")
     made.add_argument("--json", action="store_true", help="print JSON: profile, level, place, text")
     return made

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from rvisor.cli.parser import Parser
-from rvisor.cli.profile import add_out, load, out
+from rvisor.cli.profile import add_out, load, of_several, out
 from rvisor.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rvisor.cli.parser import Parser
 
 
 def parser() -> Parser:
     """The options of `rvisor profile merge`."""
-    made = Parser(
-        prog="rvisor profile merge",
-        usage="rvisor profile merge [OPTIONS] PROFILE PROFILE…",
+    made = of_several(
+        "merge",
+        "PROFILE PROFILE…",
         description="One profile that allows what any of several does, for a container with all of their programs.\n"
         "Where they say different things of which neither holds both (limits, policies), it says so. To\n"
         "narrow a profile instead, include it and say less.",
-        epilog="Examples:\n  rvisor profile merge nginx python -o app.toml\n",
+        examples="  rvisor profile merge nginx python -o app.toml\n",
     )
-    made.add_argument("profile", nargs="+", metavar="PROFILE", help="files, or names of shipped ones")
     made.add_argument("--name", metavar="NAME", help="name of the result (default: all of theirs)")
     add_out(made)
     return made
