@@ -23,7 +23,8 @@ def test_run(any_docker: Docker) -> None:
     flags = ("--runtime", any_docker.runtime, "--name", any_docker.name)
     terminal = any_docker.terminal("run", "-it", *flags, "busybox", "sh", rows=33, columns=101)
     terminal.expect("/ # ")
-    terminal.type("tty; stty size; echo $TERM\r")
+    # The client sets the size after it has started the program.
+    terminal.type("tty; until stty size; do sleep 0.1; done 2>/dev/null; echo $TERM\r")
     seen = terminal.expect("xterm\r\n")
     assert "/dev/pts/0\r\n" in seen or "/dev/console\r\n" in seen
     assert "33 101\r\nxterm\r\n" in seen

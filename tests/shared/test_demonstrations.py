@@ -123,6 +123,52 @@ def test_patterns_are_looked_up_at_start(tmp_path: Path) -> None:
     assert done.err.count("Permission denied") == 2 and "text" in done.out
 
 
+APPARMOR = """
+profile docker-nginx flags=(attach_disconnected,mediate_deleted) {
+  network inet tcp,
+  network inet icmp,
+  deny network raw,
+  file,
+  umount,
+  deny /protected/** wl,
+  deny /protected/dash mrwklx,
+  capability chown,
+  deny @{PROC}/* w,
+  deny @{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9]*}/** w,
+  deny @{PROC}/sys/[^k]** w,
+  deny @{PROC}/sysrq-trigger rwklx,
+  deny mount,
+  deny /sys/[^f]*/** wklx,
+}
+"""
+
+
+def test_an_apparmor_profile(tmp_path: Path) -> None:
+    """The rules of the sample in Docker's manual. Links in /proc, and what vanishes in /sys meanwhile, end no start."""
+    files = tmp_path / "protected"
+    files.mkdir()
+    (files / "dash").write_text("TEXT\n")
+    (files / "other").write_text("TEXT\n")
+    source, made = profile(tmp_path, APPARMOR, "sample"), str(tmp_path / "made.toml")
+    assert inside.rvisor("profile", "build", source, "-o", made).status == 0
+    script = """
+cat /protected/dash; cat /protected/other; (: > /protected/other)
+(: > /tmp/rvisor-new) && echo written; (: > /proc/version)
+perl -e 'use Socket; print socket(S, PF_INET, SOCK_RAW, 1) ? 1 : 0, socket(T, PF_INET, SOCK_STREAM, 6) ? 1 : 0, "\n"'
+grep CapBnd /proc/self/status
+"""
+    done = run("--profile", made, "-v", f"{files}:/protected", "--", "sh", "-c", script)
+    assert done.out == "TEXT\nwritten\n01\nCapBnd:\t0000000000000001\n", done
+    assert done.err.count("ermission denied") + done.err.count("Read-only") == 3, done
+
+
+def test_what_belongs_to_a_process_is_refused_by_name(tmp_path: Path) -> None:
+    """A rule on it would hold for the process that has the number at the start."""
+    rule = profile(tmp_path, '[[files.rule]]\npaths = ["/proc/self/mem"]\nallow = ""\n')
+    done = run("--profile", rule, "--", "true")
+    assert done.status == 125 and "/proc/1/mem: processes come and go" in done.err, done
+
+
 @pytest.mark.parametrize("attempt", ["capset", "userns", "pidns", "mount"])
 def test_escalation(tmp_path: Path, attack: Path, attempt: str) -> None:
     done = run("--profile", profile(tmp_path, CEILING), "-v", f"{attack}:/attack:ro", "--", "/attack", attempt)

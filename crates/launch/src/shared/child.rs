@@ -269,7 +269,7 @@ fn find(process: &Process) -> Result<(CString, OwnedFd), Stop> {
         true => vec![name.clone()],
         false => path.split(':').map(|dir| format!("{}/{name}", if dir.is_empty() { "." } else { dir })).collect(),
     };
-    let mut denied = None;
+    let mut denied = false;
     for place in places {
         let opened = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         match opened {
@@ -279,15 +279,16 @@ fn find(process: &Process) -> Result<(CString, OwnedFd), Stop> {
                 if kind.is_file() && stat.st_mode & 0o111 != 0 {
                     return Ok((CString::new(place).context("path")?, fd));
                 }
-                denied = Some(if kind.is_dir() { "is a directory" } else { "permission denied" });
+                denied = true;
             }
-            Err(rustix::io::Errno::ACCESS) => denied = Some("permission denied"),
+            Err(rustix::io::Errno::ACCESS) => denied = true,
             Err(_) => {}
         }
     }
+    // In the words of runc, whose messages Docker passes on: a directory too is what may not be executed.
     Err(match denied {
-        Some(why) => Stop(CANNOT, Failure::new(format!("{name}: {why}"))),
-        None => Stop(NOT_THERE, Failure::new(format!("{name}: command not found"))),
+        true => Stop(CANNOT, Failure::new(format!("{name}: permission denied"))),
+        false => Stop(NOT_THERE, Failure::new(format!("{name}: command not found"))),
     })
 }
 

@@ -104,7 +104,12 @@ fn add(
     rule: &FileRule,
 ) -> Result<(), Failure> {
     let name = &rule.path;
-    let fd = open(path)?;
+    let fd = match open(path) {
+        Ok(fd) => fd,
+        // Gone since it was listed.
+        Err(_) if glob::is_pattern(name) && path.symlink_metadata().is_err() => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
     let stat = rustix::fs::fstat(&fd).context(name)?;
     let directory = FileType::from_raw_mode(stat.st_mode).is_dir();
     if directory && !rule.subtree {
@@ -152,8 +157,12 @@ fn access(spec: &SharedSpec, rules: impl Iterator<Item = usize> + Clone) -> u8 {
 fn in_proc(path: &Path, access: u8) -> Result<(), Failure> {
     let name = path.to_string_lossy();
     let directory = path.is_dir();
+    let of_process = path.iter().nth(2).is_some_and(|n| n.as_encoded_bytes().iter().all(u8::is_ascii_digit));
     match access & (READ | WRITE) {
         both if both == READ | WRITE => Ok(()),
+        _ if of_process => {
+            Err(Failure::new(format!("file rule {name}: processes come and go, a rule on one stays behind")))
+        }
         READ => root::read_only(&name),
         0 if directory => root::mask(&name),
         0 => root::forbid(&name),
@@ -167,7 +176,11 @@ fn aliases(exact: &HashMap<(u64, u64), (PathBuf, Vec<usize>)>) -> Result<Vec<(Pa
     let mounts = mounts(&table);
     let mut wanted: HashMap<&str, HashSet<(u64, u64)>> = HashMap::new();
     for (&key, (path, _)) in exact {
-        let fd = open(path)?;
+        let fd = match open(path) {
+            Ok(fd) => fd,
+            Err(_) if path.symlink_metadata().is_err() => continue,
+            Err(failure) => return Err(failure),
+        };
         let stat = rustix::fs::statx(&fd, "", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::NLINK | StatxFlags::MNT_ID);
         let stat = stat.context(&path.to_string_lossy())?;
         let device = mounts.iter().find(|m| m.id == stat.stx_mnt_id).map_or("", |m| m.device);
@@ -265,9 +278,8 @@ impl Builder<'_> {
             let least = self.least(node, above);
             self.allow(path, least)?;
             if own & !least != 0 {
-                let entries = std::fs::read_dir(path).context(&path.to_string_lossy())?;
-                for entry in entries {
-                    let entry = entry.context(&path.to_string_lossy())?;
+                // What is gone by now nobody has a right to.
+                for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
                     if !node.below.contains_key(&entry.file_name()) {
                         self.allow(&entry.path(), own)?;
                     }

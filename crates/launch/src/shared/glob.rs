@@ -61,7 +61,9 @@ fn walk(at: &Path, names: &[&str], found: &mut Vec<PathBuf>) -> Option<()> {
     for entry in entries {
         let text = entry.file_name().to_string_lossy().into_owned();
         let path = entry.path();
-        if fits(name.as_bytes(), text.as_bytes()) {
+        // In /proc links lead to processes, which come and go; what is meant there is named itself.
+        let of_process = at.starts_with("/proc") && entry.file_type().is_ok_and(|t| t.is_symlink());
+        if fits(name.as_bytes(), text.as_bytes()) && !of_process {
             walk(&path, rest, found)?;
         }
         if deep && entry.file_type().is_ok_and(|t| t.is_dir()) {
