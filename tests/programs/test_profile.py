@@ -13,18 +13,11 @@ pytestmark = pytest.mark.usefixtures("binaries")
 TEXT = """\
 [syscalls]
 default = "allow"
-[[syscalls.rule]]
-names = ["mkdir", "mkdirat"]
-action = "errno"
-errno = "EROFS"
-[[syscalls.rule]]
-names = ["uname"]
-action = "kill"
-[[syscalls.rule]]
-names = ["kill"]
-action = "errno"
-errno = "ESRCH"
-when = ["arg1:32 == 9"]
+rule = [
+    { names = ["mkdir", "mkdirat"], action = "errno", errno = "EROFS" },
+    { names = ["uname"], action = "kill" },
+    { names = ["kill"], action = "errno", errno = "ESRCH", when = ["arg1:32 == 9"] },
+]
 [capabilities]
 keep = ["CHOWN"]
 [memory]
