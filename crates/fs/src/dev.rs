@@ -137,6 +137,9 @@ impl FileOps for Open {
     fn size(&self) -> Result<u64> {
         Ok(0)
     }
+    fn has_positions(&self) -> bool {
+        false
+    }
     fn truncate(&self, _len: u64) -> Result {
         Err(Errno::EINVAL)
     }

@@ -58,6 +58,10 @@ pub trait FileOps: Any {
     fn seekable(&self) -> bool {
         true
     }
+    /// False: a device, all of whose bytes are alike; lseek answers 0, wherever to.
+    fn has_positions(&self) -> bool {
+        true
+    }
     /// Whether a write of `len` bytes is now done whole or not at all. If not, a call that blocks may have to go on
     /// with the rest later, and must not be made again from its start.
     fn takes_whole(&self, _len: usize) -> bool {

@@ -477,3 +477,16 @@ CASE(a_range_is_written) {
     OK(pipe(ends));
     ERR(sync_file_range(ends[1], 0, 4, 0), ESPIPE);
 }
+CASE(devices_have_no_positions) {
+    static const char *const names[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        FD(fd, open(names[i], O_RDONLY));
+        char byte;
+        CHECK(read(fd, &byte, 1) >= 0);
+        for (int whence = SEEK_SET; whence <= SEEK_HOLE; whence++) {
+            EQ(lseek(fd, -5, whence), 0);
+            EQ(lseek(fd, LONG_MAX, whence), 0);
+        }
+        ERR(lseek(fd, 0, SEEK_HOLE + 1), EINVAL);
+    }
+}
