@@ -42,3 +42,13 @@ impl Cpus {
         sched_setaffinity(tid.and_then(Pid::from_raw), &self.0).map_err(crate::errno)
     }
 }
+
+/// What the processor says of itself: eax, ebx, ecx, edx. None: it has no such leaf.
+pub fn cpuid(leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
+    use std::arch::x86_64::__cpuid_count;
+    if leaf > __cpuid_count(leaf & 0x8000_0000, 0).eax {
+        return None;
+    }
+    let r = __cpuid_count(leaf, subleaf);
+    Some([r.eax, r.ebx, r.ecx, r.edx])
+}

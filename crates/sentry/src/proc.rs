@@ -1,4 +1,5 @@
 //! What /proc shows, from the task tree.
+mod cpuinfo;
 mod fdinfo;
 mod memory;
 mod pid;

@@ -153,6 +153,21 @@ CASE(machine_files) {
     CHECK(strstr(text, "MemAvailable:"));
     CHECK(strstr(slurp("/proc/cpuinfo"), "processor\t: 0"));
     CHECK(strstr(text, "model name"));
+    /* What the processor can, as cpuid tells it too. */
+    char *flags = strstr(text, "\nflags\t\t:");
+    CHECK(flags != NULL);
+    *strchrnul(flags + 1, '\n') = ' ';
+#define SAYS(feature, name) EQ(strstr(flags, " " name " ") != NULL, __builtin_cpu_supports(feature) != 0)
+    SAYS("sse2", "sse2");
+    SAYS("sse3", "pni");
+    SAYS("ssse3", "ssse3");
+    SAYS("sse4.2", "sse4_2");
+    SAYS("popcnt", "popcnt");
+    SAYS("fma", "fma");
+    SAYS("avx", "avx");
+    SAYS("avx2", "avx2");
+    SAYS("bmi2", "bmi2");
+    SAYS("avx512f", "avx512f");
     CHECK(strncmp(slurp("/proc/version"), "Linux version ", 14) == 0);
     CHECK(strncmp(slurp("/proc/stat"), "cpu ", 4) == 0);
     CHECK(strstr(text, "\nbtime "));

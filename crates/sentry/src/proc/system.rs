@@ -87,7 +87,7 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
     match path {
         "mounts" => Ok(Node::Link(b"self/mounts".to_vec())),
         "net" => Ok(Node::Link(b"self/net".to_vec())),
-        "cpuinfo" => file(cpuinfo(k)),
+        "cpuinfo" => file(super::cpuinfo::text(k.config.cpus)),
         "meminfo" => {
             let (total, free) = k.memory();
             file(format!(
@@ -137,20 +137,6 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         "devices" => file("Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n".into()),
         _ => Err(Errno::ENOENT),
     }
-}
-
-fn cpuinfo(k: &Kernel) -> String {
-    let mut s = String::new();
-    for i in 0..k.config.cpus {
-        let _ = write!(
-            s,
-            "processor\t: {i}\nvendor_id\t: GenuineRvisor\ncpu family\t: 6\nmodel\t\t: 1\nmodel name\t: rVisor virtual CPU\n\
-             stepping\t: 1\ncpu MHz\t\t: 2000.000\nphysical id\t: 0\nsiblings\t: {n}\ncore id\t\t: {i}\ncpu cores\t: {n}\n\
-             fpu\t\t: yes\nflags\t\t: fpu sse sse2\nbogomips\t: 4000.00\n\n",
-            n = k.config.cpus
-        );
-    }
-    s
 }
 
 /// /proc/sys, by the rest of the path.
