@@ -208,6 +208,12 @@ fn processes() -> Vec<Permission> {
         permit!(SYS_tkill, [], Allow, kick),
         permit!(SYS_socketpair, [arg(0).eq(c::AF_UNIX as u64)], Allow, "a forked stub's socket"),
         permit!(SYS_sendmsg, [], Allow, "sends descriptors to stubs"),
+        permit!(
+            SYS_membarrier,
+            [arg(0).eq(c::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u64), arg(1).eq(0)],
+            Allow,
+            "the guest's membarrier: stubs that run pass a barrier"
+        ),
         permit!(SYS_memfd_create, [], Allow, "slots, shared memory and in-memory files"),
     ]
 }

@@ -205,6 +205,14 @@ pub fn set_limit(which: u32, soft: u64, hard: u64) -> Result {
     if r < 0 { Err(last()) } else { Ok(()) }
 }
 
+/// membarrier(2), MEMBARRIER_CMD_GLOBAL_EXPEDITED: threads of processes that registered, which run now, pass a memory barrier.
+/// EINVAL, ENOSYS: the host has none.
+pub fn barrier() -> Result {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) } as c_int)
+        .map(drop)
+}
+
 /// Makes the calling thread's own cgroup the root of the ones it sees: unshare(2), CLONE_NEWCGROUP.
 pub fn own_cgroup_root() -> Result {
     // SAFETY: no memory is involved; of what threads share this takes nothing.

@@ -18,6 +18,7 @@ pub const ARCH_PRCTL: u64 = 158;
 pub const EXIT_GROUP: u64 = 231;
 pub const DUP3: u64 = 292;
 pub const SECCOMP: u64 = 317;
+pub const MEMBARRIER: u64 = 324;
 
 /// Any host call.
 #[inline(always)]

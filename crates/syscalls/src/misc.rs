@@ -295,8 +295,35 @@ pub fn getcpu(t: &Rc<Task>, cpu: UserOut<u32>, node: UserOut<u32>) -> Result {
 }
 
 const MEMBARRIER_CMD_QUERY: i32 = 0;
-pub fn membarrier(_t: &Rc<Task>, cmd: i32, _flags: Flags) -> Result<i32> {
-    if cmd == MEMBARRIER_CMD_QUERY { Ok(0) } else { Err(Errno::EINVAL) }
+const MEMBARRIER_CMD_GLOBAL: i32 = 1;
+const MEMBARRIER_CMD_GLOBAL_EXPEDITED: i32 = 2;
+const MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED: i32 = 4;
+const MEMBARRIER_CMD_PRIVATE_EXPEDITED: i32 = 8;
+const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: i32 = 16;
+
+/// EPERM: a private one, and the process has not registered. EINVAL: for code that changes itself, or rseq(2)'s.
+pub fn membarrier(t: &Rc<Task>, cmd: i32, flags: Flags) -> Result<i32> {
+    const SERVED: i32 = MEMBARRIER_CMD_GLOBAL
+        | MEMBARRIER_CMD_GLOBAL_EXPEDITED
+        | MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
+        | MEMBARRIER_CMD_PRIVATE_EXPEDITED
+        | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+    flags.only(0)?;
+    let mm = t.mm();
+    // Every stub has registered for the host's own.
+    let barrier = || host::process::barrier().map(|()| 0).map_err(|_| Errno::EINVAL);
+    match cmd {
+        MEMBARRIER_CMD_QUERY => Ok(barrier().map_or(0, |_| SERVED)),
+        MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED => barrier(),
+        MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED => barrier(),
+        MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED => {
+            mm.barriers.set(true);
+            barrier()
+        }
+        MEMBARRIER_CMD_PRIVATE_EXPEDITED if !mm.barriers.get() => Err(Errno::EPERM),
+        MEMBARRIER_CMD_PRIVATE_EXPEDITED => barrier(),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// The low byte, and the flags that do something here.

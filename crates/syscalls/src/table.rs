@@ -304,7 +304,7 @@ crate::syscall_table! {
     321 bpf() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     322 execveat(dir: Fd, path: PathArg, argv: Addr, envp: Addr, flags: Flags) => @context exec::execveat, full;
     323 userfaultfd() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
-    324 membarrier(cmd: i32, flags: Flags) => misc::membarrier, refused, "no command is offered";
+    324 membarrier(cmd: i32, flags: Flags) => misc::membarrier, partial, "no barriers for code that changes itself, or for rseq";
     325 mlock2(addr: Addr, len: u64, flags: Flags) => pages::mlock2, partial, "counted, without effect";
     326 copy_file_range(input: Fd, in_off: UserInOut<i64>, out: Fd, out_off: UserInOut<i64>, len: usize, flags: Flags) => splice::copy_file_range, full;
     327 preadv2(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64, high: u64, flags: Flags) => @wait io::preadv2, partial, "RWF_NOWAIT may wait for the disk";

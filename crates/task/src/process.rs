@@ -48,6 +48,8 @@ pub struct Mm {
     pub rewritten: RefCell<BTreeMap<u64, [u8; 7]>>,
     /// Somebody traces a thread of it: its sites stay as they are in the file.
     pub traced: Cell<bool>,
+    /// Registered for membarrier(2)'s private commands.
+    pub barriers: Cell<bool>,
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
     pub(crate) line: crate::flight::Line,
@@ -74,6 +76,7 @@ impl Mm {
             covered: RefCell::default(),
             rewritten: RefCell::default(),
             traced: Cell::new(false),
+            barriers: Cell::new(false),
             flights: RefCell::default(),
             line: Default::default(),
             landing: WaitQueue::new(),
@@ -122,6 +125,7 @@ impl Mm {
         let m = Mm::new(id, self.space.borrow().fork());
         *m.sites.borrow_mut() = self.sites.borrow().clone();
         m.sites_used.set(self.sites_used.get());
+        m.barriers.set(self.barriers.get());
         *m.covered.borrow_mut() = self.covered.borrow().clone();
         m.rewritten.replace(self.rewritten.borrow().clone());
         m.exe.replace(self.exe.borrow().clone());

@@ -424,3 +424,51 @@ CASE(threads_map_and_unmap) {
             t_fail("%s", (char *)why);
     }
 }
+/* membarrier(2): who is read often needs no barrier of his own when the other side asks for one. */
+#define ROUNDS 400000
+static volatile int fast_says, slow_says;
+static int *fast_saw;
+static volatile int fast_ended;
+static void *fast(void *argument) {
+    for (int i = 1; i <= ROUNDS; i++) {
+        fast_says = i;
+        __asm__ volatile("" ::: "memory");
+        fast_saw[i] = slow_says;
+    }
+    fast_ended = 1;
+    return argument;
+}
+CASE(membarrier_orders_another_threads_memory) {
+    int offered = syscall(SYS_membarrier, 0, 0, 0);
+    if (offered < 0)
+        SKIP("no membarrier");
+    EQ(offered & 31, 31);
+    ERR(syscall(SYS_membarrier, 0, 1, 0), EINVAL);
+    OK(syscall(SYS_membarrier, 1, 0, 0));
+    OK(syscall(SYS_membarrier, 2, 0, 0));
+    ERR(syscall(SYS_membarrier, 8, 0, 0), EPERM);
+    OK(syscall(SYS_membarrier, 16, 0, 0));
+    OK(syscall(SYS_membarrier, 8, 0, 0));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(syscall(SYS_membarrier, 8, 0, 0));
+    int status;
+    EQ(waitpid(pid, &status, 0), pid);
+    EQ(status, 0);
+    static int slow_saw[20000];
+    CHECK((fast_saw = calloc(ROUNDS + 2, sizeof *fast_saw)) != NULL);
+    pthread_t thread;
+    EQ(pthread_create(&thread, NULL, fast, NULL), 0);
+    int asked = 0;
+    while (!fast_ended && asked + 1 < 20000) {
+        slow_says = ++asked;
+        EQ(syscall(SYS_membarrier, 8, 0, 0), 0);
+        slow_saw[asked] = fast_says;
+    }
+    EQ(pthread_join(thread, NULL), 0);
+    /* Of two sides that write and then read, one at least has seen the other. */
+    for (int i = 1; i <= asked; i++)
+        if (slow_saw[i] < ROUNDS)
+            CHECK(fast_saw[slow_saw[i] + 1] >= i);
+    free(fast_saw);
+}
