@@ -16,6 +16,9 @@ pub const USER_END: u64 = 0x7ff0_0000_0000;
 /// Kept free for rewritten call sites, unless the program's own image lies there.
 pub const SITES: Range<u64> = 0x050f_0000..0x0530_0000;
 
+/// Kept free below a mapping that grows.
+const GUARD_GAP: u64 = 256 * PAGE_SIZE;
+
 /// A file behind a mapping.
 pub trait MappedFile: Any {
     /// As /proc/PID/maps shows it.
@@ -42,6 +45,8 @@ pub struct Vma {
     pub wipe_on_fork: bool,
     /// Counted against RLIMIT_MEMLOCK.
     pub locked: bool,
+    /// It grows when it is reached for below its start: MAP_GROWSDOWN.
+    pub grows: bool,
     /// Not the guest's to change: the vDSO, the site table.
     pub fixed: bool,
 }
@@ -72,6 +77,7 @@ impl Vma {
             && self.dont_fork == next.dont_fork
             && self.wipe_on_fork == next.wipe_on_fork
             && self.locked == next.locked
+            && self.grows == next.grows
             && self.fixed == next.fixed
             && same_file
     }
@@ -182,7 +188,7 @@ impl AddressSpace {
             if v.end < top && top - v.end >= len && (top - len >= SITES.end || top <= SITES.start) {
                 return Some(top - len);
             }
-            top = top.min(v.start);
+            top = top.min(if v.grows { v.start.saturating_sub(GUARD_GAP) } else { v.start });
             if top > SITES.start && top < SITES.end + len {
                 top = top.min(SITES.start.max(v.end));
             }
@@ -246,6 +252,22 @@ impl AddressSpace {
     pub fn map(&mut self, v: Vma) {
         self.carve(v.start..v.end);
         self.insert(v);
+    }
+
+    /// The program reaches for `addr`, where nothing is mapped: the mapping above grows, if it is one that does, to at most `stack`
+    /// bytes. What is new of it; None: it is a fault.
+    pub fn grow(&mut self, addr: u64, stack: u64, limits: Limits) -> Option<Vma> {
+        let start = addr & PAGE_SIZE_MASK;
+        let above = self.vmas.range(addr..).next().map(|(_, v)| v).filter(|v| v.grows)?;
+        let below = self.vmas.range(..addr).next_back().map(|(_, v)| v);
+        let crowded = below.is_some_and(|v| !v.grows && v.prot != 0 && start.saturating_sub(v.end) < GUARD_GAP);
+        if below.is_some_and(|v| v.end > start) || crowded || start < USER_START || above.end - start > stack {
+            return None;
+        }
+        let new = Vma { start, end: above.start, ..above.clone() };
+        self.fits(new.end - start, limits).ok()?;
+        self.insert(new.clone());
+        Some(new)
     }
 
     /// Unmaps; EINVAL for a bad range.
@@ -479,6 +501,7 @@ pub fn anonymous() -> Vma {
         dont_fork: false,
         wipe_on_fork: false,
         locked: false,
+        grows: false,
         fixed: false,
     }
 }

@@ -1,6 +1,7 @@
 //! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), memfd_create(2).
 use crate::args::{Addr, Fd, Flags, StrArg};
 use crate::fd::install;
+use abi::signal::SigInfo;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::ops::Op;
 use ipc::sysv::shm::Segment;
@@ -234,7 +235,9 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
     }
     let offset = file.as_ref().map_or(0, |(_, o)| *o);
     let file = file.map(|(m, o)| (m as Rc<dyn MappedFile>, o));
-    mm.space.borrow_mut().map(Vma { start: range.start, end: range.end, prot, shared, file, locked, ..anonymous() });
+    let grows = flags & c::MAP_GROWSDOWN != 0 && !shared && file.is_none();
+    let v = Vma { start: range.start, end: range.end, prot, shared, file, locked, grows, ..anonymous() };
+    mm.space.borrow_mut().map(v);
     mm.forget_sites(range.clone());
     let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
     mm.takes_off(t, range.clone());
@@ -250,6 +253,25 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
         move |t: &Task| t.mm().space.borrow_mut().forget(r)
     })));
     Ok(range.start)
+}
+
+/// After a fault: the pages that a mapping with MAP_GROWSDOWN has there from now on. False: it has none.
+pub fn grow(t: &Rc<Task>, addr: u64) -> bool {
+    let mm = t.mm();
+    // Another thread's fault may have made it grow just now.
+    if mm.space.borrow().at(addr).is_some_and(|v| v.grows) {
+        return true;
+    }
+    let grown = mm.space.borrow_mut().grow(addr, t.process.rlimit(c::RLIMIT_STACK), limits(t));
+    let Some(v) = grown else { return false };
+    let flags = c::MAP_PRIVATE | c::MAP_ANONYMOUS | c::MAP_NORESERVE;
+    mm.takes_off(t, v.start..v.end);
+    t.op(Op::Map { addr: v.start, len: v.end - v.start, prot: v.prot, flags, file: None });
+    t.undo.replace(Some(Box::new(move |t: &Task| {
+        t.mm().space.borrow_mut().forget(v.start..v.end);
+        t.force_signal(SigInfo::new(c::SIGSEGV, c::SI_KERNEL));
+    })));
+    true
 }
 
 /// How many bytes of `bufs` the calling thread can write before the first it cannot; more than there are if it can all.

@@ -337,6 +337,38 @@ CASE(stack_grows) {
     big[sizeof big - 1] = 2;
     EQ(big[0] + big[sizeof big - 1], 3);
 }
+/* A mapping that grows to where it is reached for, but not next to another, nor further than a stack may. */
+static char *room_for_growth(size_t pages) {
+    char *low = mmap(NULL, (pages + 300) * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(low != MAP_FAILED);
+    OK(munmap(low, (pages + 300) * 4096));
+    char *top = low + (pages + 300) * 4096;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
+    CHECK(mmap(top - 8192, 8192, PROT_READ | PROT_WRITE, flags, -1, 0) == top - 8192);
+    return top;
+}
+static int end_of_touching(volatile char *at) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        *at = 7;
+        _exit(*at);
+    }
+    return t_wait(pid);
+}
+CASE(mappings_that_grow) {
+    volatile char *top = room_for_growth(100);
+    top[-8192] = 1;
+    top[-8193] = 2;
+    top[-50 * 4096] = 3;
+    EQ(top[-8192] + top[-8193] + top[-50 * 4096], 6);
+    top[-49 * 4096] = 4;
+    EQ(end_of_touching(top - 60 * 4096), 7 << 8);
+    CHECK(mmap((char *)top - 350 * 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+    EQ(WTERMSIG(end_of_touching(top - 100 * 4096)), SIGSEGV);
+    struct rlimit less = {55 * 4096, RLIM_INFINITY};
+    OK(setrlimit(RLIMIT_STACK, &less));
+    EQ(WTERMSIG(end_of_touching(top - 60 * 4096)), SIGSEGV);
+}
 CASE(many_mappings) {
     char *areas[500];
     for (int i = 0; i < 500; i++) {

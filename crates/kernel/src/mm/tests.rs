@@ -134,3 +134,21 @@ fn agrees_with_a_page_map() {
         assert_eq!(seen, pages);
     }
 }
+
+#[test]
+fn what_grows_stops_before_its_neighbour_and_at_the_limit() {
+    let mut s = space();
+    let top = 0x1000_0000;
+    s.map(Vma { start: top - PAGE_SIZE, end: top, prot: RW, grows: true, ..anonymous() });
+    assert!(s.grow(top + 8, u64::MAX, UNLIMITED).is_none());
+    let new = s.grow(top - 3 * PAGE_SIZE + 5, u64::MAX, UNLIMITED).unwrap();
+    assert_eq!((new.start, new.end), (top - 3 * PAGE_SIZE, top - PAGE_SIZE));
+    assert_eq!(s.iter().count(), 1);
+    assert!(s.grow(top - 9 * PAGE_SIZE, 8 * PAGE_SIZE, UNLIMITED).is_none());
+    put(&mut s, top - 300 * PAGE_SIZE, 1, RW);
+    assert!(s.grow(top - 100 * PAGE_SIZE, u64::MAX, UNLIMITED).is_none());
+    assert!(s.grow(top - 43 * PAGE_SIZE, u64::MAX, UNLIMITED).is_some());
+    // Nothing is put right below it unasked.
+    let at = s.find_below(PAGE_SIZE, top).unwrap();
+    assert!(at < top - (43 + 255) * PAGE_SIZE);
+}
