@@ -151,6 +151,28 @@ def test_gdb_runs(program: Path, platform: str) -> None:
 
 @pytest.mark.usefixtures("binaries")
 @pytest.mark.parametrize("platform", inside.PLATFORMS)
+def test_gdb_watches_as_it_does_by_itself(program: Path, platform: str) -> None:
+    lines = [
+        "break main",
+        "run",
+        "watch total",
+        "continue",
+        "continue",
+        "delete",
+        "hbreak add",
+        "continue",
+        "bt",
+        "delete",
+    ]
+    argv = [*GDB[:5], *commands(*lines, "continue"), str(program)]
+    native, ours = both(platform, argv)
+    assert "Hardware watchpoint" in ours.out and "Old value = 1\nNew value = 3" in ours.out, ours.out + ours.err
+    assert "exited with code 07" in ours.out
+    assert plain(native.out) == plain(ours.out)
+
+
+@pytest.mark.usefixtures("binaries")
+@pytest.mark.parametrize("platform", inside.PLATFORMS)
 def test_gdb_attaches(program: Path, platform: str) -> None:
     quoted = " ".join(f"-ex '{line}'" for line in ATTACH)
     # Long enough for the loop's call sites to have been rewritten.

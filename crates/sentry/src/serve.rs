@@ -14,6 +14,9 @@ use std::task::{Poll, Waker};
 use syscalls::table;
 use task::{Ask as Inside, ExitStatus, Kernel, Outcome, Task};
 
+/// Of SIGSEGV: nothing is mapped there.
+const SEGV_MAPERR: i32 = 1;
+
 pub struct Sentry<P: Platform> {
     pub p: P,
     pub k: Rc<Kernel>,
@@ -288,6 +291,9 @@ impl<P: Platform> Sentry<P> {
                 let fault = matches!(signo, c::SIGILL | c::SIGTRAP | c::SIGBUS | c::SIGFPE);
                 let signo = if fault { signo } else { c::SIGSEGV };
                 self.context(&t);
+                if signo == c::SIGSEGV && code == SEGV_MAPERR && syscalls::memory::grow(&t, addr) {
+                    return self.finish(&t, None);
+                }
                 let (ip, sp) = (t.ip.get(), t.regs.borrow().rsp);
                 // Of a tracee it is a breakpoint or a step, and there are many.
                 if signo != c::SIGTRAP || !t.traced.get() {
@@ -296,7 +302,13 @@ impl<P: Platform> Sentry<P> {
                         t.tid
                     ));
                 }
-                t.force_signal(SigInfo::fault(signo, code, addr));
+                let info = match signo {
+                    c::SIGTRAP => crate::trace::trapped(&t, code, addr),
+                    _ => Some(SigInfo::fault(signo, code, addr)),
+                };
+                if let Some(info) = info {
+                    t.force_signal(info);
+                }
                 self.finish(&t, None);
             }
             Ask::Context => {
@@ -429,6 +441,10 @@ impl<P: Platform> Sentry<P> {
             let shown = result.map_err(|e| if e.is_restart() { Errno::EINTR } else { e });
             let line = syscalls::strace::line(row, nr, args, shown, &*t.mem());
             self.strace.line(&format!("[{}] {line}", t.tid));
+        }
+        if self.k.sigio.waits() {
+            // Who is the owner of what it has changed hears of it before it goes on.
+            self.k.send_sigio();
         }
         // The fast path: nothing but a result.
         if t.outcome.get() == Outcome::Return && t.ops.borrow().is_empty() && !t.interrupted() {

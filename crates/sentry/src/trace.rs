@@ -14,12 +14,27 @@ use task::{Ask as Inside, At, Coming, Errand, ExitStatus, How, Outcome, Stop, Ta
 
 const TF: u64 = 0x100;
 const TRAP_BRKPT: i32 = 1;
+const TRAP_TRACE: i32 = 2;
+const TRAP_HWBKPT: i32 = 4;
 
 /// Takes back the trap flag that a step has set.
 pub fn unforce(t: &Task, tr: &Trace) {
     if tr.forced_tf.take() {
         t.regs.borrow_mut().eflags &= !TF;
         t.changed.set(true);
+    }
+}
+
+/// What a trap of a tracee's is told as; None: the step was for the debug registers, and none of them has met anything.
+pub fn trapped(t: &Task, code: i32, addr: u64) -> Option<SigInfo> {
+    let info = SigInfo::fault(c::SIGTRAP, code, addr);
+    let Some(tr) = t.trace().filter(|tr| code == TRAP_TRACE && tr.debug.borrow().armed()) else { return Some(info) };
+    let met = tr.debug.borrow_mut().stepped(|addr, buf| t.peek(addr, buf));
+    match tr.own_step.take() {
+        true if met => Some(SigInfo::fault(c::SIGTRAP, TRAP_HWBKPT, addr)),
+        true => None,
+        // As on Linux a step is told as one, whatever else it has met.
+        false => Some(info),
     }
 }
 
@@ -248,6 +263,7 @@ impl<P: Platform> Sentry<P> {
 
     /// The new program of a traced thread stands ready.
     pub fn traced_exec(&mut self, t: &Rc<Task>, tr: &Trace) {
+        tr.debug.take();
         t.outcome.set(Outcome::Return);
         t.changed.set(true);
         t.ask.set(Inside::Call(c::SYS_execve as u64));
@@ -333,9 +349,20 @@ impl<P: Platform> Sentry<P> {
                 None => {}
             }
         }
-        if tr.how.get() == How::Step {
+        let ip = t.regs.borrow().rip;
+        let armed = tr.debug.borrow().armed();
+        if armed && tr.debug.borrow_mut().meets(ip) {
+            t.ask.set(Inside::Other);
+            t.force_signal(SigInfo::fault(c::SIGTRAP, TRAP_HWBKPT, ip));
+            return self.finish(t, None);
+        }
+        if armed {
+            tr.debug.borrow_mut().look(|addr, buf| t.peek(addr, buf));
+        }
+        if armed || tr.how.get() == How::Step {
             let mut r = t.regs.borrow_mut();
             tr.forced_tf.set(r.eflags & TF == 0);
+            tr.own_step.set(tr.how.get() != How::Step && tr.forced_tf.get());
             r.eflags |= TF;
         }
         t.outcome.set(Outcome::Return);

@@ -38,9 +38,9 @@ pub async fn ptrace(t: &Rc<Task>, op: u64, pid: i32, addr: u64, data: u64) -> Re
     }
     let who = t.find_task(pid).ok_or(Errno::ESRCH)?;
     match op {
-        c::PTRACE_ATTACH => return t.attach(&who, false, 0).map(|()| 0),
+        c::PTRACE_ATTACH => return attach(t, &who, false, 0).await,
         c::PTRACE_SEIZE if addr != 0 || data & !OPTIONS != 0 => return Err(Errno::EIO),
-        c::PTRACE_SEIZE => return t.attach(&who, true, data as u32).map(|()| 0),
+        c::PTRACE_SEIZE => return attach(t, &who, true, data as u32).await,
         _ => {}
     }
     let mine = |tr: &Rc<Trace>| std::ptr::eq(tr.tracer.as_ptr(), &**t);
@@ -116,6 +116,20 @@ pub async fn ptrace(t: &Rc<Task>, op: u64, pid: i32, addr: u64, data: u64) -> Re
         PTRACE_ARCH_PRCTL => s.arch(&*mem, addr, data),
         _ => Err(Errno::EIO),
     }
+}
+
+/// Who is stopped already can be looked at as soon as this returns.
+async fn attach(t: &Rc<Task>, who: &Rc<Task>, seize: bool, options: u32) -> Result<i64> {
+    let stopped = who.process.stopped.get().is_some();
+    if stopped {
+        wait::settle().await;
+    }
+    t.attach(who, seize, options)?;
+    if stopped {
+        let stands = || (who.dead.get() || who.trace().is_none_or(|tr| tr.stop.get().is_some())).then_some(());
+        wait::until_deaf(&[&t.process.child_wait], stands).await.ok();
+    }
+    Ok(0)
 }
 
 fn signal(data: u64) -> Result<i32> {
@@ -344,7 +358,9 @@ impl Stopped<'_> {
         if !addr.is_multiple_of(8) || addr >= USER_SIZE {
             return Err(Errno::EIO);
         }
-        // There are no debug registers: none is set.
+        if let Some(n) = addr.checked_sub(DEBUGREG) {
+            return Ok(self.tr.debug.borrow().peek(n as usize / 8));
+        }
         Ok(self.words().get(addr as usize / 8).copied().unwrap_or(0))
     }
 
@@ -352,13 +368,11 @@ impl Stopped<'_> {
         if !addr.is_multiple_of(8) || addr >= USER_SIZE {
             return Err(Errno::EIO);
         }
-        let mut words = self.words();
-        match words.get_mut(addr as usize / 8) {
-            Some(w) => *w = data,
-            None if addr >= DEBUGREG && data == 0 => return Ok(()),
-            None if addr >= DEBUGREG => return Err(Errno::EINVAL),
-            None => return Err(Errno::EIO),
+        if let Some(n) = addr.checked_sub(DEBUGREG) {
+            return self.tr.debug.borrow_mut().poke(n as usize / 8, data);
         }
+        let mut words = self.words();
+        *words.get_mut(addr as usize / 8).ok_or(Errno::EIO)? = data;
         self.set_words(&words)
     }
 

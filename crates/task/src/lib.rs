@@ -5,6 +5,7 @@
 
 mod access;
 mod aio;
+mod debug;
 pub mod dnotify;
 mod exit;
 mod flight;

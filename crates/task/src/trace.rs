@@ -1,4 +1,5 @@
 //! Who traces whom: ptrace(2). What a traced thread stops for is the sentry's to do; what its tracer sees is here.
+use crate::debug::Debug;
 use crate::{ExitStatus, Process, Task};
 use abi::signal::{SIG_IGN, SigInfo};
 use abi::{Errno, Result, c};
@@ -92,6 +93,9 @@ pub struct Trace {
     pub ended: Cell<bool>,
     /// The trap flag is ours, not the guest's.
     pub forced_tf: Cell<bool>,
+    /// The step is for the debug registers, not for the tracer.
+    pub own_step: Cell<bool>,
+    pub debug: RefCell<Debug>,
     /// The floating point state, once fetched, in this stop.
     pub fp: RefCell<Option<Vec<u8>>>,
 }
@@ -141,6 +145,8 @@ impl Task {
             event: Cell::new(None),
             ended: Cell::new(false),
             forced_tf: Cell::new(false),
+            own_step: Cell::new(false),
+            debug: RefCell::default(),
             fp: RefCell::new(None),
         };
         self.trace.replace(Some(Rc::new(trace)));

@@ -623,3 +623,93 @@ CASE(a_busy_call_site_is_as_in_the_file) {
     EQ(r.rip, at + 1);
     end(pid);
 }
+CASE(who_is_stopped_is_attached_to_at_once) {
+    for (int i = 0; i < 20; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            raise(SIGSTOP);
+            _exit(4);
+        }
+        int status;
+        EQ(waitpid(pid, &status, WUNTRACED), pid);
+        OK(PT(i % 2 ? PTRACE_SEIZE : PTRACE_ATTACH, pid, 0, 0));
+        errno = 0;
+        PT(PTRACE_PEEKUSER, pid, offsetof(struct user_regs_struct, rip), 0);
+        EQ(errno, 0);
+        OK(PT(PTRACE_DETACH, pid, 0, 0));
+        OK(kill(pid, SIGCONT));
+        EQ(next(pid), 4 << 8);
+    }
+}
+/* The debug registers: what is written or executed stops a thread that goes on by itself. */
+#define DEBUGREG(n) offsetof(struct user, u_debugreg[n])
+static volatile long counts, elsewhere;
+__attribute__((noinline)) static void passed_by(void) { __asm__ volatile("" ::: "memory"); }
+static void writes_now_and_then(void) {
+    for (int i = 0; i < 30; i++) {
+        elsewhere += i;
+        if (i % 10 == 7)
+            counts += i;
+        if (i == 20)
+            passed_by();
+    }
+    syscall(SYS_getppid);
+    _exit(counts);
+}
+CASE(watchpoints_stop_at_writes) {
+    pid_t pid = traced(writes_now_and_then);
+    OK(PT(PTRACE_POKEUSER, pid, DEBUGREG(1), &counts));
+    /* Register 1: writes of eight bytes. */
+    OK(PT(PTRACE_POKEUSER, pid, DEBUGREG(7), 1l << 2 | 1l << 20 | 2l << 22));
+    siginfo_t info;
+    for (long want = 7, seen = 0; want < 30; want += 10) {
+        OK(PT(PTRACE_CONT, pid, 0, 0));
+        STOPPED(next(pid), SIGTRAP);
+        OK(PT(PTRACE_GETSIGINFO, pid, 0, &info));
+        EQ(info.si_code, TRAP_HWBKPT);
+        EQ(PT(PTRACE_PEEKUSER, pid, DEBUGREG(6), 0) & 15, 2);
+        OK(PT(PTRACE_POKEUSER, pid, DEBUGREG(6), 0));
+        EQ(PT(PTRACE_PEEKDATA, pid, &counts, 0), seen += want);
+    }
+    OK(PT(PTRACE_CONT, pid, 0, 0));
+    EQ(next(pid), (7 + 17 + 27) << 8);
+}
+CASE(hardware_breakpoints_stop_before_what_is_there) {
+    pid_t pid = traced(writes_now_and_then);
+    OK(PT(PTRACE_POKEUSER, pid, DEBUGREG(0), passed_by));
+    OK(PT(PTRACE_POKEUSER, pid, DEBUGREG(7), 1));
+    OK(PT(PTRACE_CONT, pid, 0, 0));
+    STOPPED(next(pid), SIGTRAP);
+    struct user_regs_struct r;
+    OK(PT(PTRACE_GETREGS, pid, 0, &r));
+    EQ(r.rip, (uintptr_t)passed_by);
+    CHECK(!(r.eflags & 0x100));
+    EQ(PT(PTRACE_PEEKUSER, pid, DEBUGREG(6), 0) & 15, 1);
+    siginfo_t info;
+    OK(PT(PTRACE_GETSIGINFO, pid, 0, &info));
+    EQ(info.si_code, TRAP_HWBKPT);
+    EQ(PT(PTRACE_PEEKDATA, pid, &elsewhere, 0), 20 * 21 / 2);
+    /* A step tells of itself; the calls of a thread that is watched are made as ever. */
+    OK(PT(PTRACE_SINGLESTEP, pid, 0, 0));
+    STOPPED(next(pid), SIGTRAP);
+    OK(PT(PTRACE_GETSIGINFO, pid, 0, &info));
+    EQ(info.si_code, TRAP_TRACE);
+    OK(PT(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACESYSGOOD));
+    OK(PT(PTRACE_SYSCALL, pid, 0, 0));
+    STOPPED(next(pid), SIGTRAP | 0x80);
+    OK(PT(PTRACE_CONT, pid, 0, 0));
+    EQ(next(pid), (7 + 17 + 27) << 8);
+}
+CASE(debug_registers_that_cannot_be) {
+    pid_t pid = traced(nothing);
+    OK(PT(PTRACE_POKEUSER, pid, DEBUGREG(0), (char *)&word + 1));
+    EQ(PT(PTRACE_PEEKUSER, pid, DEBUGREG(0), 0), (uintptr_t)&word + 1);
+    ERR(PT(PTRACE_POKEUSER, pid, DEBUGREG(0), 0xffff800000000000), EINVAL);
+    /* Eight bytes that are not aligned; ports; a breakpoint of two bytes. */
+    ERR(PT(PTRACE_POKEUSER, pid, DEBUGREG(7), 1 | 1 << 16 | 2 << 18), EINVAL);
+    ERR(PT(PTRACE_POKEUSER, pid, DEBUGREG(7), 1 | 2 << 16), EINVAL);
+    ERR(PT(PTRACE_POKEUSER, pid, DEBUGREG(7), 1 | 1 << 18), EINVAL);
+    EQ(PT(PTRACE_PEEKUSER, pid, DEBUGREG(7), 0), 0);
+    ERR(PT(PTRACE_POKEUSER, pid, DEBUGREG(4), 1), EIO);
+    end(pid);
+}

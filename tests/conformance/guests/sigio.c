@@ -93,3 +93,28 @@ CASE(what_cannot_own_or_tell) {
     ERR(ioctl(file, FIOASYNC, &on), ENOTTY);
     OK(fcntl(file, F_SETOWN, getpid()));
 }
+/* Who tells himself is told before his call returns. */
+CASE(told_within_the_call) {
+    int ends[2];
+    OK(pipe(ends));
+    OK(mkdir("watched", 0700));
+    FD(dir, open("watched", O_RDONLY));
+    int want = SIGRTMIN + 3;
+    listen_to(want);
+    for (int i = 0; i < 2; i++) {
+        int fd = i ? dir : ends[0];
+        OK(fcntl(fd, F_SETSIG, want));
+        OK(fcntl(fd, F_SETOWN, getpid()));
+    }
+    OK(fcntl(ends[0], F_SETFL, O_ASYNC));
+    OK(fcntl(dir, F_NOTIFY, DN_ATTRIB | DN_MULTISHOT));
+    for (int i = 0; i < 300; i++) {
+        told = 0;
+        EQ(write(ends[1], "x", 1), 1);
+        EQ(told, 1);
+        EQ(told_fd, ends[0]);
+        OK(fchmod(dir, 0700 + i % 8));
+        EQ(told, 2);
+        EQ(told_fd, dir);
+    }
+}
