@@ -173,8 +173,7 @@ class Sandbox:
         else:
             wanted = profile if isinstance(profile, Profile) else read.load(profile)
         if self._rules:
-            from dataclasses import replace
-
+            from rvisor._record import replace
             from rvisor.profile.model import Network, NetworkRule
 
             if wanted.network is not None:

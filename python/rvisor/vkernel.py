@@ -6,7 +6,6 @@ container's monitor. Its description lies beside the sandbox's in the runtime di
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 
@@ -16,7 +15,6 @@ from rvisor.errors import ControlError, RvisorError, SandboxGone, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from rvisor._sentry.messages import Confinement, LaunchSpec, Process, Program, SharedSpec
@@ -219,12 +217,13 @@ def show(word: str) -> dict[str, Any]:
 
 def update(word: str, profile: Profile, *, path: str) -> list[str]:
     """Give a running container this profile; what was changed. All of it or nothing: RvisorError says why not."""
+    from contextlib import suppress
     from json import dumps, loads
 
     from rvisor.profile import shared
 
     directory, about = find(word)
-    with _locked(directory):
+    with _Locked(directory):
         state = _read(directory)
         wanted = shared.parts(profile, also=_also(state), oci="groups" in state)
         new: SharedSpec = loads(dumps(wanted.shared))
@@ -260,10 +259,10 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             _write(directory, {**state, "profile": path, "shared": wanted.shared, "updates": state["updates"] + 1})
         except (OSError, RvisorError) as error:
             for file, value in reversed(done):
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     cgroup.put(file, value)
             if attached:
-                with contextlib.suppress(RvisorError):
+                with suppress(RvisorError):
                     _attach(groups, before["programs"])
             if isinstance(error, RvisorError):
                 raise
@@ -284,9 +283,9 @@ def _attach(own: list[str], programs: list[Program]) -> None:
     from json import dumps
 
     from rvisor._sentry import find, spawn
-    from rvisor.profile import groups
+    from rvisor.profile import host
 
-    top = groups.mount()
+    top = host.mount()
     group = next((path for path in own if top is not None and path.startswith(f"{top}/")), None)
     if group is None:
         raise UsageError("the container was started without programs, so there is no group for them")
@@ -417,18 +416,21 @@ def _there(group: str, name: str) -> bool:
     return os.path.exists(os.path.join(group, name))
 
 
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+class _Locked:
+    """One at a time changes what is in the directory."""
+
+    def __init__(self, directory: str) -> None:
+        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def _read(directory: str) -> dict[str, Any]:
-    from json import loads
+    from rvisor._sentry.plainjson import loads
 
     try:
         with open(os.path.join(directory, _STATE), encoding="utf-8") as file:
@@ -440,7 +442,7 @@ def _read(directory: str) -> dict[str, Any]:
 
 def _write(directory: str, state: dict[str, Any]) -> None:
     """The old one or the new one is there, whatever happens."""
-    from json import dumps
+    from rvisor._sentry.plainjson import dumps
 
     new = os.path.join(directory, f"{_STATE}.new")
     with open(new, "w", encoding="utf-8") as file:

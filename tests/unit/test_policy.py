@@ -42,8 +42,8 @@ def window(**said: object) -> metrics.CpuMetrics:
 
 
 def memory_window(**said: object) -> metrics.MemoryMetrics:
-    fields = metrics.MemoryMetrics.__dataclass_fields__
-    plain = {name: (None if "None" in str(field.type) else 0) for name, field in fields.items()}
+    fields = metrics.MemoryMetrics.__annotations__
+    plain = {name: (None if "None" in kind else 0) for name, kind in fields.items()}
     return metrics.MemoryMetrics(**(plain | said))  # type: ignore[arg-type]
 
 

@@ -206,14 +206,14 @@ def _alive(path: str) -> bool:
 
 
 def _write(path: str, about: About) -> None:
-    from json import dumps
+    from rvisor._sentry.plainjson import dumps
 
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(dumps(about))
 
 
 def _read(path: str) -> About | None:
-    from json import loads
+    from rvisor._sentry.plainjson import loads
 
     try:
         with open(os.path.join(path, _ABOUT), encoding="utf-8", errors="surrogateescape") as file:

@@ -104,7 +104,7 @@ def _undo(container: Container, wanted: Config, request: Request) -> None:
     try:
         told = container.state("stopped")
         container.destroy()
-        run_late(wanted.hooks["poststop"], "poststop", told, request.bundle, request.log)
+        hooks.run_late(wanted.hooks["poststop"], "poststop", told, request.bundle, request.log)
     except (OSError, RvisorError) as error:
         request.log.warning(f"cleaning up: {error}")
     if request.pid_file:
@@ -112,15 +112,6 @@ def _undo(container: Container, wanted: Config, request: Request) -> None:
             os.unlink(request.pid_file)
         except OSError:
             return
-
-
-def run_late(wanted: list[config.Hook], stage: str, told: dict[str, object], bundle: str, log: Log) -> None:
-    """Hooks whose failure cannot undo anything: it is logged, and the next one runs."""
-    for hook in wanted:
-        try:
-            hooks.run(stage, [hook], told, bundle=bundle)
-        except (OSError, OciError) as error:
-            log.warning(str(error))
 
 
 def _create(container: Container, wanted: Config, request: Request) -> None:

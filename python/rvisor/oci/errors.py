@@ -38,6 +38,6 @@ def not_begun(error: RvisorError, process: Process) -> OciError:
 
 
 def _quoted(text: str) -> str:
-    from json import dumps
+    from rvisor._sentry.plainjson import dumps
 
     return dumps(text, ensure_ascii=False)

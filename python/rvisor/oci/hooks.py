@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rvisor._sentry import messages
     from rvisor._sentry.messages import Process
     from rvisor.oci.config import Hook
+    from rvisor.oci.log import Log
     from rvisor.oci.state import Container
 
 _SAID = 4096
@@ -69,6 +70,15 @@ def run(stage: str, hooks: Iterable[Hook], state: dict[str, object], *, bundle: 
             streams.check(name, status)
 
 
+def run_late(hooks: Iterable[Hook], stage: str, state: dict[str, object], bundle: str, log: Log) -> None:
+    """Hooks whose failure cannot undo anything: it is logged, and the next one runs."""
+    for hook in hooks:
+        try:
+            run(stage, [hook], state, bundle=bundle)
+        except (OSError, OciError) as error:
+            log.warning(str(error))
+
+
 def run_inside(hooks: Iterable[Hook], container: Container, process: Process) -> None:
     """Those of startContainer: each a program of the container's, with the first process's rights. Raises OciError."""
     from rvisor.errors import ControlError, SandboxGone
@@ -100,7 +110,9 @@ def record(hooks: Iterable[Hook]) -> list[messages.Hook]:
 
 def recorded(container: Container, stage: str) -> list[Hook]:
     """Those that were written down."""
+    found = (container.data.get("hooks") or {}).get(stage, [])
+    if not found:
+        return []
     from rvisor.oci.config import Hook
 
-    found = (container.data.get("hooks") or {}).get(stage, [])
     return [Hook(h["path"], h["args"], h["env"], h["timeout"]) for h in found]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 
 from rvisor.errors import ControlError, RvisorError, SandboxGone
-from rvisor.oci import create as creating
 from rvisor.oci import hooks, state
 from rvisor.oci.errors import OciError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rvisor.oci.cli import Command
+    from rvisor.oci.create import Request
     from rvisor.oci.state import Container
 
 
-def _request(command: Command) -> creating.Request:
+def _request(command: Command) -> Request:
+    from rvisor.oci import create as creating
+
     command.words(1, 1)
     flags = command.flags
     request = creating.Request(root=command.root, name=command.id, bundle=flags.text("bundle"), log=command.log)
@@ -31,6 +33,8 @@ def _request(command: Command) -> creating.Request:
 
 
 def create(command: Command) -> int:
+    from rvisor.oci import create as creating
+
     creating.create(_request(command))
     return 0
 
@@ -67,7 +71,7 @@ def _begin(container: Container, command: Command) -> None:
         raise OciError("cannot start a container that has stopped") from None
     except ControlError as error:
         raise OciError(f"cannot start the container: {error}") from None
-    if container.shared:
+    if container.shared and container.data.get("profile"):
         from rvisor.oci import shared
 
         shared.tune(container)
@@ -78,10 +82,12 @@ def _begin(container: Container, command: Command) -> None:
 def late(container: Container, stage: str, told: dict[str, object], command: Command) -> None:
     """The hooks of a stage that were written down."""
     wanted = hooks.recorded(container, stage)
-    creating.run_late(wanted, stage, told, str(container.data.get("bundle", "/")), command.log)
+    hooks.run_late(wanted, stage, told, str(container.data.get("bundle", "/")), command.log)
 
 
 def run(command: Command) -> int:
+    from rvisor.oci import create as creating
+
     request = _request(command)
     detached = command.flags.on("detach")
     container = creating.create(request)

@@ -47,7 +47,7 @@ class Log:
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.json:
-            from json import dumps
+            from rvisor._sentry.plainjson import dumps
 
             line = dumps({"level": level, "msg": message, "time": stamp})
         else:

@@ -6,13 +6,14 @@ The container's own directory has a link to that.
 
 from __future__ import annotations
 
+# Without the package `socket`, half of a command's imports.
+import _socket as socket
 import os
-import signal
-import socket
 import time
 
 from rvisor import vkernel
 from rvisor._sentry import find, runtime, spawn
+from rvisor._sentry.numbers import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2
 from rvisor.errors import LaunchError, ProfileError, RvisorError, UsageError
 from rvisor.oci import cgroups, hooks, seccomp
 from rvisor.oci.errors import OciError, not_begun
@@ -43,9 +44,12 @@ def identity(name: str) -> str:
     """Of which an instance is named: the container's id where that is hexadecimal."""
     if len(name) >= 12 and _HEX.issuperset(name[:12]):
         return name
-    from hashlib import sha256
-
-    return sha256(name.encode()).hexdigest()
+    try:
+        # By itself: `hashlib` would load the cryptographic library first.
+        from _blake2 import blake2b
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b(name.encode()).hexdigest()
 
 
 class Instance:
@@ -58,9 +62,9 @@ class Instance:
         path = profile_of(request, wanted.annotations)
         table = seccomp.table(wanted.seccomp) if wanted.seccomp else None
         try:
-            from rvisor.profile import read, shared
+            from rvisor.profile import shared
 
-            self._parts = shared.parts(read.load(path) if path else None, also=table, oci=True)
+            self._parts = shared.parts(_load(path) if path else None, also=table, oci=True)
             _own_settings(self._parts.shared, wanted)
             if self._parts.tuned is not None:
                 from rvisor.policy import together
@@ -176,8 +180,14 @@ def _own_settings(parts: SharedSpec, wanted: Config) -> None:
             raise ProfileError(f"sysctl: bounds for {name}: the container has no {kind} namespace of its own")
 
 
+def _load(path: str) -> Profile:
+    from rvisor.profile import read
+
+    return read.load(path)
+
+
 def _state(container: Container) -> str:
-    from json import dumps
+    from rvisor._sentry.plainjson import dumps
 
     return dumps(container.state("creating"))
 
@@ -226,14 +236,11 @@ def below(process: Process, ceiling: int) -> None:
 
 def tune(container: Container) -> None:
     """Set the profile's CPU and memory policies, now that the program runs."""
-    path = str(container.data.get("profile", ""))
-    if not path:
-        return
     from rvisor.policy import container as policies
     from rvisor.policy import together
-    from rvisor.profile import read, shared
+    from rvisor.profile import shared
 
-    profile: Profile | None = shared.parts(read.load(path), oci=True).tuned
+    profile: Profile | None = shared.parts(_load(container.data["profile"]), oci=True).tuned
     if profile is not None:
         governed = policies.Container.of_groups(container.id, container.cgroups)
         together.apply(profile, governed, filtered=True)
@@ -295,9 +302,11 @@ def exec_(
 
 def attend(running: spawn.Running) -> int:
     """Wait for the program's end, passing signals on; its status."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    import signal
+
+    for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2):
         signal.signal(number, lambda number, _frame: running.send_signal(number))
     try:
         return running.wait().status
     except RvisorError:
-        return 128 + signal.SIGKILL
+        return 128 + SIGKILL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rvisor._record import items
 from rvisor.policy import cpu, memory
 from rvisor.policy.errors import PolicyError
 from rvisor.policy.load import plain
@@ -29,10 +30,8 @@ class Controller:
 
     def step(self) -> dict[str, Any]:
         """One window's end. `changed`: the decision differs from the last one; `error`: what failed, or nothing."""
-        from dataclasses import asdict
-
         metrics = self._sampler.sample()
-        event: dict[str, Any] = {"at": time.time(), "container": self._container.name, "metrics": asdict(metrics)}
+        event: dict[str, Any] = {"at": time.time(), "container": self._container.name, "metrics": dict(items(metrics))}
         decision, reason, error = None, "", ""
         changed = False
         try:

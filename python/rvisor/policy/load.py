@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
+from rvisor._record import items
 from rvisor.errors import UsageError
 from rvisor.policy import policies
 from rvisor.policy.errors import PolicyError
@@ -78,12 +79,10 @@ class Apart(Decider):
 
     def decide(self, metrics: CpuMetrics | MemoryMetrics) -> tuple[Decision, str]:
         """Ask it; PolicyError says how it failed."""
-        from dataclasses import asdict
-
         try:
             if self._process is None:
                 self._start()
-            answer = self._ask(asdict(metrics), DECISION_SECONDS)
+            answer = self._ask(dict(items(metrics)), DECISION_SECONDS)
             decision = read_decision(self._kind, answer["decision"])
         except PolicyError as error:
             self._failed += 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 
+from rvisor._record import Record
 from rvisor._sentry.cgroup import get as read
 from rvisor.policy.cpu import CLASSES, quota
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from rvisor.policy.container import Container
 
 
-@dataclass(frozen=True)
-class CpuMetrics:
+class CpuMetrics(Record):
     """One window. `policy` is the class most threads have; None where the host does not tell."""
 
     window_s: float
@@ -44,8 +43,7 @@ class CpuMetrics:
         return self.voluntary_per_s + self.involuntary_per_s
 
 
-@dataclass(frozen=True)
-class MemoryMetrics:
+class MemoryMetrics(Record):
     """One window, or the state at its end. Bytes; None where the host does not tell."""
 
     window_s: float

@@ -31,8 +31,7 @@ def tune(running: Running, profile: Profile, *, private: bool) -> None:
     """Set the policies in a container that has begun, whose launcher has seen to limits and promises. PolicyError: what
     the host refuses.
     """
-    from dataclasses import replace
-
+    from rvisor._record import replace
     from rvisor._sentry import cgroup
     from rvisor.policy.container import Container
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass, field
 
 from rvisor.errors import ProfileError
 from rvisor.profile import patterns
@@ -51,12 +50,12 @@ _REFUSED = Action("errno", errno.EACCES)
 _PERMISSIONS = "rwaxmklpPuUcCib"
 
 
-@dataclass
 class Found:
     """The profile, and what somebody should know of how it was read."""
 
-    profile: Profile
-    notes: list[str] = field(default_factory=list)
+    def __init__(self, profile: Profile, notes: list[str]) -> None:
+        self.profile = profile
+        self.notes = notes
 
 
 def read(path: str, *, top: str = TOP) -> Found:

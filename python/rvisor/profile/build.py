@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 
+from rvisor._record import Record, replace
 from rvisor.errors import ProfileError
 from rvisor.profile import conditions, filter, read, write
 from rvisor.profile.model import ALLOW, EPERM, INT, WORD, Action, Case, Condition, Profile, Rule, Syscalls
@@ -95,8 +95,7 @@ ALWAYS = ("execve", "exit", "exit_group", "rt_sigreturn", "restart_syscall")
 """What a process needs to begin and end at all, and what the kernel calls on its behalf."""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Record):
     """Something `lint` has to say: `level` warning or note."""
 
     level: str
@@ -203,7 +202,7 @@ def _merge(one: Profile, other: Profile) -> Profile:
 def _bare(value: object) -> object:
     if isinstance(value, tuple):
         return [_bare(one) for one in value]
-    return write.data(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return write.data(value) if isinstance(value, Record) else value
 
 
 def _merge_syscalls(one: Syscalls, other: Syscalls) -> Syscalls:

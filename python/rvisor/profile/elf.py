@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass, field
 
 from rvisor.errors import ProfileError
 from rvisor.profile.vocabulary import NAMES, NUMBERS
@@ -44,12 +43,12 @@ _INDIRECT = (
 """What the C library does behind pointers, which are not followed."""
 
 
-@dataclass
 class Found:
     """Names of calls, and what could not be looked at."""
 
-    names: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+        self.notes: list[str] = []
 
 
 def calls(path: str) -> Found:

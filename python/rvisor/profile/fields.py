@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rvisor._record import Record
 from rvisor.profile.model import KINDS
 
 TYPE_CHECKING = False
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(Record):
     """A key: what its value is, and what it means.
 
     `kind`: text, texts (a list), number, fraction, flag, size (bytes, or text such as 512m), time (ns, or text such as

@@ -6,8 +6,6 @@ hold for all in the group and are gone with it. Addresses are in network order, 
 
 from __future__ import annotations
 
-import functools
-import os
 import struct
 
 from rvisor.profile.ebpf import BYTE, DOUBLE, FP, HALF, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Assembler
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 MOST_RULES = 500
 """Of networks, for one profile."""
-_SYS_ADMIN = 21
 
 _TCP, _UDP = 6, 17
 _PROTOCOLS = {"tcp": _TCP, "udp": _UDP}
@@ -35,32 +32,6 @@ _ADDRESS = (R5, R6, R7, R8)
 _MAPPED = 0xFFFF0000
 """The third word of an IPv4 address in IPv6's form."""
 _LOOPBACK4, _LOOPBACK6 = 0x0100007F, 0x01000000
-
-
-@functools.cache
-def hindrance() -> str | None:
-    """Why this host lets us attach no programs; None if there is nothing known against it."""
-    if os.geteuid() != 0:
-        return "programs are attached to control groups by root only"
-    with open("/proc/self/status", encoding="utf-8") as lines:
-        held = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    with open("/proc/self/uid_map", encoding="utf-8") as file:
-        outermost = file.read().split() == ["0", "0", "4294967295"]
-    if not held >> _SYS_ADMIN & 1 or not outermost:
-        return "this root may not attach programs to control groups"
-    if mount() is None:
-        return "no control groups of version 2 are mounted on this host"
-    return None
-
-
-def mount() -> str | None:
-    """Where version 2's control groups are mounted."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            if right.startswith("cgroup2 "):
-                return left.split()[4]
-    return None
 
 
 # Networks

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 
 from rvisor.profile import build, read, write
 from rvisor.profile.model import EPERM, INT, Action, Profile
@@ -34,12 +33,12 @@ What was seen stands in {seen}; what is said of a call here replaces what is sai
 `rvisor profile learn` never changes this file."""
 
 
-@dataclass
 class Seen:
     """Calls by name, and of some the values of the argument that says which kind of it is meant."""
 
-    names: set[str] = field(default_factory=set)
-    values: dict[str, set[int]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.values: dict[str, set[int]] = {}
 
     def add(self, line: str) -> None:
         """A line of a trace; what is none is passed over."""

@@ -6,8 +6,8 @@ None means that the profile does not speak of it: the kernel's own rule holds.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
 
+from rvisor._record import Record
 from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS
 
 TYPE_CHECKING = False
@@ -24,16 +24,14 @@ CLONE_NEWUSER = 0x10000000
 KERNELS = ("private", "shared")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Record):
     """Where something was said: the file, and the path of keys in it (`read.position` finds line and column)."""
 
     file: str = ""
     keys: tuple[str | int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Record):
     """What is done with a call.
 
     allow; errno (`number`: which, 0 for success); kill (the process, with SIGSYS); kill-thread; trap (SIGSYS, which may
@@ -63,8 +61,7 @@ def shown(value: int) -> str:
     return str(value) if value < 10 else hex(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Record):
     """`(argument & mask) op value`, all of 64 bits without a sign. A mask of 32 bits is how the kernel sees an int."""
 
     argument: int
@@ -107,8 +104,7 @@ class Condition:
         return f"{left} {self.op} {shown(self.value)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Record):
     """Calls by name, what is done with them, and why. All of `when` must hold."""
 
     names: tuple[str, ...]
@@ -118,16 +114,14 @@ class Rule:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Record):
     """One of the rules of a call: if all of `when` hold, `action`."""
 
     when: tuple[Condition, ...]
     action: Action
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Record):
     """Every call's answer: the cases of a number in the order they are asked, then what holds if none fits."""
 
     default: Action
@@ -174,8 +168,7 @@ def _stricter(one: Action, other: Action) -> Action:
     return min(one, other, key=lambda action: _STRICTEST.index(action.kind))
 
 
-@dataclass(frozen=True, slots=True)
-class Syscalls:
+class Syscalls(Record):
     """Rules on system calls. The first that fits decides, those with conditions before those without."""
 
     default: Action
@@ -201,8 +194,7 @@ class Syscalls:
         return Table(self.default, cases)
 
 
-@dataclass(frozen=True, slots=True)
-class FileRule:
+class FileRule(Record):
     """Access to a file, or with `subtree` to a directory and all below it.
 
     `allow` and `deny` are of the letters r, w and x (x of a directory: searching it). The access to a file is what the
@@ -224,8 +216,7 @@ class FileRule:
         return any(letter in self.path for letter in "*?[{")
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(Record):
     """Rules on files; `default` is the access to those that no rule allows anything on."""
 
     default: str = "rwx"
@@ -238,8 +229,7 @@ class Files:
         return "".join(letter for letter in "rwx" if letter in allowed - set("".join(r.deny for r in matching)))
 
 
-@dataclass(frozen=True, slots=True)
-class KernelLog:
+class KernelLog(Record):
     """dmesg, /dev/kmsg, /proc/kmsg, syslog(2): `mode` own (a log of the container's own), none (EPERM), or host."""
 
     mode: str = "own"
@@ -247,8 +237,7 @@ class KernelLog:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class SysctlView:
+class SysctlView(Record):
     """What the container finds in a file of /proc/sys. `name` has dots. What it writes is in `minimum`…`maximum`."""
 
     name: str
@@ -259,8 +248,7 @@ class SysctlView:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Cpu:
+class Cpu(Record):
     """`policy`: normal, batch, idle, fifo, rr. `quota` in CPUs, `slice` in ns, `weight` 1–10000 as cgroup v2 has it,
     `cores` as numbers, `controller` a Python class `module:Class`, or the name of a built-in one, that changes these
     while the container runs, with `options`.
@@ -274,12 +262,11 @@ class Cpu:
     slice: int | None = None
     cores: tuple[int, ...] | None = None
     controller: str | None = None
-    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    options: Mapping[str, str | int | float | bool] = {}
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Record):
     """`max`, `high` in bytes, `swappiness` 0–200. `overcommit`, as vm.overcommit_memory: heuristic, always, never,
     the last with `ratio` in percent or `kbytes`. `thp`: always, madvise, never. `controller` as for the CPU.
     """
@@ -292,12 +279,11 @@ class Memory:
     overcommit_kbytes: int | None = None
     thp: str | None = None
     controller: str | None = None
-    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    options: Mapping[str, str | int | float | bool] = {}
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkRule:
+class NetworkRule(Record):
     """Peers by network, ports (first, last) and protocol (tcp, udp, icmp, any), connecting out, in, or both; or with
     the direction bind, what own addresses and ports may be taken.
     """
@@ -311,16 +297,14 @@ class NetworkRule:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Record):
     """The first rule that fits decides, then `default`: allow or deny."""
 
     allow: bool = True
     rules: tuple[NetworkRule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRule:
+class DeviceRule(Record):
     """Devices by `kind` (c, b, or a for all) and numbers (None: every); `access` of r, w, and m for making a node."""
 
     allow: bool
@@ -332,8 +316,7 @@ class DeviceRule:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Devices:
+class Devices(Record):
     """The first rule that fits decides, then `default`: standard (those of every container), allow or deny."""
 
     default: str = "standard"
@@ -341,8 +324,7 @@ class Devices:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Record):
     """One profile, with what it includes already in it."""
 
     name: str

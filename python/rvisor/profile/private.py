@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from rvisor.profile import filter, promises, read
+from rvisor._record import Record
+from rvisor.profile import filter, promises, support
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from rvisor.profile.model import Network, Profile
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Record):
     """`memory` in bytes, `millicpus` in thousandths; None: nothing is said of it."""
 
     confinement: Confinement
@@ -26,7 +24,7 @@ class Parts:
 
 def parts(profile: Profile) -> Parts:
     """Raises ProfileError if the private kernel could not enforce all of it."""
-    read.refuse_unsupported(profile, "private")
+    support.refuse(profile, "private")
     table = promises.table(profile, profile.table())
     confinement: Confinement = {
         "seccomp": [] if table is None else filter.compile_table(table),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from rvisor._record import Record
 from rvisor.profile.model import ALLOW, Action, Condition, Rule, Table
 
 TYPE_CHECKING = False
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from rvisor._sentry.messages import Rlimit
     from rvisor.profile.model import Memory, Profile
 
+_RLIMIT_DATA = 2
 _CPU = ("policy", "nice", "priority", "weight", "slice", "cores", "controller")
 _MEMORY = ("high", "swappiness", "overcommit", "thp", "controller")
 
 
-class Limits(NamedTuple):
+class Limits(Record):
     """Of the control groups a launcher makes: bytes, thousandths of a CPU; None: no group for it."""
 
     memory: int | None
@@ -42,10 +43,8 @@ def limits(profile: Profile) -> Limits:
 
 def rlimits(profile: Profile) -> list[Rlimit]:
     """How much each process may be promised."""
-    import resource
-
     limit = commit_limit(profile.memory)
-    return [] if limit is None else [{"which": resource.RLIMIT_DATA, "soft": limit, "hard": limit}]
+    return [] if limit is None else [{"which": _RLIMIT_DATA, "soft": limit, "hard": limit}]
 
 
 def table(profile: Profile, there: Table | None) -> Table | None:

@@ -7,7 +7,7 @@ import re
 import stat
 
 from rvisor.errors import ProfileError
-from rvisor.profile import sections
+from rvisor.profile import sections, support
 from rvisor.profile.fields import PROFILE, Field
 from rvisor.profile.model import Origin, Profile
 
@@ -34,23 +34,13 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Profi
     reader = _Reader()
     profile = reader.file(_find(os.fspath(path), "", ""), Profile(name=""), ())
     if kernel is not None:
-        refuse_unsupported(profile, kernel)
+        support.refuse(profile, kernel)
     return profile
 
 
 def loads(text: str, *, name: str = "profile") -> Profile:
     """The profile of this text; `name` stands for a file's in what is said of it."""
     return _Reader().text(text, name, Profile(name=""), ())
-
-
-def refuse_unsupported(profile: Profile, kernel: Kernel) -> None:
-    """Raises ProfileError with all that kernel cannot enforce."""
-    wrong = profile.unsupported(kernel)
-    if wrong:
-        lines = [f"{place(origin)}{what} is not there with --kernel={kernel}" for what, origin in wrong[:_MISTAKES]]
-        if len(wrong) > _MISTAKES:
-            lines.append(f"… and {len(wrong) - _MISTAKES} more")
-        raise ProfileError("\n".join(lines), hint="a profile is enforced whole or not at all")
 
 
 def place(origin: Origin) -> str:

@@ -7,9 +7,8 @@ In what is read, conditions on different arguments must all hold; on one argumen
 from __future__ import annotations
 
 import errno
-import re
-from dataclasses import dataclass, replace
 
+from rvisor._record import Record, replace
 from rvisor.errors import ProfileError
 from rvisor.profile.model import WORD, Action, Condition, Origin, Rule, Syscalls
 from rvisor.profile.vocabulary import DOCKER_CAPABILITIES, NUMBERS, OTHER
@@ -44,16 +43,14 @@ _LARGEST_ERRNO = 4095
 _NOTHING = Origin()
 
 
-@dataclass(frozen=True)
-class For:
+class For(Record):
     """Whom a profile with conditions of its own is read for."""
 
     capabilities: Collection[str] = DOCKER_CAPABILITIES
     linux: tuple[int, int] = (6, 18)
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(Record):
     """What was read, and what somebody may want to know of how."""
 
     syscalls: Syscalls
@@ -191,14 +188,14 @@ class _Reader:
         arches = self._list(data, "arches", str, place)
         capabilities = self._list(data, "caps", str, place)
         least = self._get(data, "minKernel", str, place, "")
-        found = re.fullmatch(r"(\d{1,5})\.(\d{1,5})", least)
-        if least and not found:
+        version = least.split(".") if least else ["0", "0"]
+        if len(version) != 2 or not all(part.isdecimal() and len(part) <= 5 for part in version):
             raise self._fail(f"{place}.minKernel", f"{least!r} is no version: 4.8")
         have = {name.upper().removeprefix("CAP_") for name in self._whom.capabilities}
         return (
             bool({"amd64", "x86_64"} & set(arches)) if arches else None,
             [name.upper().removeprefix("CAP_") in have for name in capabilities] if capabilities else None,
-            self._whom.linux >= (int(found[1]), int(found[2])) if found else None,
+            self._whom.linux >= (int(version[0]), int(version[1])) if least else None,
         )
 
     def _rule(self, entry: Mapping[str, Any], place: str) -> Iterator[Rule]:

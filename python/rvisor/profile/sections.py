@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import replace
 
+from rvisor._record import replace
 from rvisor.profile import conditions
 from rvisor.profile.model import (
     Action,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from rvisor.profile import filter, groups, promises, read, support
+from rvisor._record import Record
+from rvisor.profile import filter, host, promises, support
 from rvisor.profile.model import ALLOW, Action, Case, Profile, Table, both
 from rvisor.profile.vocabulary import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rvisor._sentry import messages
     from rvisor._sentry.messages import FileRule, Program, Rlimit, SharedSpec
+    from rvisor.profile.model import SysctlView
 
 DOCKER = 0xA80425FB
 """The capabilities of Docker's containers: the ceiling where a profile has none."""
@@ -19,8 +20,7 @@ _LOG = 1 << 18
 _BITS = {"r": 4, "w": 2, "x": 1}
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Record):
     """`memory` in bytes, `millicpus` in thousandths; None: nothing is said of it."""
 
     shared: SharedSpec
@@ -39,7 +39,7 @@ def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = Fal
     Raises ProfileError if the shared kernel could not enforce all of it.
     """
     profile = profile or Profile(name="")
-    read.refuse_unsupported(profile, "shared")
+    support.refuse(profile, "shared")
     log = profile.kernel_log
     own_log = has_own_log(profile)
     mask = profile.capability_mask()
@@ -51,15 +51,7 @@ def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = Fal
         "filter": [] if table is None else filter.compile_table(table),
         "default_access": _access(profile.files.default),
         "file_rules": _rules(profile),
-        "sysctl_views": [
-            {
-                "name": view.name.replace(".", "/"),
-                "value": view.value,
-                "writable": view.writable,
-                "own": groups.bounded(view),
-            }
-            for view in profile.sysctl
-        ],
+        "sysctl_views": [_view(view) for view in profile.sysctl],
         "programs": _programs(profile, oci),
         "kernel_log": ((log.size if log is not None else None) or _LOG) if own_log else None,
         "uname": {"release": None, "version": None} if "uname" in asked else None,
@@ -84,7 +76,7 @@ def has_own_log(profile: Profile) -> bool:
 def _default_ceiling(profile: Profile, oci: bool) -> int:
     """What Docker's containers have, or what the caller says, but for ways around what is to be enforced."""
     without = {name for name in support.LEAVES if _peers(profile)}
-    if groups.hindrance() is not None and not oci:
+    if not oci and host.hindrance() is not None:
         # Nothing would ask whether the device of a node may be opened.
         without.add("MKNOD")
     return (_ALL if oci else DOCKER) & ~sum(1 << CAPABILITIES.index(name) for name in without)
@@ -95,8 +87,12 @@ def _peers(profile: Profile) -> bool:
 
 
 def _programs(profile: Profile, oci: bool) -> list[Program]:
-    if groups.hindrance() is not None:
+    if host.hindrance() is not None:
         return []
+    if oci and profile.devices is None and not profile.sysctl and not _peers(profile):
+        return []
+    from rvisor.profile import groups
+
     made = groups.settings(profile.sysctl)
     if profile.devices is not None or not oci:
         made += groups.devices(profile.devices, own_log=has_own_log(profile))
@@ -138,6 +134,13 @@ def _rules(profile: Profile) -> list[FileRule]:
         }
         for rule in profile.files.rules
     ]
+
+
+def _view(view: SysctlView) -> messages.SysctlView:
+    from rvisor.profile import groups
+
+    name = view.name.replace(".", "/")
+    return {"name": name, "value": view.value, "writable": view.writable, "own": groups.bounded(view)}
 
 
 def _access(letters: str) -> int:

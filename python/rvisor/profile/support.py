@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from rvisor.errors import ProfileError
+from rvisor.profile import host
 from rvisor.profile.model import Origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rvisor.profile.model import Action, Profile
+    from rvisor.profile.model import Action, Kernel, Profile
 
 ANSWERED = ("uname", "sysinfo", "syslog")
 """Calls that the shared kernel's monitor can answer."""
 LEAVES = ("NET_RAW", "NET_ADMIN", "SYS_ADMIN", "BPF")
 """Capabilities by which what is sent goes around rules for peers, or the rules themselves go."""
+
+_MISTAKES = 20
+
+
+def refuse(profile: Profile, kernel: Kernel) -> None:
+    """Raises ProfileError with all that kernel cannot enforce."""
+    wrong = profile.unsupported(kernel)
+    if wrong:
+        from rvisor.profile.read import place
+
+        lines = [f"{place(origin)}{what} is not there with --kernel={kernel}" for what, origin in wrong[:_MISTAKES]]
+        if len(wrong) > _MISTAKES:
+            lines.append(f"… and {len(wrong) - _MISTAKES} more")
+        raise ProfileError("\n".join(lines), hint="a profile is enforced whole or not at all")
 
 
 def _actions(profile: Profile) -> Iterator[tuple[Action, Origin]]:
@@ -73,14 +89,14 @@ def shared(profile: Profile) -> Iterator[tuple[str, Origin]]:
 
 def _programs(profile: Profile) -> Iterator[tuple[str, Origin]]:
     """What programs attached to control groups enforce."""
-    from rvisor.profile import groups
-
-    missing = groups.hindrance()
+    missing = host.hindrance()
 
     def because(what: str) -> str:
         return f"{what} ({missing})"
 
     for view in profile.sysctl:
+        from rvisor.profile import groups
+
         if not groups.bounded(view):
             continue
         if not groups.own(view.name):
@@ -95,11 +111,11 @@ def _programs(profile: Profile) -> Iterator[tuple[str, Origin]]:
 
 
 def _peers(profile: Profile, missing: str | None) -> Iterator[tuple[str, Origin]]:
-    from rvisor.profile import groups
-
     network = profile.network
     if network is None or (network.allow and not network.rules):
         return
+    from rvisor.profile import groups
+
     origin = network.rules[0].origin if network.rules else Origin()
     if missing:
         yield f"network: rules for peers ({missing})", origin

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import asdict, fields
 from itertools import groupby
 
+from rvisor._record import Record, items
 from rvisor.profile import conditions
 from rvisor.profile.model import Profile, Rule
 
@@ -51,7 +51,14 @@ def plain(profile: Profile) -> dict[str, Any]:
 
 def data(value: Any) -> dict[str, Any]:
     """One of the model's objects as a table, without where it was said."""
-    return asdict(value, dict_factory=_plain)
+    made: dict[str, Any] = _data(value)
+    return made
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, Record):
+        return _plain([(name, _data(one)) for name, one in items(value)])
+    return type(value)(map(_data, value)) if isinstance(value, list | tuple) else value
 
 
 def text(value: str) -> str:
@@ -200,16 +207,15 @@ def _device(rule: DeviceRule) -> str:
 
 def _section(name: str, section: Any) -> list[str]:
     lines, overcommit = [], []
-    for one in fields(section):
-        value = getattr(section, one.name)
-        if value is None or one.name in ("origin", "options"):
+    for key, value in items(section):
+        if value is None or key in ("origin", "options"):
             continue
-        if one.name.startswith("overcommit"):
-            overcommit.append(f"{one.name.removeprefix('overcommit').lstrip('_') or 'mode'} = {_value(value)}")
-        elif one.name == "cores":
+        if key.startswith("overcommit"):
+            overcommit.append(f"{key.removeprefix('overcommit').lstrip('_') or 'mode'} = {_value(value)}")
+        elif key == "cores":
             lines.append(f"cores = {text(','.join(str(core) for core in value))}\n")
         else:
-            lines.append(f"{one.name} = {_value(value)}\n")
+            lines.append(f"{key} = {_value(value)}\n")
     if overcommit:
         lines.append(f"overcommit = {{ {', '.join(overcommit)} }}\n")
     if section.options:

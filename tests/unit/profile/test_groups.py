@@ -10,7 +10,7 @@ import pytest
 from machine import STACK, run
 
 from rvisor.errors import ProfileError
-from rvisor.profile import groups, read
+from rvisor.profile import groups, host, read
 from rvisor.profile.model import DeviceRule, Devices, Network, NetworkRule, SysctlView
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -222,7 +222,7 @@ def test_what_cannot_be_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(text: str) -> str:
         return "; ".join(what for what, _ in read.loads(text).unsupported("shared"))
 
-    monkeypatch.setattr(groups, "hindrance", lambda: None)
+    monkeypatch.setattr(host, "hindrance", lambda: None)
     peer = "[[network.rule]]\naction = 'deny'\nnet = '10.0.0.0/8'\n"
     assert refused(peer) == ""
     assert "icmp" in refused(peer + "protocol = 'icmp'\n")
@@ -230,7 +230,7 @@ def test_what_cannot_be_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pid_max" in refused("[sysctl]\n'kernel.pid_max' = {value = '1', writable = true, maximum = 5}\n")
     assert "more than 500" in refused("\n".join([peer] * 501))
     assert refused("[devices]\ndefault = 'deny'\n") == ""
-    monkeypatch.setattr(groups, "hindrance", lambda: "for this reason")
+    monkeypatch.setattr(host, "hindrance", lambda: "for this reason")
     for text in (peer, "[devices]\n", "[sysctl]\n'kernel.shmmax' = {value = '1', writable = true, maximum = 5}\n"):
         assert "for this reason" in refused(text), text
 

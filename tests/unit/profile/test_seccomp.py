@@ -149,7 +149,7 @@ def test_out_and_in_again(name: str) -> None:
     syscalls = read.load(name).syscalls
     assert syscalls is not None
     kept = [r for r in syscalls.rules if len({c.argument for c in r.when}) == len(r.when)]
-    from dataclasses import replace
+    from rvisor._record import replace
 
     syscalls = replace(syscalls, rules=tuple(kept))
     table, again = syscalls.table(), seccomp.read(seccomp.write(syscalls)).syscalls.table()

@@ -42,8 +42,7 @@ def parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     """Read, put together, write."""
-    from dataclasses import replace
-
+    from rvisor._record import replace
     from rvisor.profile import build, read, seccomp, write
 
     options = parser().parse_args(argv)
