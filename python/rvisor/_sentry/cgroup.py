@@ -14,7 +14,7 @@ _RETRY_SECONDS = 2.0
 
 def get(path: str) -> str:
     """A small file of the host's, without white space at its end."""
-    with open(path, encoding="ascii", errors="replace") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         return file.read().strip()
 
 
@@ -33,7 +33,7 @@ def out_of_memory_kills(groups: list[str]) -> int:
     for group in groups:
         for name in ("memory.oom_control", "memory.events"):
             try:
-                with open(os.path.join(group, name), encoding="ascii") as lines:
+                with open(os.path.join(group, name), encoding="utf-8") as lines:
                     for line in lines:
                         key, _, value = line.partition(" ")
                         if key == "oom_kill":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -31,27 +30,30 @@ SECONDS = 120.0
 
 def runtimes(place: Place) -> dict[str, dict[str, Any]]:
     """Docker's `runtimes` for every peer that has an OCI runtime; runc is Docker's own."""
-    wrapper = os.path.join(place.path, "runrsc")
-    # Docker's shim starts it in another directory.
-    kept = {
-        name: os.pathsep.join(map(os.path.abspath, os.environ[name].split(os.pathsep)))
-        for name in ("PYTHONPATH", "RVISOR_BIN_DIR")
-        if name in os.environ
-    }
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in kept.items())
-    command = f'exec {shlex.quote(sys.executable)} -m rvisor.oci "$@"\n'
-    Path(wrapper).write_text(f"#!/bin/sh\n{exports}{command}", encoding="utf-8")
-    os.chmod(wrapper, 0o755)
-    made: dict[str, dict[str, Any]] = {
-        "rvisor": {"path": wrapper},
-        "rvisor-shared": {"path": wrapper, "runtimeArgs": ["--kernel=shared"]},
-    }
+    made = installed(place)
     if crun := executable("crun"):
         made["crun"] = {"path": crun}
     if runsc := executable("runsc"):
         for platform in ("systrap", "ptrace", "kvm"):
             made[f"gvisor-{platform}"] = {"path": runsc, "runtimeArgs": [f"--platform={platform}", "--ignore-cgroups"]}
     return made
+
+
+def installed(place: Place) -> dict[str, dict[str, Any]]:
+    """Ours, as `rvisor install docker` writes them down."""
+    path = os.path.join(place.path, "installed.json")
+    command = [sys.executable, "-m", "rvisor", "install", "docker", "--config", path]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=READY_SECONDS)
+    if done.returncode != 0:
+        raise RvisorError(f"rvisor install docker: {last_line(done.stderr)}")
+    made: dict[str, dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["runtimes"]
+    return made
+
+
+def _found() -> dict[str, str]:
+    """Docker's shim starts the runtime in another directory, with the daemon's environment."""
+    named = os.environ.get("RVISOR_BIN_DIR")
+    return {"RVISOR_BIN_DIR": os.path.abspath(named)} if named else {}
 
 
 class Daemon:
@@ -87,7 +89,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PATH": search},
+                env={**os.environ, "PATH": search, **_found()},
             )
         place.cleanup.callback(self._end)
         self._wait()

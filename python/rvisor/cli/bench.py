@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rvisor.bench.start import Figure
 
 
-ALONE = ("micro", "start", "compute", "apps", "sched", "futex", "shared")
+ALONE = ("micro", "start", "compute", "apps", "sched", "futex", "shared", "life")
 TOGETHER = ("micro", "start", "memory", "apps", "seed", "surface", "all", "report")
 QUICK = {"runs": 1, "warm_up": 0, "scale": 3}
 ALL_SCALE = 20
@@ -38,6 +38,7 @@ def parser() -> Parser:
         "apps: servers, languages and tools; pace: the part of the native speed that is reached inside.\n"
         "sched: hackbench under each scheduling class; futex: the host's table and own ones (both on the host).\n"
         "shared: calls, nginx, pwgen and docker run on the shared kernel, beside runc under one Docker daemon.\n"
+        "life: create, state, start and delete of a container, runrsc beside runc, crun and gVisor.\n"
         "With --against, peers take their turns beside; memory, seed (the first rVisor's benchmark), surface\n"
         "(host calls within reach) and all of these are measured that way only; report writes the report of a JSON\n"
         "file without measuring.",
@@ -109,7 +110,7 @@ def main(argv: list[str]) -> int:
         return _micro(options)
     if options.what == "apps":
         return _apps(options)
-    if options.what in ("sched", "futex", "shared"):
+    if options.what in ("sched", "futex", "shared", "life"):
         return _policies(options)
     from rvisor.bench import start
 
@@ -167,7 +168,7 @@ def _apps(options: Namespace) -> int:
 
 
 def _policies(options: Namespace) -> int:
-    from rvisor.bench import futex, sched, shared
+    from rvisor.bench import futex, life, sched, shared
 
     troubles: list[str] = []
     if options.what == "sched":
@@ -182,6 +183,9 @@ def _policies(options: Namespace) -> int:
                 raise UsageError(f"--only: {name!r} is not measured", hint="there are: " + ", ".join(shared.WORK))
         figures = shared.measure(runs=options.runs, only=options.only, say=_say)
         (head, rows), value = shared.table(figures), [figure.as_dict() for figure in figures]
+    elif options.what == "life":
+        ways, troubles = life.measure(runs=options.runs, say=_say)
+        (head, rows), value = life.table(ways), [way.as_dict() for way in ways]
     else:
         tables = futex.measure(runs=options.runs, say=_say)
         (head, rows), value = futex.table(tables), [row.as_dict() for row in tables]

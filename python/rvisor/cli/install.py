@@ -67,6 +67,7 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         return 0
     _write(path, old, new)
+    _compile()
     print(f"{path}: changed; for it to be seen: {AFTERWARDS[caller]}")
     return 0
 
@@ -87,6 +88,15 @@ def _quick() -> dict[str, Any]:
 
     program = os.path.join(os.path.dirname(os.path.abspath(rvisor.__file__)), "oci", "__main__.py")
     return {"path": sys.executable, "runtimeArgs": ["-I", "-S", program]}
+
+
+def _compile() -> None:
+    """A start that may not write beside the modules, and finds nothing there, would compile them all, each time."""
+    import compileall
+
+    import rvisor
+
+    compileall.compile_dir(os.path.dirname(os.path.abspath(rvisor.__file__)), quiet=2)
 
 
 def _read(path: str) -> str:

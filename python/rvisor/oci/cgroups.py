@@ -124,7 +124,7 @@ def make(groups: list[str]) -> None:
     for group in groups:
         try:
             _make(group)
-            with open(os.path.join(group, "cgroup.procs"), encoding="ascii") as procs:
+            with open(os.path.join(group, "cgroup.procs"), encoding="utf-8") as procs:
                 if procs.read(1):
                     raise OciError(f"the control group {group} is in use by other processes")
         except OSError as error:
@@ -137,7 +137,7 @@ def _make(group: str) -> None:
     if not os.path.isdir(parent):
         _make(parent)
     if unified() and os.path.exists(os.path.join(parent, "cgroup.controllers")):
-        with open(os.path.join(parent, "cgroup.controllers"), encoding="ascii") as file:
+        with open(os.path.join(parent, "cgroup.controllers"), encoding="utf-8") as file:
             wanted = file.read().split()
         for controller in wanted:
             try:
@@ -376,6 +376,7 @@ def empty(group: str) -> bool:
 
 def kill_all(groups: list[str]) -> None:
     """End whatever is left in them."""
+    pause = 0.001
     for _ in range(100):
         left = processes(groups)
         if not left:
@@ -385,7 +386,8 @@ def kill_all(groups: list[str]) -> None:
                 os.kill(pid, SIGKILL)
             except ProcessLookupError:
                 continue
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
 
 
 def number(groups: list[str], name: str) -> int:

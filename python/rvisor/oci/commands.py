@@ -112,8 +112,6 @@ def _from_host(container: Container, number: int) -> None:
 
 
 def delete(command: Command) -> int:
-    from rvisor.oci import lifecycle
-
     command.words(1, 1)
     force = command.flags.on("force")
     try:
@@ -130,6 +128,9 @@ def delete(command: Command) -> int:
         raise OciError(f"cannot delete container {container.id} that is not stopped: {status}")
     told = container.state("stopped")
     container.destroy()
+    # Callers have nothing left to be deleted once more: that call needs no more than what is above.
+    from rvisor.oci import lifecycle
+
     lifecycle.late(container, "poststop", told, command)
     return 0
 

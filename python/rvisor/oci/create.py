@@ -329,7 +329,7 @@ def replace(path: str, text: str) -> None:
     directory, name = os.path.split(os.path.abspath(path))
     new = os.path.join(directory, f".{name}")
     try:
-        with open(new, "w", encoding="ascii") as file:
+        with open(new, "w", encoding="utf-8") as file:
             file.write(text)
         os.rename(new, path)
     except OSError as error:

@@ -59,7 +59,7 @@ class Instance:
         self._container = container
         self._config = wanted
         self._request = request
-        path = profile_of(request, wanted.annotations)
+        self._path = path = profile_of(request, wanted.annotations)
         table = seccomp.table(wanted.seccomp) if wanted.seccomp else None
         try:
             from rvisor.profile import shared
@@ -72,7 +72,6 @@ class Instance:
                 together.check(self._parts.tuned)
         except ProfileError as error:
             raise OciError(str(error), hint=error.hint) from None
-        container.write(kernel="shared", profile=path)
         self._limit()
         self._confine()
 
@@ -102,7 +101,6 @@ class Instance:
             self._ceiling &= ~_MKNOD
         process = self._config.process
         below(process, self._ceiling)
-        self._container.write(process=dict(process, args=[]))
 
     def listen(self) -> socket.socket:
         """List it; its control socket."""
@@ -130,13 +128,13 @@ class Instance:
         capabilities = process["capabilities"]
         vkernel.register(
             listed.path,
-            profile=self._container.data["profile"] or None,
+            profile=self._path or None,
             parts=self._parts,
             groups=self._container.cgroups,
             seccomp=self._config.seccomp,
             capabilities=0 if capabilities is None else capabilities["bounding"],
         )
-        self._container.write(vkernel=listed.path)
+        self._container.write(kernel="shared", profile=self._path, vkernel=listed.path, process=dict(process, args=[]))
         os.symlink(os.path.join(listed.path, "control"), os.path.join(self._container.directory, "control"))
         return socket.socket(fileno=listed.socket)
 

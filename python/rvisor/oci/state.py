@@ -49,7 +49,7 @@ def rootless(flag: str = "auto") -> bool:
         return flag == "true"
     if os.geteuid() != 0:
         return True
-    with open("/proc/self/uid_map", encoding="ascii") as ids:
+    with open("/proc/self/uid_map", encoding="utf-8") as ids:
         return ids.read().split() != ["0", "0", "4294967295"]
 
 
@@ -194,15 +194,16 @@ class Container:
 
     def status(self) -> str:
         """creating, created, running, paused or stopped."""
-        from rvisor.oci import cgroups
-
         if not self.alive():
             creator = int(self.data.get("creator", 0))
             if self.data.get("phase") == "creating" and self.pid == 0 and creator:
                 return "creating" if start_time(creator) == self.data.get("creator_start") else "stopped"
             return "stopped"
-        if self.data.get("paused") and cgroups.frozen(self.cgroups):
-            return "paused"
+        if self.data.get("paused"):
+            from rvisor.oci import cgroups
+
+            if cgroups.frozen(self.cgroups):
+                return "paused"
         phase = str(self.data.get("phase", "creating"))
         if phase == "starting":
             return self._begun()
