@@ -105,9 +105,9 @@ def paths(path: str) -> list[str]:
 
 def for_programs(path: str) -> list[str]:
     """The directory beside those of version 1 that programs can be attached to; none where that is not possible."""
-    from rvisor.profile import groups as programs
+    from rvisor.profile import host
 
-    mount = None if unified() or programs.hindrance() is not None else programs.mount()
+    mount = None if unified() or host.hindrance() is not None else host.mount()
     return [] if mount is None else [_below(mount, path, own().get("", "/"))]
 
 
