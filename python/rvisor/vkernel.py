@@ -63,7 +63,9 @@ def register(directory: str, *, profile: str | None, parts: Parts, **more: objec
 
     `more`, of an OCI container: `groups`, its control groups; `seccomp`, what its configuration says; `capabilities`.
     """
-    _write(directory, {"profile": profile, "shared": parts.shared, "ceiling": parts.ceiling, "updates": 0, **more})
+    policies = _policies(parts.tuned)
+    about = {"profile": profile, "shared": parts.shared, "ceiling": parts.ceiling, "policies": policies, "updates": 0}
+    _write(directory, {**about, **more})
 
 
 def rules(directory: str) -> SharedSpec:
@@ -141,10 +143,8 @@ def execute(
 
 def processes(directory: str) -> list[dict[str, Any]]:
     """What runs in a container, as Control.processes tells it of a sandbox: by the container's own pids."""
-    with Control.connect(directory) as control:
-        first = control.show()["pid"]
     state = _read(directory)
-    namespace = _pid_namespace(str(first))
+    namespace = _pid_namespace(str(live_pid(directory)))
     if namespace == _pid_namespace("self"):
         within = {pid for group in state.get("groups", ()) for pid in cgroup.get(f"{group}/cgroup.procs").split()}
     else:
@@ -244,8 +244,14 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             raise UsageError(f"sysctl: the view of {missing.pop()} cannot be taken away again")
         groups = _groups(state, about["id"])
         limits = _limits(groups, wanted)
+        policies = _policies(wanted.tuned)
+        retuned = {name for name, value in policies.items() if value != state["policies"].get(name)}
+        if gone := sorted(set(state["policies"]) - set(policies)):
+            raise UsageError(f"{gone[0]}: it was set and stays: say what it is to be instead")
+        if watched := sorted(name for name in retuned if name.endswith(("controller", "options"))):
+            raise UsageError(f"{watched[0]}: a controller begins and ends with the container")
         done: list[tuple[str, str]] = []
-        attached = False
+        attached = shown = False
         try:
             for file, value in limits:
                 done.append((file, cgroup.get(file)))
@@ -256,7 +262,12 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             if set(changed) - {"programs"}:
                 with Control.connect(directory) as control:
                     control.update(uname=new["uname"], sysctl=theirs)
-            _write(directory, {**state, "profile": path, "shared": wanted.shared, "updates": state["updates"] + 1})
+                shown = True
+            if retuned and wanted.tuned is not None:
+                # Last, as it undoes itself.
+                _tune(wanted.tuned, about["id"], groups, live_pid(directory))
+            now = {"profile": path, "shared": wanted.shared, "policies": policies, "updates": state["updates"] + 1}
+            _write(directory, {**state, **now})
         except (OSError, RvisorError) as error:
             for file, value in reversed(done):
                 with suppress(OSError):
@@ -264,10 +275,44 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             if attached:
                 with suppress(RvisorError):
                     _attach(groups, before["programs"])
+            if shown:
+                with contextlib.suppress(RvisorError), Control.connect(directory) as control:
+                    control.update(uname=before["uname"], sysctl=mine)
             if isinstance(error, RvisorError):
                 raise
             raise UsageError(f"nothing was changed: {error.filename}: {error.strerror}") from None
-    return changed + [os.path.basename(file) for file, _ in limits]
+    return changed + [os.path.basename(file) for file, _ in limits] + sorted(retuned)
+
+
+def live_pid(directory: str) -> int:
+    """The first process's, on the host."""
+    with Control.connect(directory) as control:
+        return int(control.show()["pid"])
+
+
+def _policies(tuned: Profile | None) -> dict[str, str]:
+    """What is set of CPU and memory beside the limits, by name; nothing that is not said."""
+    from dataclasses import asdict
+
+    if tuned is None:
+        return {}
+    parts = {"cpu": asdict(tuned.cpu), "memory": asdict(tuned.memory)}
+    found = {f"{part}.{name}": value for part, every in parts.items() for name, value in every.items()}
+    found["futex_hash"] = tuned.futex_hash
+    without = ("cpu.quota", "memory.max", "cpu.origin", "memory.origin")
+    return {name: repr(value) for name, value in found.items() if value not in (None, {}) and name not in without}
+
+
+def _tune(tuned: Profile, identity: str, groups: list[str], pid: int) -> None:
+    """Set its CPU and memory policies, all or none."""
+    from dataclasses import replace
+
+    from rvisor.policy import together
+    from rvisor.policy.container import Container
+
+    container = Container.of_groups(identity, groups) if groups else Container(identity, roots=[pid])
+    left = replace(tuned, cpu=replace(tuned.cpu, quota=None), memory=replace(tuned.memory, max=None))
+    together.apply(left, container, filtered=True)
 
 
 def _pictures(shared: SharedSpec) -> dict[str, str]:

@@ -293,3 +293,32 @@ def test_what_cannot_be_enforced_is_refused_by_name(tmp_path: Path, text: str, n
     head = "[syscalls]\ndefault = 'allow'\n" if "syscalls" in text else ""
     done = run("--profile", profile(tmp_path, head + text), "--", "true")
     assert done.status == 125 and name in done.err, done
+
+
+def test_policies_of_a_running_container(tmp_path: Path) -> None:
+    """`vkernel update` sets them; with one bad part nothing changes, of the settings before it neither."""
+
+    def write(name: str, nice: int, more: str = "") -> str:
+        (tmp_path / name).write_text(
+            f"[sysctl]\n'vm.overcommit_ratio' = '{nice}'\n[cpu]\npolicy = 'batch'\nnice = {nice}\n{more}"
+        )
+        return str(tmp_path / name)
+
+    script = "while sleep 0.05; do :; done"
+    with running("--name", "tuned", "--profile", write("a.toml", 3), "--", "sh", "-c", script):
+        pid = json.loads(inside.rvisor("vkernel", "show", "tuned", "--json").out)["pid"]
+
+        def seen() -> tuple[int, int, str]:
+            shown = json.loads(inside.rvisor("vkernel", "show", "tuned", "--json").out)["sysctl"]
+            return os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid), shown["vm/overcommit_ratio"]
+
+        assert seen() == (os.SCHED_BATCH, 3, "3")
+        done = inside.rvisor("vkernel", "update", "tuned", write("b.toml", 7))
+        assert done.out == "sysctl_views\ncpu.nice\n", done
+        assert seen() == (os.SCHED_BATCH, 7, "7")
+        bad = inside.rvisor("vkernel", "update", "tuned", write("c.toml", 9, "cores = '900'\n"))
+        assert bad.status != 0 and "cores" in bad.err, bad
+        assert seen() == (os.SCHED_BATCH, 7, "7")
+        watched = inside.rvisor("vkernel", "update", "tuned", write("d.toml", 9, "controller = 'adaptive'\n"))
+        assert watched.status != 0 and "controller" in watched.err, watched
+        assert seen() == (os.SCHED_BATCH, 7, "7")
