@@ -53,7 +53,7 @@ def test_one_more_program(tmp_path: Path) -> None:
         assert inside.rvisor("exec", "one", "no-such-program").status == 127
         assert inside.rvisor("exec", "one", "/etc").status == 126
         assert inside.rvisor("exec", "one", "sh", "-c", "kill -9 $$").status == 137
-        assert inside.rvisor("exec", "none-such", "true").status == 2
+        assert inside.rvisor("exec", "none-such", "true").status == 125
 
 
 def test_what_runs_in_it() -> None:
