@@ -47,7 +47,9 @@ def measure(*, runs: int, say: Callable[[str], None]) -> tuple[list[Way], list[s
     """Every runtime once a turn, after one turn that does not count; and of those that do not work, why."""
     with Place() as place:
         if os.path.exists(_BOTH):
-            # crun refuses hosts with both versions of control groups; in this mount namespace there is only one.
+            # crun refuses hosts with both versions of control groups; in this mount namespace there is only one. What
+            # others make where the second was does not stay in the host's directory below.
+            subprocess.run(["umount", _BOTH], check=True)
             subprocess.run(["mount", "-t", "tmpfs", "none", _BOTH], check=True)
             place.cleanup.callback(subprocess.run, ["umount", "--lazy", _BOTH], check=True)
         bundle = _bundle(place)
@@ -74,7 +76,7 @@ def _bundle(place: Place) -> str:
     for name in ("proc", "dev", "sys"):
         os.makedirs(os.path.join(root, name))
     shutil.move(compile_c(SOURCE, place.path, static=True), root + PROGRAM)
-    text = json.dumps(config(Job([PROGRAM]), root=root, cgroup=f"/rvisor-bench-{os.getpid()}"))
+    text = json.dumps(config(Job([PROGRAM]), root=root, cgroup=f"/rvisor-bench-life-{os.getpid()}"))
     Path(bundle, "config.json").write_text(text, encoding="utf-8")
     return bundle
 
