@@ -276,7 +276,7 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
                 with suppress(RvisorError):
                     _attach(groups, before["programs"])
             if shown:
-                with contextlib.suppress(RvisorError), Control.connect(directory) as control:
+                with suppress(RvisorError), Control.connect(directory) as control:
                     control.update(uname=before["uname"], sysctl=mine)
             if isinstance(error, RvisorError):
                 raise
@@ -292,12 +292,12 @@ def live_pid(directory: str) -> int:
 
 def _policies(tuned: Profile | None) -> dict[str, str]:
     """What is set of CPU and memory beside the limits, by name; nothing that is not said."""
-    from dataclasses import asdict
-
     if tuned is None:
         return {}
-    parts = {"cpu": asdict(tuned.cpu), "memory": asdict(tuned.memory)}
-    found = {f"{part}.{name}": value for part, every in parts.items() for name, value in every.items()}
+    from rvisor._record import items
+
+    parts = {"cpu": items(tuned.cpu), "memory": items(tuned.memory)}
+    found = {f"{part}.{name}": value for part, every in parts.items() for name, value in every}
     found["futex_hash"] = tuned.futex_hash
     without = ("cpu.quota", "memory.max", "cpu.origin", "memory.origin")
     return {name: repr(value) for name, value in found.items() if value not in (None, {}) and name not in without}
@@ -305,8 +305,7 @@ def _policies(tuned: Profile | None) -> dict[str, str]:
 
 def _tune(tuned: Profile, identity: str, groups: list[str], pid: int) -> None:
     """Set its CPU and memory policies, all or none."""
-    from dataclasses import replace
-
+    from rvisor._record import replace
     from rvisor.policy import together
     from rvisor.policy.container import Container
 

@@ -47,7 +47,7 @@ PYTHON = {
     "_options": {"errors"},
     "profile": {"errors", "_record", "_sentry"},
     "sandbox": {"errors", "_record", "_sentry", "_options", "profile", "policy"},
-    "vkernel": {"errors", "_sentry", "profile", "policy"},
+    "vkernel": {"errors", "_record", "_sentry", "profile", "policy"},
     "bench": {"errors", "sandbox", "policy", "profile"},
     "testing": {"errors", "_sentry", "sandbox"},
     "policy": {"errors", "_record", "_sentry", "profile"},
