@@ -16,6 +16,9 @@ pub enum Node {
     Link(Vec<u8>),
 }
 
+/// Of a directory's entry: it is one itself.
+const DT_DIR: u8 = 4;
+
 /// What the kernel tells. Paths are relative to /proc, without slashes at the ends; `caller` is the reader's process.
 pub trait Source {
     /// What stands at `path`; ENOENT if nothing does.
@@ -62,7 +65,13 @@ fn ino(path: &str) -> u64 {
 
 impl Inode for ProcInode {
     fn attr(&self) -> Result<Attr> {
-        let mode = match self.source.node(&self.path)? {
+        let node = self.source.node(&self.path)?;
+        // Programs count their threads by the links of /proc/self/task.
+        let nlink = match &node {
+            Node::Dir(list) => 2 + list.iter().filter(|(_, kind)| *kind == DT_DIR).count() as u32,
+            _ => 1,
+        };
+        let mode = match node {
             Node::Dir(_) => c::S_IFDIR | 0o555,
             Node::File(_) if self.source.private(&self.path) => c::S_IFREG | 0o600,
             Node::File(_) => c::S_IFREG | if self.source.writable(&self.path) { 0o644 } else { 0o444 },
@@ -74,7 +83,7 @@ impl Inode for ProcInode {
             dev: self.dev,
             ino: ino(&self.path),
             mode,
-            nlink: 1,
+            nlink,
             uid,
             gid,
             blksize: 1024,

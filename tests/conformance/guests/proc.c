@@ -148,6 +148,19 @@ CASE(status_of_a_sleeping_child) {
     EQ(WTERMSIG(t_wait(pid)), SIGKILL);
     ERR(open(path, O_RDONLY), ENOENT);
 }
+static void *stays(void *unused) {
+    pause();
+    return unused;
+}
+CASE(threads_are_counted_by_links) {
+    struct stat st;
+    OK(stat("/proc/self/task", &st));
+    EQ(st.st_nlink, 3);
+    pthread_t thread;
+    EQ(pthread_create(&thread, NULL, stays, NULL), 0);
+    OK(stat("/proc/self/task", &st));
+    EQ(st.st_nlink, 4);
+}
 CASE(machine_files) {
     CHECK(strstr(slurp("/proc/meminfo"), "MemTotal:"));
     CHECK(strstr(text, "MemAvailable:"));
