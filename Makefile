@@ -18,7 +18,7 @@ help:
 	@echo "make test-profiles  each learned profile without each of its calls; ten minutes"
 	@echo "make profiles  learn the shipped profiles of programs anew; needs strace and the programs"
 	@echo "make test-policies  policies on containers at work; needs rt-tests, two minutes"
-	@echo "make test-docker  runrsc beside runc under a Docker daemon of its own; needs docker.io, docker-compose"
+	@echo "make test-docker  runrsc beside runc under a Docker daemon of its own"
 	@echo "make test-docker-shared  the same with --kernel=shared"
 	@echo "make lint     formatting, clippy, ruff, mypy"
 	@echo "make bench    rVisor beside its peers, in about half an hour (docs/performance.md)"
@@ -40,6 +40,9 @@ $(VENV)/.stamp: pyproject.toml | packages
 
 packages:
 	@tools/packages.sh
+
+packages-%:
+	@tools/packages.sh $*
 
 rootfs: packages
 	tools/rootfs.py build/rootfs
@@ -67,19 +70,19 @@ test-policies: venv
 	PYTHONPATH=python $(BIN)/pytest -q -s $(PYTEST) tests/policies/live.py
 
 # Docker on runc and on runrsc, beside each other: a daemon of its own, and some ten minutes.
-test-docker: build rootfs
+test-docker: packages-docker build rootfs
 	RVISOR_DOCKER=1 RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST) tests/docker
 
 # The same cases on the host's kernel, and what belongs to that alone.
-test-docker-shared: build rootfs
+test-docker-shared: packages-docker build rootfs
 	RVISOR_DOCKER=shared RVISOR_REQUIRE=1 $(BIN)/pytest -q $(PYTEST) tests/docker
 
 # Podman and containerd of the distribution, with runc as the oracle. They need root; containerd is a daemon of the test's own.
-test-podman test-containerd: test-%: build
+test-podman test-containerd: test-%: packages-% build
 	PYTHONPATH=python RVISOR_REQUIRE=1 RVISOR_BIN_DIR=$(abspath $(RELEASE)) $(BIN)/pytest -q $(PYTEST) tests/$*/live.py
 
 # Pods as a kubelet makes them, over containerd's CRI. Needs Go for the client, containerd, podman (for the images) and root.
-test-cri: build
+test-cri: packages-cri build
 	mkdir -p build/cri && cp tests/cri/client/* build/cri
 	cd build/cri && GOFLAGS=-mod=mod CGO_ENABLED=0 go build -o cri .
 	PYTHONPATH=python RVISOR_CRI=$(abspath build/cri/cri) RVISOR_REQUIRE=1 RVISOR_BIN_DIR=$(abspath $(RELEASE)) \
@@ -87,12 +90,12 @@ test-cri: build
 
 # The OCI's own validation, beside runc and crun. RUNTIME_TOOLS: where it is built, outside of this directory.
 RUNTIME_TOOLS ?= /var/tmp/runtime-tools
-test-runtime-tools: build
+test-runtime-tools: packages-runtime-tools build
 	RVISOR_BIN_DIR=$(abspath $(RELEASE)) $(BIN)/python tests/runtime_tools/run.py $(RUNTIME_TOOLS)
 
-# runrsc killed before every step of create, start, exec and delete, not only before some.
+# runrsc killed before every step of create, start, exec and delete, not only before some; fifty containers at once; box benchmark.
 test-oci-every-step: build
-	RVISOR_REQUIRE=1 RVISOR_EVERY_STEP=1 $(BIN)/pytest -q --timeout=1800 tests/oci
+	RVISOR_REQUIRE=1 RVISOR_EVERY_STEP=1 RVISOR_LONG=1 $(BIN)/pytest -q --timeout=1800 tests/oci
 
 lint: venv
 	$(CARGO) fmt --all --check

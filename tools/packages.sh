@@ -1,8 +1,10 @@
 #!/bin/sh
 # Install the programs that building and testing need, if any is missing. Needs root and apt only then.
+# packages.sh [docker] [podman] [containerd] [cri] [runtime-tools]: and those of these targets, which no build waits for.
 set -eu
 
 missing=
+targets=$*
 need() { # need PROGRAM PACKAGE
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"
 }
@@ -37,6 +39,38 @@ set -- /usr/lib/postgresql/*/bin/initdb
 [ -x "$1" ] || missing="$missing postgresql"
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+
+for target in $targets; do
+    need runc runc
+    case $target in
+    docker)
+        need dockerd docker.io
+        need docker-compose docker-compose
+        ;;
+    podman)
+        need podman podman
+        need buildah buildah
+        need newuidmap uidmap
+        need slirp4netns slirp4netns
+        [ -x /usr/lib/podman/netavark ] || missing="$missing netavark aardvark-dns"
+        [ -x /usr/libexec/podman/catatonit ] || missing="$missing catatonit"
+        ;;
+    containerd) need containerd containerd ;;
+    cri)
+        need containerd containerd
+        need podman podman
+        need go golang-go
+        ;;
+    runtime-tools)
+        need crun crun
+        need go golang-go
+        ;;
+    *)
+        echo "packages.sh: no target $target" >&2
+        exit 2
+        ;;
+    esac
+done
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "cargo is missing: install Rust from https://rustup.rs" >&2

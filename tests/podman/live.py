@@ -239,8 +239,49 @@ def user(podman: Podman) -> Iterator[str]:
     subprocess.run(["userdel", "--remove", name], check=False, timeout=30, capture_output=True)
 
 
-def test_rootless(podman: Podman, user: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture
+def tun() -> Iterator[None]:
+    """The host's /dev/net/tun, for everybody, as distributions have it."""
+    path = Path("/dev/net/tun")
+    if not path.exists() or shutil.which("slirp4netns") is None:
+        pytest.skip("/dev/net/tun and slirp4netns are needed")
+    before = path.stat().st_mode & 0o777
+    path.chmod(0o666)
+    yield
+    path.chmod(before)
+
+
+LIFE = """
+L="--ulimit nofile=64:64 --ulimit nproc=64:64 --network none"
+p run --rm $L bb sh -c 'id -u; touch /x; chown 5:6 /x; stat -c %u:%g /x; exit 7' || echo $?
+p run -d $L --name one bb sleep 600 > /dev/null
+p exec one echo in
+p kill one > /dev/null
+p wait one
+p rm -f one > /dev/null
+"""
+NETWORK = f"""
+L="--ulimit nofile=64:64 --ulimit nproc=64:64 --network slirp4netns"
+L="$L -p 127.0.0.1:{UNUSED_PORT}:8000"
+p run -d $L --name one bb sh -c 'echo page > /tmp/p; exec httpd -f -p 8000 -h /tmp' > /dev/null
+p exec one ip -o -4 addr show tap0 | grep -o 'inet [0-9.]*'
+for n in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://127.0.0.1:{UNUSED_PORT}/p && break; sleep 1; done
+p rm -f -t 0 one > /dev/null
+"""
+
+
+def test_rootless(podman: Podman, user: str) -> None:
     """Ids of the user's own range, no control groups, no rights on the host."""
+    assert _as_user(podman, user, LIFE) == ["0", "5:6", "7", "in", "137"]
+
+
+def test_rootless_network(podman: Podman, user: str, tun: None) -> None:
+    """By slirp4netns, with a port that is published on the host."""
+    assert _as_user(podman, user, NETWORK) == ["inet", "10.0.2.100", "page"]
+
+
+def _as_user(podman: Podman, user: str, commands: str) -> list[str]:
+    """The words that Podman's commands say, as an ordinary user with this runtime."""
     top = Path(f"/tmp/{user}")
     top.mkdir(mode=0o700)
     try:
@@ -257,13 +298,7 @@ def test_rootless(podman: Podman, user: str, tmp_path_factory: pytest.TempPathFa
 cd {top}; export XDG_RUNTIME_DIR={top}/run
 p() {{ podman --cgroup-manager cgroupfs --storage-driver vfs --runtime {top}/runrsc "$@"; }}
 p import -q image.tar bb > /dev/null
-L="--ulimit nofile=64:64 --ulimit nproc=64:64 --network none"
-p run --rm $L bb sh -c 'id -u; touch /x; chown 5:6 /x; stat -c %u:%g /x; exit 7' || echo $?
-p run -d $L --name one bb sleep 600 > /dev/null
-p exec one echo in
-p kill one > /dev/null
-p wait one
-p rm -f one > /dev/null
+{commands}
 p rmi -f bb > /dev/null
 """
         (top / "script").write_text(script)
@@ -271,7 +306,8 @@ p rmi -f bb > /dev/null
         done = subprocess.run(
             ["su", user, "-c", f"sh {top}/script"], capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.stdout.split() == ["0", "5:6", "7", "in", "137"], (done.stdout, done.stderr)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout.split()
     finally:
         subprocess.run(["su", user, "-c", "podman system migrate"], capture_output=True, check=False, timeout=30)
         subprocess.run(["rm", "-rf", str(top)], check=False, timeout=60)
