@@ -85,11 +85,20 @@ class Runtime:
             change(config)
         path.write_text(json.dumps(config))
 
-    def create(self, name: str = "", *more: str, output: Path | None = None) -> None:
+    def create(self, name: str = "", *more: str, output: Path | None = None, timeout: float = 60) -> None:
         """`create`, with the program's output in a file."""
         where = output or self.bundle / "out"
         with where.open("wb") as file:
-            self("create", "--bundle", str(self.bundle), *more, name or self.name, stdout=file, stderr=file)
+            self(
+                "create",
+                "--bundle",
+                str(self.bundle),
+                *more,
+                name or self.name,
+                stdout=file,
+                stderr=file,
+                timeout=timeout,
+            )
 
     def create_with_terminal(self) -> int:
         """`create`; the master of its terminal, which comes over a console socket."""

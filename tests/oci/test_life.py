@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -285,3 +286,41 @@ def test_state_is_quick(runrsc: Runtime) -> None:
     base = [sys.executable, "-S"]
     state = [*base, "-m", "rvisor.oci", "--root", str(runrsc.root), "state", runrsc.name]
     assert median(state) - median([*base, "-c", "pass"]) < 0.060 * max(1.0, os.getloadavg()[0])
+
+
+def test_a_group_that_others_are_just_making(runrsc: Runtime) -> None:
+    """Two creates make Docker's group at the same time: one finds a cpuset that has no CPUs yet."""
+    cpuset = next((path for path in GROUPS.glob("*cpuset*") if (path / "cpuset.cpus").exists()), None)
+    if cpuset is None:
+        pytest.skip("version 1 only")
+    top = f"{runrsc.name}-top"
+    (cpuset / top).mkdir()
+    try:
+        assert (cpuset / top / "cpuset.cpus").read_text() == "\n"
+        done = runrsc.run("echo", "yes", change=lambda c: c["linux"].update(cgroupsPath=f"/{top}/x"))
+        assert done.stdout == "yes\n", done
+    finally:
+        runrsc("delete", "--force", runrsc.name, status=None)
+        for path in GROUPS.glob(f"*/{top}"):
+            path.rmdir()
+
+
+def test_fifty_at_once(runrsc: Runtime) -> None:
+    """Created and started beside each other, however busy the machine is: all of them run."""
+    if os.environ.get("RVISOR_LONG") is None:
+        pytest.skip("RVISOR_LONG=1 runs it")
+    # Groups of their own, by their names.
+    runrsc.config("sleep", "1000", change=lambda c: c["linux"].pop("cgroupsPath"))
+    names = [f"{runrsc.name}-{number}" for number in range(50)]
+
+    def start(name: str) -> None:
+        runrsc.create(name, output=runrsc.bundle / name, timeout=280)
+        runrsc("start", name, timeout=280)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(start, names))
+    listed = json.loads(runrsc("list", "--format", "json", timeout=100).stdout)
+    assert sorted(entry["id"] for entry in listed if entry["status"] == "running") == sorted(names)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: runrsc("delete", "--force", name, timeout=100), names))
+    assert runrsc.left() == []

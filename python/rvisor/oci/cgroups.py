@@ -148,12 +148,48 @@ def _make(group: str) -> None:
         os.mkdir(group, 0o755)
     except FileExistsError:
         pass
-    # A new cpuset has no CPUs, and then nothing can be put into it.
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        path = os.path.join(group, name)
-        if unified() or not os.path.exists(path) or _get(path):
-            continue
-        _put(path, _get(os.path.join(parent, name)))
+    if not unified():
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            _fill(group, name)
+
+
+def _fill(group: str, name: str) -> None:
+    """A new cpuset has no CPUs, and then nothing can be put into it. Its parent may be one that others are just making."""
+    path = os.path.join(group, name)
+    if not os.path.exists(path) or _get(path).strip():
+        return
+    parent = os.path.dirname(group)
+    _fill(parent, name)
+    _put(path, _get(os.path.join(parent, name)))
+
+
+def host_pids(limit: int) -> int:
+    """`pids.max` for a limit. The sandbox's own tasks are counted in it, as its memory is, or added to a small one."""
+    return max(limit, min(limit, _FEW_TASKS) + OWN_TASKS)
+
+
+def guest_limits(resources: dict[str, Any]) -> Limits:
+    """The limits that the sandbox's kernel keeps and shows; None for none."""
+    memory = (resources.get("memory") or {}).get("limit") or 0
+    cpu = resources.get("cpu") or {}
+    quota, period = cpu.get("quota") or 0, cpu.get("period") or 100_000
+    pids = (resources.get("pids") or {}).get("limit") or 0
+    return {
+        "memory": memory if memory > 0 else None,
+        "millicpus": max(10, quota * 1000 // period) if quota > 0 else None,
+        "pids": host_pids(pids) - OWN_TASKS if pids > 0 else None,
+    }
+
+
+def guest_changes(resources: dict[str, Any]) -> dict[str, int]:
+    """Which of those an update changes; 0 for no limit any more."""
+    wanted = guest_limits(resources)
+    named = {
+        "memory": (resources.get("memory") or {}).get("limit"),
+        "millicpus": (resources.get("cpu") or {}).get("quota"),
+        "pids": (resources.get("pids") or {}).get("limit"),
+    }
+    return {name: wanted[name] or 0 for name, value in named.items() if value}  # type: ignore[literal-required]
 
 
 def set_limits(
