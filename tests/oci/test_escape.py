@@ -216,6 +216,22 @@ def test_a_link_that_comes_and_goes(jail: Runtime) -> None:
         swapper.join()
 
 
+def test_who_enters_from_outside(jail: Runtime) -> None:
+    """CVE-2018-15664, 2019-14271: `cp` as root of the host's followed the image's links. Who enters here has only what is inside."""
+    canary = jail.bundle / "canary"
+    links(jail, "out", str(canary))
+    links(jail, "up", "../" * 40 + str(canary).lstrip("/"))
+    jail.config("sleep", "100", change=free)
+    jail.create()
+    jail("start", jail.name)
+    enter = ["nsenter", "--mount", "--target", str(jail.state()["pid"]), "/bin/busybox"]
+    for path in ("/out/secret", "/up/secret", f"{canary}/secret", f"/proc/1/root{canary}/secret"):
+        done = subprocess.run([*enter, "cat", path], capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stdout) == (1, ""), path
+        assert "No such file" in done.stderr
+    assert subprocess.run([*enter, "true"], timeout=30, check=False).returncode == 0
+
+
 def test_an_abstract_socket_of_the_hosts(jail: Runtime) -> None:
     """CVE-2020-15257: with the host's network natively anybody reached containerd-shim's socket, which has no file."""
     name = f"rvisor-test-{os.getpid()}"
