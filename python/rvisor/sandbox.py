@@ -369,14 +369,7 @@ class Sandbox:
 
                 ours, theirs = Control.pair()
                 spec["control_fd"] = theirs.fileno()
-            running = spawn.start(
-                spec,
-                launcher=find.find(find.LAUNCHER),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                network=helper,
-            )
+            running = spawn.start(spec, streams=(stdin, stdout, stderr), network=helper)
         except OSError as error:
             raise LaunchError(f"the sandbox could not be started: {error.strerror}") from error
         finally:

@@ -13,7 +13,7 @@ import os
 import select
 import time
 
-from rvisor._sentry import cgroup, messages
+from rvisor._sentry import cgroup, find, messages
 from rvisor._sentry.numbers import SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGXFSZ
 from rvisor.errors import LaunchError, RvisorError, SentryDied
 
@@ -328,16 +328,14 @@ class Running:
 def start(
     spec: messages.LaunchSpec,
     *,
-    launcher: str,
-    stdin: int | None,
-    stdout: int,
-    stderr: int,
+    streams: tuple[int | None, int, int],
     network: Network | None = None,
 ) -> Running:
-    """Start the launcher with `spec`, whose descriptors are filled in here. `stdin` None is /dev/null.
+    """Start the launcher with `spec`, whose descriptors are filled in here. Of `streams`, None is /dev/null.
 
     `network` connects the sandbox when its namespace is there.
     """
+    launcher = find.find(find.LAUNCHER)
     memory = spec["limits"]["memory"]
     read_end, write_end = os.pipe()
     # The launcher sees this end when we do, however that happens.
@@ -358,6 +356,7 @@ def start(
             named = (spec["strace_fd"], spec["log_fd"], spec["control_fd"], spec["join_fd"], at)
             given = (spec_fd, write_end, watched, waits, *named)
             kept = [fd for fd in given if fd is not None]
+            stdin, stdout, stderr = streams
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
         finally:
             os.close(spec_fd)

@@ -245,14 +245,9 @@ def _launch(
     }
     if instance is not None:
         return instance.launch(spec, streams, helper)
-    return spawn.start(
-        spec,
-        launcher=find.find(find.LAUNCHER),
-        stdin=streams[0],
-        stdout=streams[1],
-        stderr=streams[2],
-        network=helper,
-    )
+    if wanted.devices:
+        spec["devices"] = wanted.devices
+    return spawn.start(spec, streams=streams, network=helper)
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,7 @@ import os
 import time
 
 from rvisor import vkernel
-from rvisor._sentry import find, runtime, spawn
+from rvisor._sentry import runtime, spawn
 from rvisor._sentry.numbers import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2
 from rvisor.errors import LaunchError, ProfileError, RvisorError, UsageError
 from rvisor.oci import cgroups, hooks, seccomp
@@ -209,14 +209,7 @@ def _start(
         if to is not None:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             streams = (null, null, null)
-        return spawn.start(
-            spec,
-            launcher=find.find(find.LAUNCHER),
-            stdin=streams[0],
-            stdout=streams[1],
-            stderr=streams[2],
-            network=helper,
-        )
+        return spawn.start(spec, streams=streams, network=helper)
     finally:
         if null >= 0:
             os.close(null)
