@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from framework.bundle import ROOT, Runtime, need
+from framework.bundle import GROUPS, ROOT, Runtime, need
 from rvisor.oci import cgroups
 from rvisor.oci.errors import OciError
 
@@ -80,6 +80,29 @@ FILES = {
     "hugetlb.2MB.max": ({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}, "1"),
     "memory.high": ({"unified": {"memory.high": "123"}}, "123"),
 }
+
+
+def test_systemd_s_path(runrsc: Runtime) -> None:
+    """As a kubelet with the systemd driver asks for it."""
+    runrsc.config(
+        "sleep", "100", change=lambda c: c["linux"].update(cgroupsPath=f"rvisor-test.slice:cri:{runrsc.name}")
+    )
+    runrsc("--systemd-cgroup", "create", "--bundle", str(runrsc.bundle), runrsc.name, stdout=None, stderr=None)
+    try:
+        groups = Path(f"/proc/{runrsc.state()['pid']}/cgroup").read_text()
+        assert f"/rvisor.slice/rvisor-test.slice/cri-{runrsc.name}.scope" in groups
+    finally:
+        runrsc("delete", "--force", runrsc.name)
+        for path in GROUPS.glob("*/rvisor.slice"):
+            (path / "rvisor-test.slice").rmdir()
+            path.rmdir()
+
+
+@pytest.mark.parametrize("limit, most", [(1, 33), (511, 543), (520, 544), (544, 544), (1000, 1000)])
+def test_limit_of_processes(limit: int, most: int) -> None:
+    """A small one is for the guest alone; in a larger one are the sandbox's own tasks."""
+    assert cgroups.host_pids(limit) == most
+    assert cgroups.guest_limits({"pids": {"limit": limit}})["pids"] == most - cgroups.OWN_TASKS
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -226,12 +226,13 @@ def test_ids_of_the_hosts(runrsc: Runtime) -> None:
         place = runrsc.bundle / "rootfs" / name
         place.mkdir() if name == "data" else place.touch()
     script = "id -u; ls -ldn /data /hosts; touch /data/x; mkdir /data/y; chown 5:6 /data/y; echo z > /hosts || echo no"
+    script += "; cat /proc/self/uid_map /proc/self/gid_map"
     done = runrsc.run("sh", "-c", script, change=ids)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["0"], done
     assert rows[1][2:4] == ["0", "0"]
     assert rows[2][2:4] == ["65534", "65534"]
-    assert rows[3] == ["no"]
+    assert rows[3:] == [["no"], ["0", "100000", "65536"], ["0", "200000", "65536"]]
     owners = [((data / name).stat().st_uid, (data / name).stat().st_gid) for name in "xy"]
     assert owners == [(100000, 200000), (100005, 200006)]
     assert (runrsc.bundle / "hosts").read_text() == "the host's\n"

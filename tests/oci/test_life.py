@@ -114,6 +114,8 @@ def test_pause(runrsc: Runtime) -> None:
 
 
 def test_update(runrsc: Runtime) -> None:
+    """The host's limits and the kernel's own: at once, and those of a paused one when it goes on."""
+
     def limits(config: dict[str, Any]) -> None:
         config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}
 
@@ -123,6 +125,15 @@ def test_update(runrsc: Runtime) -> None:
     values = [p.read_text().strip() for p in GROUPS.glob(f"*{runrsc.group}/memory.limit_in_bytes")]
     values += [p.read_text().strip() for p in GROUPS.glob(f"*{runrsc.group}/pids.max")]
     assert values == [str(96 << 20), "62"]
+    seen = "grep MemTotal /proc/meminfo; cat /sys/fs/cgroup/pids.max"
+    assert runrsc("exec", runrsc.name, "sh", "-c", seen).stdout.split()[1::2] == [str(96 << 10), "30"]
+    runrsc("pause", runrsc.name)
+    runrsc("update", "--pids-limit", "2000", runrsc.name)
+    runrsc("resume", runrsc.name)
+    assert runrsc("exec", runrsc.name, "cat", "/sys/fs/cgroup/pids.max").stdout == "1968\n"
+    assert [p.read_text() for p in GROUPS.glob(f"*{runrsc.group}/pids.max")] == ["2000\n"]
+    stats = json.loads(runrsc("events", "--stats", runrsc.name).stdout)
+    assert stats["data"]["pids"]["limit"] == 2000
     asked = {"resources": {}, "memory": {"limit": 80 << 20}}
     runrsc("update", "--resources", "-", runrsc.name, stdin=None, input=json.dumps(asked))
     runrsc.refused("update", "--memory", "1", runrsc.name, why="too small")

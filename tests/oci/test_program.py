@@ -114,6 +114,49 @@ def test_a_device_is_not_made_on_the_host(runrsc: Runtime) -> None:
         assert "not permitted" in done.stderr
 
 
+NODES = [
+    {"path": "/dev/mine/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 7, "gid": 8},
+    {"path": "/dev/null", "type": "c", "major": 1, "minor": 3},
+    {"path": "/nowhere/fifo", "type": "p"},
+    {"path": "/dev/nobodys", "type": "b", "major": 8, "minor": 1666},
+    {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0},
+]
+
+
+def test_devices(runrsc: Runtime) -> None:
+    """Those that the private kernel has, under any name; what nobody serves cannot be opened, as with runc."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["linux"]["devices"] = NODES
+        bound = {"destination": "/etc/passwd", "type": "bind", "source": "/dev/null", "options": ["bind", "ro"]}
+        config["mounts"].append(bound)
+        config["root"]["readonly"] = False
+
+    done = runrsc.run(
+        "sh", "-c",
+        "stat -c '%F %a %u %g' /dev/mine/zero /nowhere/fifo /dev/nobodys; head -c 3 /dev/mine/zero | wc -c; cat /etc/passwd; "
+        "echo x >/etc/passwd; echo y >/dev/null; (echo z >/nowhere/fifo & cat /nowhere/fifo); cat /dev/nobodys",
+        change=change,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "character special file 644 7 8", "fifo 666 0 0", "block special file 666 0 0", "3", "z",
+    ]  # fmt: skip
+    assert "No such device or address" in done.stderr
+    assert (runrsc.bundle / "rootfs" / "etc" / "passwd").is_file()
+
+
+def test_where_a_volume_is_from(runrsc: Runtime) -> None:
+    """Programs find their container's name in it, as with runc."""
+    (runrsc.bundle / "data" / "deep").mkdir(parents=True)
+
+    def change(config: dict[str, Any]) -> None:
+        mount = {"destination": "/mnt", "type": "bind", "source": "data", "options": ["bind"]}
+        config["mounts"].append(mount)
+
+    done = runrsc.run("grep", " /mnt ", "/proc/self/mountinfo", change=change)
+    assert done.stdout.split()[3:5] == [str(runrsc.bundle / "data"), "/mnt"]
+
+
 @pytest.mark.parametrize(
     ("name", "status", "words"),
     [

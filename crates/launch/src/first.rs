@@ -163,6 +163,9 @@ fn collect_mounts(job: &Job<'_>) -> Result<Mounts, Failure> {
     for (volume, opened) in others {
         mounts.volume(volume, opened)?;
     }
+    for device in &job.spec.devices {
+        mounts.at(&device.path, MountKind::Node { device: device.clone() });
+    }
     for path in &job.spec.read_only {
         mounts.at(path, MountKind::ReadOnly);
     }
@@ -286,6 +289,7 @@ fn become_sentry(
         root_read_only: spec.root.read_only,
         memory_fd: memory.as_raw_fd(),
         ids: job.maps.kind,
+        id_ranges: spec.ids.clone(),
         init_fd: init.as_raw_fd(),
         init_pid,
         strace_fd: spec.strace_fd,

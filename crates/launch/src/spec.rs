@@ -60,10 +60,11 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
             format!("volume target {:?}: file_system: on the shared kernel only", v.target)
         })?;
         v.source.iter().try_for_each(|source| absolute("volume source", source))?;
-        absolute("volume target", &v.target)?;
-        require(!v.target.split('/').any(|part| part == ".." || part == "."), || {
-            format!("volume target {:?}: must not have . or .. in it", v.target)
-        })?;
+        inside("volume target", &v.target)?;
+    }
+    for device in &spec.devices {
+        inside("device", &device.path)?;
+        require("cubp".contains(device.kind), || format!("device {:?}: no kind {:?}", device.path, device.kind))?;
     }
     for path in spec.masked.iter().chain(&spec.read_only) {
         absolute("masked or read-only path", path)?;
@@ -167,6 +168,14 @@ fn require(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failure>
 
 fn absolute(what: &str, path: &str) -> Result<(), Failure> {
     require(path.starts_with('/') && !path.contains('\0'), || format!("{what} {path:?}: must be an absolute path"))
+}
+
+/// A path in the sandbox.
+fn inside(what: &str, path: &str) -> Result<(), Failure> {
+    absolute(what, path)?;
+    require(!path.split('/').any(|part| part == ".." || part == "."), || {
+        format!("{what} {path:?}: must not have . or .. in it")
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::mounts::{self, FIRST_DEV, Plan};
 use crate::report::Lines;
 use crate::serve::Sentry;
 use crate::start::{self, Place};
+use kernel::userns::Extent;
 use platform::{Platform, Ptrace, Slots};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -89,16 +90,17 @@ fn run_on<P: Platform>(
     let source = Rc::new(crate::proc::Source::default());
     let config = Config {
         hostname: spec.hostname.clone(),
-        memory: spec.limits.memory,
+        memory: spec.limits.memory.into(),
         millicpus: spec.millicpus,
-        quota: spec.limits.millicpus,
-        pids: spec.limits.pids,
+        quota: spec.limits.millicpus.into(),
+        pids: spec.limits.pids.into(),
         cpus: spec.millicpus.div_ceil(1000).max(1) as usize,
         vdso: features.vdso,
         vdso_len: features.vdso_len,
         hwcap: features.hwcap,
         hwcap2: features.hwcap2,
         guarded_init: spec.guarded_init,
+        id_ranges: spec.id_ranges.as_ref().map(|r| [&r.uids, &r.gids].map(|list| extents(list))),
     };
     let k = Kernel::new(config, MountTable::first());
     let listed = Rc::downgrade(&k);
@@ -133,6 +135,11 @@ fn run_on<P: Platform>(
 }
 
 /// The socket that tells of interfaces and routes is of a kind that the filter does not let be made.
+/// As user_namespaces(7) has them. What they are outside is only shown.
+fn extents(ranges: &[wire::IdRange]) -> Vec<Extent> {
+    ranges.iter().map(|r| Extent { first: r.inside, outer: r.outside, kernel: r.inside, count: r.count }).collect()
+}
+
 fn network(spec: &SentrySpec) -> Result<(), String> {
     let routes = host::net::routes().map_err(|e| format!("cannot ask for the network's interfaces: {e}"))?;
     let rule = |r: &wire::NetworkRule| {

@@ -49,7 +49,7 @@ impl<P: Platform> Sentry<P> {
             mounts: &spec.mounts,
             root_read_only: spec.root_read_only,
             process: &spec.process,
-            memory: k.config.memory,
+            memory: k.config.memory.get(),
             single: self.single,
             dev: k.new_devs(spec.mounts.len() as u64),
         };

@@ -301,6 +301,13 @@ impl<P: Platform> Sentry<P> {
                 let [d, e] = columns.to_ne_bytes();
                 console.tty().resize([a, b, d, e, 0, 0, 0, 0]);
             }
+            Call::Limits { memory, millicpus, pids } => {
+                let config = &self.k.config;
+                let known = [(&config.memory, memory), (&config.quota, millicpus), (&config.pids, pids)];
+                for (limit, to) in known.into_iter().filter_map(|(limit, to)| Some((limit, to?))) {
+                    limit.set((to > 0).then_some(to));
+                }
+            }
             Call::Stats {} => return Ok(Answer::Stats(self.stats())),
             Call::Events {} => client.events = true,
         }

@@ -52,6 +52,7 @@ pub fn mount(
                 o.flags |= if read_only { READ_ONLY } else { 0 };
                 o.kind = "rvisor".into();
                 o.source = "host".into();
+                o.top = m.name.clone().unwrap_or_default();
                 fs::host::mount(take(fd)?, read_only, exclusive, single)
             }
             &MountKind::Overlay { lower_fd, upper_fd } => {
@@ -78,6 +79,10 @@ pub fn mount(
                     table.mount(Some(on), file, o);
                 }
                 continue;
+            }
+            MountKind::Node { device } => {
+                (o.kind, o.source) = ("devtmpfs".into(), "devtmpfs".into());
+                node(dev, device).map_err(|e| format!("cannot make {}: {e}", m.target))?
             }
             MountKind::Proc => {
                 (o.kind, o.source) = ("proc".into(), "proc".into());
@@ -126,6 +131,16 @@ fn console(plan: &Plan<'_>) -> Option<(u64, u32)> {
     plan.process.terminal.then_some((rdev, plan.process.uid))
 }
 
+fn node(dev: u64, device: &wire::shared::Device) -> abi::Result<Rc<dyn Inode>> {
+    let kind = match device.kind {
+        'b' => abi::c::S_IFBLK,
+        'p' => abi::c::S_IFIFO,
+        _ => abi::c::S_IFCHR,
+    };
+    let new = vfs::New { mode: kind | device.mode & 0o7777, uid: device.uid, gid: device.gid };
+    fs::tmp::mount(dev, 0o755, 0, 2).create(b"node", new, abi::c::makedev(device.major, device.minor))
+}
+
 fn propagate(mount: &vfs::Mount, to: wire::Propagation) {
     use vfs::mount::Propagation::{Private, Shared, Slave, Unbindable};
     mount.set_propagation(match to {
@@ -145,6 +160,7 @@ fn make_places(root: &Rc<dyn Inode>, mounts: &[wire::Mount]) -> abi::Result {
         let dir = match &m.kind {
             MountKind::Host { dir, .. } => *dir,
             MountKind::Text { .. } | MountKind::Mask | MountKind::ReadOnly | MountKind::Sysfs => continue,
+            MountKind::Node { .. } => false,
             _ => true,
         };
         place(&table, m.target.as_bytes(), dir)?;

@@ -167,7 +167,7 @@ fn cgroup(k: &Kernel) -> Vec<Entry> {
         let _ = writeln!(s, "{}", p.pid);
         s
     });
-    let quota = k.config.quota.map_or("max".to_owned(), |m| (m * 100).to_string());
+    let quota = k.config.quota.get().map_or("max".to_owned(), |m| (m * 100).to_string());
     let files = [
         ("cgroup.controllers", "cpuset cpu memory pids\n".to_owned()),
         ("cgroup.events", "populated 1\nfrozen 0\n".into()),
@@ -182,12 +182,12 @@ fn cgroup(k: &Kernel) -> Vec<Entry> {
         ("memory.current", format!("{}\n", used / PAGE_SIZE * PAGE_SIZE)),
         ("memory.high", "max\n".into()),
         ("memory.low", "0\n".into()),
-        ("memory.max", or_max(k.config.memory)),
+        ("memory.max", or_max(k.config.memory.get())),
         ("memory.min", "0\n".into()),
         ("memory.swap.current", "0\n".into()),
         ("memory.swap.max", "0\n".into()),
         ("pids.current", format!("{}\n", k.task_count())),
-        ("pids.max", or_max(k.config.pids)),
+        ("pids.max", or_max(k.config.pids.get())),
     ];
     files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
 }

@@ -1,6 +1,7 @@
 //! The sandbox: every process, and what they share.
 use crate::ns::Namespaces;
 use crate::{ExitStatus, Mm, Process, Task};
+use kernel::userns::Extent;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,12 +11,12 @@ use std::rc::Rc;
 pub struct Config {
     pub hostname: String,
     /// Bytes; `None`: the host's.
-    pub memory: Option<u64>,
+    pub memory: Cell<Option<u64>>,
     /// Thousandths of a CPU.
     pub millicpus: u64,
     /// The limit on them, if there is one.
-    pub quota: Option<u64>,
-    pub pids: Option<u64>,
+    pub quota: Cell<Option<u64>>,
+    pub pids: Cell<Option<u64>>,
     /// CPUs the guest sees.
     pub cpus: usize,
     pub vdso: u64,
@@ -24,6 +25,8 @@ pub struct Config {
     pub hwcap2: u64,
     /// Pid 1 is sent only what it handles, and from outside SIGKILL and SIGSTOP.
     pub guarded_init: bool,
+    /// What the maps of the first user namespace say: of users and of groups, if not that each id is its own.
+    pub id_ranges: Option<[Vec<Extent>; 2]>,
 }
 
 impl Config {
@@ -130,7 +133,7 @@ impl Kernel {
 
     /// A pid that no process, thread, group or session uses. EAGAIN at the limit on processes.
     pub fn new_pid(&self) -> abi::Result<i32> {
-        let limit = self.config.pids.unwrap_or(1 << 15).min(1 << 15) as usize;
+        let limit = self.config.pids.get().unwrap_or(1 << 15).min(1 << 15) as usize;
         if self.tasks.borrow().len() >= limit {
             return Err(abi::Errno::EAGAIN);
         }
@@ -267,7 +270,7 @@ impl Kernel {
     /// Memory of the container and what is free of it, in bytes.
     pub fn memory(&self) -> (u64, u64) {
         let (total, free) = host::time::memory();
-        match self.config.memory {
+        match self.config.memory.get() {
             Some(m) if m < total => (m, free.min(m)),
             _ => (total, free),
         }

@@ -26,6 +26,8 @@ pub struct Super {
     pub read_only: Cell<bool>,
     /// Its own options, as /proc/mounts shows them after `rw`: each begins with a comma.
     pub options: RefCell<String>,
+    /// Where its root is in what it was taken from, as mountinfo shows it; empty: it is that one's root.
+    top: RefCell<String>,
     pub user_ns: Rc<UserNs>,
 }
 
@@ -63,6 +65,8 @@ pub struct MountOptions {
     pub source: String,
     pub kind: String,
     pub options: String,
+    /// Where the root is in what it was taken from, for mountinfo.
+    pub top: String,
 }
 
 /// What becomes of mounts below a mount: the four kinds of mount(2).
@@ -87,8 +91,8 @@ fn new_group() -> u32 {
 
 impl Super {
     pub fn new(root: Rc<dyn Inode>, kind: &str, user_ns: Rc<UserNs>) -> Rc<Super> {
-        let (read_only, options) = (Cell::new(false), RefCell::default());
-        Rc::new(Super { root: Dentry::root(root), kind: kind.to_owned(), read_only, options, user_ns })
+        let (read_only, options, top) = (Cell::new(false), RefCell::default(), RefCell::default());
+        Rc::new(Super { root: Dentry::root(root), kind: kind.to_owned(), read_only, options, top, user_ns })
     }
 }
 
@@ -254,7 +258,8 @@ impl Mount {
             let Some(up) = at.parent.borrow().clone() else { break };
             at = up;
         }
-        let mut out: Vec<u8> = parts.iter().rev().flat_map(|p| [b"/", &p[..]].concat()).collect();
+        let mut out = self.sb.top.borrow().as_bytes().to_vec();
+        out.extend(parts.iter().rev().flat_map(|p| [b"/", &p[..]].concat()));
         if out.is_empty() {
             out.push(b'/');
         }
@@ -466,6 +471,7 @@ impl MountTable {
     pub fn mount(&self, on: Option<Path>, root: Rc<dyn Inode>, o: MountOptions) -> Path {
         let sb = Super::new(root, &o.kind, self.user_ns.clone());
         sb.options.replace(o.options);
+        sb.top.replace(o.top);
         let m = Mount::new(sb, o.source, o.flags | RELATIME);
         match on {
             Some(p) => stand(&m, p),

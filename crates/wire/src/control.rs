@@ -54,6 +54,16 @@ pub enum Call {
         rows: u16,
         columns: u16,
     },
+    /// The limits that the sentry keeps and shows, as in [`crate::Limits`]: absent, as it was; 0, none. The host's cgroups
+    /// are the caller's to change.
+    Limits {
+        #[serde(default)]
+        memory: Option<u64>,
+        #[serde(default)]
+        millicpus: Option<u64>,
+        #[serde(default)]
+        pids: Option<u64>,
+    },
     Stats {},
     /// From now on this client is told of the start and end of every process started from outside.
     Events {},

@@ -96,6 +96,9 @@ pub struct LaunchSpec {
     /// Which of the host's ids the sandbox's are; without it each is its own.
     #[serde(default)]
     pub ids: Option<IdRanges>,
+    /// Nodes that are laid over their paths. What opens them is the sandbox's kernel.
+    #[serde(default)]
+    pub devices: Vec<shared::Device>,
 }
 
 /// Of users and of groups: linux.uidMappings and linux.gidMappings of the OCI's runtime specification.
@@ -154,7 +157,7 @@ pub struct Volume {
     pub source: Option<String>,
     /// Absolute path inside.
     pub target: String,
-    /// What /proc/mounts calls the source of one in memory.
+    /// What /proc/mounts calls the source of one in memory; of another, what mountinfo calls its root.
     #[serde(default)]
     pub name: Option<String>,
     #[serde(default)]
@@ -331,6 +334,9 @@ pub struct SentrySpec {
     pub memory_fd: i32,
     /// How container ids map to the ids the sentry sees on files.
     pub ids: IdMap,
+    /// What /proc/PID/uid_map and gid_map say, where the container's ids were given.
+    #[serde(default)]
+    pub id_ranges: Option<IdRanges>,
     /// SOCK_SEQPACKET to the stub's init process.
     pub init_fd: i32,
     /// Host pid of the stub's init, as the sentry sees it.
@@ -372,7 +378,7 @@ pub struct Mount {
     pub no_suid: bool,
     #[serde(default)]
     pub no_dev: bool,
-    /// What /proc/mounts calls the source of one in memory.
+    /// What /proc/mounts calls the source of one in memory; of another, what mountinfo calls its root.
     #[serde(default)]
     pub name: Option<String>,
     #[serde(default)]
@@ -413,6 +419,10 @@ pub enum MountKind {
     },
     Proc,
     Dev,
+    /// A single node. What opens it is the sandbox's kernel.
+    Node {
+        device: shared::Device,
+    },
     /// The terminals of the sandbox.
     Devpts,
     /// The names of its message queues.

@@ -138,6 +138,12 @@ class Control:
         """Give the terminal that the process was started at another size."""
         self._call({"resize": {"pid": pid, "rows": rows, "columns": columns}})
 
+    def limits(self, changes: dict[str, int], *, wait: bool = True) -> None:
+        """Change the limits it keeps and shows, by name; 0 for none. Without `wait`: when it comes to it."""
+        request = self._send({"limits": changes}, ())
+        if wait:
+            self._answer(request)
+
     def stats(self) -> dict[str, Any]:
         """processes, threads, files, calls, sentry_memory, allocations, uptime_ns; `held`: those not started."""
         stats: dict[str, Any] = self._call({"stats": {}})["stats"]

@@ -185,6 +185,7 @@ if TYPE_CHECKING:
         join_fd: int | None
         visible: bool
         ids: IdRanges | None
+        devices: NotRequired[list[Device]]
 
     class Request(TypedDict):
         id: int

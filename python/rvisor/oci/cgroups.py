@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rvisor._sentry.messages import Device
+    from rvisor._sentry.messages import Device, Limits
 
 
 class NotAllowed(OciError):
@@ -29,6 +29,7 @@ class NotAllowed(OciError):
 
 OWN_TASKS = 32
 """The sandbox's own tasks beside the guest's: kernel and helpers, the stubs' init, warm stubs."""
+_FEW_TASKS = 512
 SMALLEST_MEMORY = 16 << 20
 _MOUNT = "/sys/fs/cgroup"
 
@@ -154,7 +155,7 @@ def _make(group: str) -> None:
 
 
 def _fill(group: str, name: str) -> None:
-    """A new cpuset has no CPUs, and then nothing can be put into it. Its parent may be one that others are just making."""
+    """A new cpuset has no CPUs, and then nothing can be put into it. Others may be just making its parent."""
     path = os.path.join(group, name)
     if not os.path.exists(path) or _get(path).strip():
         return
@@ -315,7 +316,8 @@ def settings(resources: dict[str, Any], *, where: str, shared: bool = False) -> 
         put("cpu.idle", "cpu", "cpu.idle", "cpu.idle", cpu["idle"])
     pids = (resources.get("pids") or {}).get("limit")
     if pids:
-        put("pids.limit", "pids", "pids.max", "pids.max", pids + (0 if shared else OWN_TASKS) if pids > 0 else "max")
+        most: object = (pids if shared else host_pids(pids)) if pids > 0 else "max"
+        put("pids.limit", "pids", "pids.max", "pids.max", most)
     _block(resources.get("blockIO") or {}, put)
     for page in resources.get("hugepageLimits") or ():
         name = f"hugetlb.{page['pageSize']}"

@@ -272,6 +272,10 @@ def update(command: Command) -> int:
     if not isinstance(resources.get("memory", {}), dict):
         raise OciError("update: memory: not an object")
     cgroups.set_limits(container.cgroups, resources, where="resources", shared=container.shared)
+    if not container.shared and not container.sandbox:
+        with container.control() as control:
+            # A paused sandbox answers when it goes on.
+            control.limits(cgroups.guest_changes(resources), wait=container.status() != "paused")
     return 0
 
 
@@ -306,6 +310,14 @@ def _kills(container: Container) -> int:
     from rvisor._sentry import cgroup
 
     return cgroup.out_of_memory_kills(container.cgroups)
+
+
+def _asked(pids: int, *, shared: bool) -> int:
+    """The limit that `pids.max` was made of."""
+    from rvisor.oci import cgroups
+
+    asked = max(0, pids - cgroups.OWN_TASKS)
+    return asked if not shared and cgroups.host_pids(asked) == pids else pids
 
 
 def _stats(container: Container) -> dict[str, object]:
@@ -346,7 +358,7 @@ def _stats(container: Container) -> dict[str, object]:
             },
             "pids": {
                 "current": cgroups.number(groups, "pids.current"),
-                "limit": max(0, cgroups.number(groups, "pids.max") - (0 if container.shared else cgroups.OWN_TASKS)),
+                "limit": _asked(cgroups.number(groups, "pids.max"), shared=container.shared),
             },
             "blkio": {},
             "hugetlb": {},

@@ -44,8 +44,10 @@ RLIMITS = [
 """By number."""
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 """The stages, in their order."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")
-"""What the sandbox's own /dev has."""
+_SERVED = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))
+"""The private kernel's devices by their numbers: null, zero, full, random, urandom, tty, ptmx."""
+_TERMINALS = ("/dev/tty", "/dev/console", "/dev/ptmx")
+"""Which terminal these are is for the sandbox to say."""
 HARMLESS = [
     "defaults",
     "rw",
@@ -133,7 +135,7 @@ class Config:
         self.annotations: dict[str, str] = {}
         self.warnings: list[str] = []
         self.shared = False
-        """It is to run on the host's kernel. What follows is said of such containers only."""
+        """It is to run on the host's kernel. `namespaces` and `seccomp` are said of such containers only."""
         self.namespaces: dict[str, str | None] = {}
         self.devices: list[Device] = []
         self.seccomp: dict[str, Any] = {}
@@ -373,7 +375,8 @@ def _capabilities(config: Config, sets: dict[str, Any]) -> Capabilities:
     }
 
 
-def _namespaces(config: Config, linux: dict[str, Any]) -> None:
+def namespaces(linux: dict[str, Any]) -> dict[str, str]:
+    """Each kind that is named, with the path of the one to be joined, or nothing."""
     found: dict[str, str] = {}
     for namespace in parts(linux, "linux.namespaces"):
         kind = get(namespace, "linux.namespaces.type", str, "")
@@ -382,6 +385,11 @@ def _namespaces(config: Config, linux: dict[str, Any]) -> None:
         if kind not in ("pid", "network", "mount", "ipc", "uts", "user", "cgroup"):
             raise OciError(f"config.json: linux.namespaces: {kind!r} is not supported")
         found[kind] = get(namespace, "linux.namespaces.path", str, "")
+    return found
+
+
+def _namespaces(config: Config, linux: dict[str, Any]) -> None:
+    found = namespaces(linux)
     for kind in ("pid", "mount", "ipc"):
         if kind not in found:
             raise OciError(f"config.json: linux.namespaces: without {kind} it would be the host's, which is not there")
@@ -413,18 +421,11 @@ def _is_own(kind: str, path: str) -> bool:
 
 def _linux(config: Config, linux: dict[str, Any]) -> None:
     config.ids = _ids(linux)
-    if config.shared:
-        if config.ids is not None:
-            raise OciError("config.json: linux.uidMappings: ids other than the host's are not supported")
-        on_host.devices(config, parts(linux, "linux.devices"))
+    if config.shared and config.ids is not None:
+        raise OciError("config.json: linux.uidMappings: ids other than the host's are not supported")
     everything = _every_device(get(linux, "linux.resources", dict, {}))
-    for device in () if config.shared else parts(linux, "linux.devices"):
-        path = os.path.normpath(get(device, "linux.devices.path", str, ""))
-        if path not in [f"/dev/{name}" for name in DEVICES]:
-            if everything:
-                config.warnings.append(f"linux.devices: {path}: left out: a private kernel cannot serve this device")
-                continue
-            raise OciError(f"config.json: linux.devices: {path}: a private kernel cannot serve this device")
+    for data in parts(linux, "linux.devices"):
+        _device(config, device(data), everything=everything)
     config.cgroups_path = get(linux, "linux.cgroupsPath", str, "")
     config.resources = get(linux, "linux.resources", dict, {})
     for name, value in get(linux, "linux.sysctl", dict, {}).items():
@@ -479,6 +480,62 @@ def _ids(linux: dict[str, Any]) -> IdRanges | None:
     return {"uids": uids, "gids": gids}
 
 
+def device(data: dict[str, Any]) -> Device:
+    """One of `linux.devices`."""
+    path = get(data, "linux.devices.path", str, "")
+    kind = get(data, "linux.devices.type", str, "")
+    if not path.startswith("/"):
+        raise OciError(f"config.json: linux.devices.path: {path!r} is not an absolute path")
+    if kind not in ("c", "u", "b", "p"):
+        raise OciError(f"config.json: linux.devices: {path}: {kind!r} is no kind of device")
+    numbers = {name: get(data, f"linux.devices.{name}", int, 0) for name in ("major", "minor", "uid", "gid")}
+    if not all(0 <= number < 1 << 32 for number in numbers.values()):
+        raise OciError(f"config.json: linux.devices: {path}: a number is out of range")
+    return {
+        "path": "/" + os.path.normpath(path).lstrip("/"),
+        "kind": kind,
+        "mode": get(data, "linux.devices.fileMode", int, 0o666) & 0o7777,
+        "major": numbers["major"],
+        "minor": numbers["minor"],
+        "uid": numbers["uid"],
+        "gid": numbers["gid"],
+    }
+
+
+def _device(config: Config, node: Device, *, everything: bool) -> None:
+    """On a private kernel: what it serves, and what nobody does: opening that is ENXIO, as with runc."""
+    path = node["path"]
+    served = node["kind"] in "cu" and (node["major"], node["minor"]) in _SERVED
+    if config.shared:
+        config.devices.append(node)
+    elif path in _TERMINALS:
+        return
+    elif served or (not everything and (node["kind"] == "p" or not _of_host(node))):
+        config.devices.append(node)
+    elif everything:
+        config.warnings.append(f"linux.devices: {path}: left out: a private kernel cannot serve this device")
+    else:
+        raise OciError(f"config.json: linux.devices: {path}: a private kernel cannot serve this device")
+
+
+def _of_host(node: Device) -> bool:
+    """Is there such a device on the host? Then somebody wants to use it."""
+    block = node["kind"] == "b"
+    if os.path.exists(f"/sys/dev/{'block' if block else 'char'}/{node['major']}:{node['minor']}"):
+        return True
+    return device_numbers(node["path"], block=block) == (node["major"], node["minor"])
+
+
+def device_numbers(path: str, *, block: bool = False) -> tuple[int, int] | None:
+    """What device it is a node of; None if it is none of this kind."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    kind = 0o060000 if block else 0o020000
+    return (os.major(about.st_rdev), os.minor(about.st_rdev)) if about.st_mode & 0o170000 == kind else None
+
+
 def _every_device(resources: dict[str, Any]) -> bool:
     """`docker run --privileged`: whatever the host has is to be there, so that nobody has asked for one by name."""
     rules = parts(resources, "linux.resources.devices")
@@ -521,6 +578,8 @@ def _mounts(config: Config, mounts: list[dict[str, Any]], bundle: str) -> None:
             volume = messages.volume(None, target, read_only=True)
             volume["mode"] = 0o555
             config.volumes.append(volume)
+        elif kind == "bind" and (node := _bound_device(mount, target, bundle)) is not None:
+            config.devices.append(node)
         elif kind in ("bind", "tmpfs"):
             config.volumes.append(_mount(config, mount, target, kind, options, bundle))
         else:
@@ -537,6 +596,17 @@ def _own(target: str, kind: str, empty: list[str]) -> bool:
     return kind in ("cgroup", "cgroup2") and any(target.startswith(f"{top}/") for top in empty)
 
 
+def _bound_device(mount: dict[str, Any], target: str, bundle: str) -> Device | None:
+    """A device of the host's that the private kernel has too, as in `-v /dev/null:/etc/file`."""
+    source = os.path.join(bundle, get(mount, "mounts.source", str, ""))
+    numbers = device_numbers(source)
+    if numbers not in _SERVED:
+        return None
+    mode = os.stat(source).st_mode & 0o777
+    major, minor = numbers
+    return {"path": target, "kind": "c", "mode": mode, "major": major, "minor": minor, "uid": 0, "gid": 0}
+
+
 def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, options: list[str], bundle: str) -> Volume:
     if target == "/":
         raise OciError("config.json: mounts: / is the root")
@@ -549,7 +619,7 @@ def _mount(config: Config, mount: dict[str, Any], target: str, kind: str, option
             raise OciError(
                 f"config.json: mounts: {target}: the source {source} is neither a directory nor a regular file"
             )
-        volume["source"] = source
+        volume["source"] = volume["name"] = source
     else:
         volume["mode"] = 0o1777
         volume["name"] = get(mount, "mounts.source", str, "") or "tmpfs"

@@ -197,11 +197,6 @@ def _launch(
     streams: tuple[int, int, int],
     instance: Instance | None,
 ) -> spawn.Running:
-    limits = wanted.resources
-    memory = (limits.get("memory") or {}).get("limit")
-    cpu = limits.get("cpu") or {}
-    quota, period = cpu.get("quota"), cpu.get("period") or 100_000
-    pids = (limits.get("pids") or {}).get("limit")
     helper = _Hooks(container, wanted) if wanted.network == "user" else None
     spec: LaunchSpec = {
         "id": _plain(container.id),
@@ -224,11 +219,7 @@ def _launch(
         "network_fd": None,
         "network_rules": [],
         "files": [],
-        "limits": {
-            "memory": memory if memory and memory > 0 else None,
-            "millicpus": max(10, quota * 1000 // period) if quota and quota > 0 else None,
-            "pids": pids if pids and pids > 0 else None,
-        },
+        "limits": cgroups.guest_limits(wanted.resources),
         "cgroups": groups,
         "platform": os.environ.get("RVISOR_PLATFORM", "slots"),
         "strace_fd": None,

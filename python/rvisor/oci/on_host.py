@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rvisor._sentry.messages import Device, Volume
+    from rvisor._sentry.messages import Volume
     from rvisor.oci.config import Config
 
 _FILE_SYSTEMS = ("proc", "sysfs", "tmpfs", "devpts", "mqueue")
@@ -20,16 +20,9 @@ _IPC_SETTINGS = ("kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/")
 
 def namespaces(config: Config, linux: dict[str, Any]) -> None:
     """Those to be made, and those to be joined; what is not named is the host's."""
-    from rvisor.oci.config import get, parts
+    from rvisor.oci.config import namespaces as named
 
-    found: dict[str, str] = {}
-    for namespace in parts(linux, "linux.namespaces"):
-        kind = get(namespace, "linux.namespaces.type", str, "")
-        if kind in found:
-            raise OciError(f"config.json: linux.namespaces: {kind} is there twice")
-        if kind not in ("pid", "network", "mount", "ipc", "uts", "user", "cgroup"):
-            raise OciError(f"config.json: linux.namespaces: {kind!r} is not supported")
-        found[kind] = get(namespace, "linux.namespaces.path", str, "")
+    found = named(linux)
     if found.get("mount") != "":
         raise OciError("config.json: linux.namespaces: a container has its own mount namespace")
     for kind in ("user", "cgroup"):
@@ -47,32 +40,6 @@ def namespaces(config: Config, linux: dict[str, Any]) -> None:
 def is_ipc_setting(path: str, own: dict[str, str | None]) -> bool:
     """Does it belong to the container's own IPC namespace?"""
     return own.get("ipc", "") is None and path.startswith(_IPC_SETTINGS)
-
-
-def devices(config: Config, wanted: list[dict[str, Any]]) -> None:
-    """Nodes of /dev, beside those of every container."""
-    from rvisor.oci.config import get
-
-    for device in wanted:
-        path = get(device, "linux.devices.path", str, "")
-        kind = get(device, "linux.devices.type", str, "")
-        if not path.startswith("/"):
-            raise OciError(f"config.json: linux.devices.path: {path!r} is not an absolute path")
-        if kind not in ("c", "u", "b", "p"):
-            raise OciError(f"config.json: linux.devices: {path}: {kind!r} is no kind of device")
-        numbers = {name: get(device, f"linux.devices.{name}", int, 0) for name in ("major", "minor", "uid", "gid")}
-        if not all(0 <= number < 1 << 32 for number in numbers.values()):
-            raise OciError(f"config.json: linux.devices: {path}: a number is out of range")
-        made: Device = {
-            "path": os.path.normpath(path),
-            "kind": kind,
-            "mode": get(device, "linux.devices.fileMode", int, 0o666) & 0o7777,
-            "major": numbers["major"],
-            "minor": numbers["minor"],
-            "uid": numbers["uid"],
-            "gid": numbers["gid"],
-        }
-        config.devices.append(made)
 
 
 def mounts(config: Config, wanted: list[dict[str, Any]], bundle: str) -> None:

@@ -24,7 +24,10 @@ pub fn text(k: &Kernel, t: &Task, name: &str) -> String {
     let kind = if name == "uid_map" { Kind::User } else { Kind::Group };
     let line = |first: u32, outer: u32, count: u32| format!("{first:10} {outer:10} {count:10}\n");
     if ns.is_first() {
-        return line(0, 0, u32::MAX);
+        return match &k.config.id_ranges {
+            None => line(0, 0, u32::MAX),
+            Some(ranges) => ranges[kind as usize].iter().map(|e| line(e.first, e.outer, e.count)).collect(),
+        };
     }
     // What is above is named as the reader names it; to those inside as the namespace above does.
     let mine = callers(k);
