@@ -63,9 +63,14 @@ pub fn flags(fd: BorrowedFd<'_>) -> Result<i32> {
 
 /// poll(2) with no time to wait: which of `events` (POLLIN …), and POLLERR, POLLHUP, hold now.
 pub fn poll_now(fd: BorrowedFd<'_>, events: u16) -> u16 {
+    poll_within(fd, events, 0)
+}
+
+/// As [`poll_now`], but waits so many nanoseconds for one of them.
+pub fn poll_within(fd: BorrowedFd<'_>, events: u16, ns: u64) -> u16 {
     let mut p = [PollFd::from_borrowed_fd(fd, PollFlags::from_bits_retain(events))];
-    let none = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-    match rustix::event::poll(&mut p, Some(&none)) {
+    let time = rustix::time::Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 };
+    match rustix::event::poll(&mut p, Some(&time)) {
         Ok(_) => p[0].revents().bits(),
         Err(_) => 0,
     }

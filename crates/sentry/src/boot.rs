@@ -134,12 +134,12 @@ fn run_on<P: Platform>(
     Ok(code as u8)
 }
 
-/// The socket that tells of interfaces and routes is of a kind that the filter does not let be made.
 /// As user_namespaces(7) has them. What they are outside is only shown.
 fn extents(ranges: &[wire::IdRange]) -> Vec<Extent> {
     ranges.iter().map(|r| Extent { first: r.inside, outer: r.outside, kernel: r.inside, count: r.count }).collect()
 }
 
+/// The socket that tells of interfaces and routes is of a kind that the filter does not let be made.
 fn network(spec: &SentrySpec) -> Result<(), String> {
     let routes = host::net::routes().map_err(|e| format!("cannot ask for the network's interfaces: {e}"))?;
     let rule = |r: &wire::NetworkRule| {

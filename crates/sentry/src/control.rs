@@ -60,6 +60,8 @@ struct Client {
     unread: usize,
     /// It wants to hear of every process.
     events: bool,
+    /// It stands for a program that was started from outside, and ends when it is told of its end.
+    bound: bool,
     gone: bool,
 }
 
@@ -132,7 +134,7 @@ impl Control {
         let socket = Watched::new(fd, &self.due)?;
         self.next += 1;
         let (number, unsent) = (self.next, VecDeque::new());
-        self.clients.push(Client { number, socket, unsent, unread: 0, events: false, gone: false });
+        self.clients.push(Client { number, socket, unsent, unread: 0, events: false, bound: false, gone: false });
         Ok(())
     }
 
@@ -166,6 +168,18 @@ impl Control {
     /// Tells those who want to hear of every process, and `owner`.
     fn tell(&mut self, owner: Option<u64>, m: &Message) {
         self.clients.iter_mut().filter(|c| c.events || Some(c.number) == owner).for_each(|c| c.tell(m));
+    }
+
+    /// In a pid namespace of Linux's whatever was started in it has been reaped before its first process is: who waits for
+    /// both, as containerd does, counts on that order. Those whom nobody waits for may take their time no longer than this.
+    fn see_off(&self) {
+        const LONGEST_NS: u64 = 3_000_000_000;
+        let end = host::time::monotonic_ns() + LONGEST_NS;
+        for client in self.clients.iter().filter(|c| c.bound && !c.gone) {
+            let left = end.saturating_sub(host::time::monotonic_ns());
+            // No events but the hang-up, which is always told.
+            host::stream::poll_within(client.socket.fd.as_fd(), 0, left);
+        }
     }
 
     fn exited(&mut self, pid: i32, status: ExitStatus) {
@@ -271,6 +285,7 @@ impl<P: Platform> Sentry<P> {
                 let place = self.place(container)?;
                 let t = self.outside(&process, &place, descriptors)?;
                 control.owners.insert(t.tid, (client.number, bound));
+                client.bound |= bound;
                 control.started.push(t.tid);
                 self.begin_exec(&t);
                 return Ok(Answer::Exec { pid: t.tid });
@@ -279,6 +294,7 @@ impl<P: Platform> Sentry<P> {
                 let pid = self.container(*container, descriptors)?;
                 // Nobody else could end it.
                 control.owners.insert(pid, (client.number, true));
+                client.bound = true;
                 return Ok(Answer::Exec { pid });
             }
             Call::Signal { pid, container, number } => signal(&self.k, pid, container, number).map_err(|e| {
@@ -376,6 +392,7 @@ impl<P: Platform> Sentry<P> {
             control.exited(pid, ExitStatus::Signaled(c::SIGKILL, false));
         }
         control.exited(1, status);
+        control.see_off();
     }
 }
 
