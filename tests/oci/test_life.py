@@ -95,6 +95,30 @@ print(os.waitstatus_to_exitcode(os.waitpid(int(open("pid").read()), 0)[1]))
     assert done.stdout == "9\n", done.stderr
 
 
+def test_programs_end_before_the_container(runrsc: Runtime) -> None:
+    """Whoever waits for both sees them in this order, as with a pid namespace; containerd loses an exec that ends later."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        runrsc.config("sh", "-c", "trap 'exit 5' USR1; echo ready; while :; do sleep 0.05; done")
+        runrsc.create()
+        runrsc("start", runrsc.name)
+        pid, programs = runrsc.state()["pid"], []
+        for number in range(3):
+            path, null = runrsc.bundle / f"pid-{number}", subprocess.DEVNULL
+            flags = ("--detach", "--pid-file", str(path))
+            runrsc("exec", *flags, runrsc.name, "sleep", "100", stdout=null, stderr=null)
+            programs.append(int(path.read_text()))
+        runrsc("kill", runrsc.name, "USR1")
+        assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT) is not None
+        ended = [os.waitpid(program, os.WNOHANG) for program in programs]
+        assert [os.waitstatus_to_exitcode(status) for _, status in ended] == [137] * 3
+        assert [program for program, _ in ended] == programs
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 def test_pause(runrsc: Runtime) -> None:
     runrsc.config("sh", "-c", "while true; do echo x; sleep 0.02; done")
     runrsc.create()
