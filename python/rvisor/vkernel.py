@@ -120,7 +120,7 @@ def execute(
     """Start one more program in a container, a child of this process: in its namespaces and groups, behind its rules.
     Its ceiling is the container's.
     """
-    from rvisor._sentry import find, messages, spawn
+    from rvisor._sentry import messages, spawn
 
     state = _read(directory)
     # Those of runrsc have theirs from their configuration.
@@ -130,9 +130,7 @@ def execute(
     groups = _groups(state, about["id"])
     with Control.connect(directory) as control:
         spec = further(control, state["shared"], process, identity=about["id"][:12], groups=groups, detached=detached)
-        running = spawn.start(
-            spec, launcher=find.find(find.LAUNCHER), stdin=streams[0], stdout=streams[1], stderr=streams[2]
-        )
+        running = spawn.start(spec, streams=streams)
     try:
         running.wait_until_loaded()
     except BaseException:
