@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,14 +207,6 @@ def test_a_running_container(tmp_path: Path) -> None:
         assert answer() == ".1 Operation not permitted"
     groups = [path for path, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith("rvisor-live")]
     assert groups == []
-
-
-@pytest.fixture
-def runrsc(tmp_path: Path) -> Iterator[Runtime]:
-    runtime = Runtime(tmp_path, "--kernel=shared")
-    yield runtime
-    runtime("delete", "--force", runtime.name, status=None)
-    assert runtime.left() == []
 
 
 OF_RUNRSC = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,14 +163,6 @@ def until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-@pytest.fixture
-def runrsc(tmp_path: Path) -> Iterator[Runtime]:
-    runtime = Runtime(tmp_path, "--kernel=shared")
-    yield runtime
-    runtime("delete", "--force", runtime.name, status=None)
-    assert runtime.left() == []
 
 
 @pytest.mark.parametrize("users", [False, True])

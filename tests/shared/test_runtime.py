@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,6 @@ keep = ["KILL", "SETUID"]
 [memory]
 max = "64m"
 """
-
-
-@pytest.fixture
-def runrsc(tmp_path: Path) -> Iterator[Runtime]:
-    runtime = Runtime(tmp_path, "--kernel=shared")
-    yield runtime
-    for container in list(runtime.root.glob("*")) if runtime.root.exists() else []:
-        runtime("delete", "--force", container.name, status=None)
-    assert runtime.left() == []
 
 
 def vkernels() -> list[dict[str, Any]]:

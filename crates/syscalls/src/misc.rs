@@ -314,14 +314,12 @@ pub fn membarrier(t: &Rc<Task>, cmd: i32, flags: Flags) -> Result<i32> {
     let barrier = || host::process::barrier().map(|()| 0).map_err(|_| Errno::EINVAL);
     match cmd {
         MEMBARRIER_CMD_QUERY => Ok(barrier().map_or(0, |_| SERVED)),
-        MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED => barrier(),
-        MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED => barrier(),
+        MEMBARRIER_CMD_PRIVATE_EXPEDITED if !mm.barriers.get() => Err(Errno::EPERM),
         MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED => {
             mm.barriers.set(true);
             barrier()
         }
-        MEMBARRIER_CMD_PRIVATE_EXPEDITED if !mm.barriers.get() => Err(Errno::EPERM),
-        MEMBARRIER_CMD_PRIVATE_EXPEDITED => barrier(),
+        _ if cmd.count_ones() == 1 && SERVED & cmd != 0 => barrier(),
         _ => Err(Errno::EINVAL),
     }
 }
