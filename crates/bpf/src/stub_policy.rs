@@ -25,14 +25,6 @@ const CLONE_FORK: i32 = c::CLONE_PARENT;
 /// Mappings that would take from the host's reserves or grow by themselves.
 const MAP_REFUSED: i32 = c::MAP_HUGETLB | c::MAP_LOCKED | c::MAP_GROWSDOWN;
 
-const FUTEX_PRIVATE: [i32; 5] = [
-    c::FUTEX_WAIT | c::FUTEX_PRIVATE_FLAG,
-    c::FUTEX_WAKE | c::FUTEX_PRIVATE_FLAG,
-    c::FUTEX_WAIT_BITSET | c::FUTEX_PRIVATE_FLAG,
-    c::FUTEX_WAKE_BITSET | c::FUTEX_PRIVATE_FLAG,
-    c::FUTEX_WAIT_BITSET | c::FUTEX_PRIVATE_FLAG | c::FUTEX_CLOCK_REALTIME,
-];
-
 /// Advice on the caller's own pages. Not here: merging pages between processes (a side channel), punching
 /// holes in files, poisoning and soft-offlining memory, reclaim on demand.
 const ADVICE: [i32; 18] = [
@@ -84,7 +76,7 @@ pub fn stub_permissions() -> Vec<Permission> {
         permit!(SYS_mseal, [], Allow, "makes the stub's own text unchangeable"),
         permit!(
             SYS_futex,
-            [arg(1).is_in(FUTEX_PRIVATE.map(|op| op as u64))],
+            [arg(1).is_in(slots::futex::OPS.map(u64::from))],
             Allow,
             "waiting between threads of one stub; no shared, priority-inheriting or requeueing operation"
         ),
@@ -138,4 +130,22 @@ pub fn stub_policy(code: Range<u64>, doorbell: Action) -> Policy {
 pub fn doorbell_policy() -> Policy {
     let rule = Rule { nr: DOORBELL_NR, args: vec![], action: Notify };
     Policy { rules: vec![rule], default: Allow, foreign: Allow, code: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::c;
+
+    #[test]
+    fn the_futex_commands_are_those_of_the_host() {
+        let private = c::FUTEX_PRIVATE_FLAG;
+        let named = [
+            c::FUTEX_WAIT | private,
+            c::FUTEX_WAKE | private,
+            c::FUTEX_WAIT_BITSET | private,
+            c::FUTEX_WAKE_BITSET | private,
+            c::FUTEX_WAIT_BITSET | private | c::FUTEX_CLOCK_REALTIME,
+        ];
+        assert_eq!(slots::futex::OPS.map(|op| op as i32), named);
+    }
 }

@@ -44,6 +44,12 @@ pub trait Memory {
     fn host_pid(&self) -> i32 {
         0
     }
+    /// From now on no thread of the process begins to wait for a private futex at the host.
+    fn take_futexes(&self) {}
+    /// Whether the thread may be waiting for one there.
+    fn waits_at_host(&self) -> bool {
+        false
+    }
     /// Reads from a host descriptor into guest memory: [`Sink::put_from`] for guest buffers.
     fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
         let mut buf = vec![0u8; len.min(BUFFER)];

@@ -82,6 +82,8 @@ pub enum Resume {
     Unchanged,
     /// The call returns this, and the thread comes again at once with its whole context.
     Context(i64),
+    /// The host answers the call: a private futex.
+    Natively,
     /// The operations are done, then the thread asks again (`Done`) and waits.
     Pause,
     /// The host thread ends.

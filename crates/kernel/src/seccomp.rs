@@ -115,6 +115,14 @@ impl Seccomp {
             Seccomp::Filtered(_) => 2,
         }
     }
+    /// Is the call allowed by its number alone?
+    pub fn allows(&self, nr: u64) -> bool {
+        match self {
+            Seccomp::Off => true,
+            Seccomp::Strict => false,
+            Seccomp::Filtered(f) => f.allows(nr),
+        }
+    }
     pub fn filter(&self) -> Option<Rc<Filter>> {
         match self {
             Seccomp::Filtered(f) => Some(f.clone()),

@@ -139,7 +139,12 @@ impl Ptrace {
             Report::Call => {
                 self.counters.calls += 1;
                 regs.rax = regs.orig_rax;
-                call(&regs)
+                if is_int80(tid, regs.rip) {
+                    regs.rip -= INT80.len() as u64;
+                    Ask::Fault { signo: abi::c::SIGSEGV, code: abi::c::SI_KERNEL, addr: 0 }
+                } else {
+                    call(&regs)
+                }
             }
             // The filter's verdict on a call that the tracer is not told of: one of the vsyscall page.
             Report::Signal(abi::c::SIGSYS) => call(&regs),
@@ -231,6 +236,15 @@ impl Ptrace {
     }
 }
 
+/// `int $0x80`: a call of i386's, whose numbers are others. It is a fault, as of a Linux that does not run such programs.
+const INT80: [u8; 2] = [0xcd, 0x80];
+
+fn is_int80(tid: i32, after: u64) -> bool {
+    let mut code = [0; INT80.len()];
+    let at = after.wrapping_sub(INT80.len() as u64);
+    host::stub::read_memory(tid, at, &mut code).is_ok_and(|n| n == code.len()) && code == INT80
+}
+
 fn call(regs: &host::ptrace::UserRegs) -> Ask {
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     Ask::Call { nr: regs.rax, args, full: true }
@@ -308,7 +322,8 @@ impl Platform for Ptrace {
                     t.set_result(value(ret));
                 }
             }
-            Resume::Unchanged => {}
+            // `Natively` is not said here: `Features::futexes`.
+            Resume::Unchanged | Resume::Natively => {}
             Resume::Context(ret) => {
                 t.set_result(value(ret));
                 return self.events.push_back(Event::Ask { tag, ask: Ask::Context });

@@ -83,6 +83,8 @@ pub struct Slots {
     /// Threads whose host process died, and when to tell.
     mourned: VecDeque<(u64, Vec<u64>)>,
     running: usize,
+    /// Processes that have or had threads: some of those that run may be waiting at the host.
+    threaded: Vec<Rc<Process>>,
     cpus: usize,
     crowd: crowd::Crowd,
     /// Hot calls served since the descriptors were last looked at.
@@ -126,9 +128,15 @@ impl Slots {
         self.threads[i] = Some(t);
     }
 
+    /// Guest threads that need a CPU, as far as can be told from the first few processes.
+    fn busy(&self) -> usize {
+        let waiting = |p: &Rc<Process>| p.region.control().waiting.load(Relaxed) as usize;
+        self.running.saturating_sub(self.threaded.iter().take(HOT_MAX).map(waiting).sum())
+    }
+
     /// Spinning pays only while a CPU is to spare.
     fn may_spin(&self) -> bool {
-        self.cpus > 1 && (self.running < self.cpus || self.crowd.apart())
+        self.cpus > 1 && (self.crowd.apart() || self.busy() < self.cpus)
     }
 
     /// Right while callers are sparse: both sides share a CPU and no wake-up crosses. Wrong while spinning,
@@ -424,6 +432,7 @@ impl Slots {
     /// Drops a process and its threads from every list.
     fn forget(&mut self, p: &Rc<Process>) {
         p.dead.set(true);
+        self.threaded.retain(|known| !Rc::ptr_eq(known, p));
         if p.pid.get() != 0 {
             self.processes.remove(&p.cookie);
         }
@@ -453,7 +462,7 @@ impl Slots {
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
             // Not across CPUs while there is work for all: who calls would gather on one, and leave the others idle.
-            let here = self.running < self.cpus || t.cpu.get() == host::cpu::Cpus::current();
+            let here = self.busy() < self.cpus || t.cpu.get() == host::cpu::Cpus::current();
             self.set_sync(here && self.hot.is_empty() && !self.crowd.apart());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
@@ -695,7 +704,7 @@ impl Platform for Slots {
     }
 
     fn running(&self) -> usize {
-        self.running
+        self.busy()
     }
 
     fn report(&self) -> String {

@@ -99,7 +99,10 @@ fn run_on<P: Platform>(
         vdso_len: features.vdso_len,
         hwcap: features.hwcap,
         hwcap2: features.hwcap2,
+        // What the host answers would be missing in the trace.
+        futexes: features.futexes && !strace.on(),
         guarded_init: spec.guarded_init,
+        sysctls: spec.sysctls.clone(),
         id_ranges: spec.id_ranges.as_ref().map(|r| [&r.uids, &r.gids].map(|list| extents(list))),
     };
     let k = Kernel::new(config, MountTable::first());
@@ -147,7 +150,9 @@ fn network(spec: &SentrySpec) -> Result<(), String> {
         Ok(net::policy::Rule { allow: r.allow, act: None, net, ports: r.ports[0]..=r.ports[1] })
     };
     let rules = spec.network_rules.iter().map(rule).collect::<Result<_, String>>()?;
-    net::inet::configure(Rc::new(net::route::Routes::new(routes)), net::policy::Policy { rules });
+    let free = spec.sysctls.get("net/ipv4/ip_unprivileged_port_start").and_then(|port| port.trim().parse().ok());
+    let (routes, policy) = (Rc::new(net::route::Routes::new(routes)), net::policy::Policy { rules });
+    net::inet::configure(routes, policy, free.unwrap_or(net::inet::FIRST_FREE_PORT));
     Ok(())
 }
 

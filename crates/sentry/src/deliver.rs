@@ -110,6 +110,16 @@ impl<P: Platform> Sentry<P> {
         if t.traced.get() && t.full.get() {
             return self.go_traced(t, result);
         }
+        if t.outcome.get() == Outcome::Natively {
+            t.outcome.set(Outcome::Return);
+            if !t.full.get() {
+                return self.send(t, Resume::Natively);
+            }
+            // By its own instruction: what is rewritten meanwhile is so for this call, too.
+            self.settle_result(t, Some(Err(Errno::ERESTARTNOINTR)), None);
+            t.changed.set(false);
+            return self.send(t, Resume::Regs);
+        }
         if let Some(Err(e)) = result
             && e.is_restart()
         {

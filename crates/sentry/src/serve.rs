@@ -326,6 +326,7 @@ impl<P: Platform> Sentry<P> {
             }
             Ask::Ready => {
                 t.set_mem(self.p.memory(tag));
+                t.place_futexes();
                 t.ask.set(Inside::Other);
                 t.full.set(true);
                 if !self.started {

@@ -1,4 +1,4 @@
-//! The switch between hot and cold, alone, so that it can be model-checked.
+//! The switch between hot and cold, and that of futexes between host and sentry, alone, so that they can be model-checked.
 //!
 //! A request is written, then the hot flag is read; the flag is cleared, then requests are read. With a
 //! full fence between the two steps on each side, at least one side sees the other: either the stub
@@ -35,6 +35,25 @@ pub fn cool(request: &AtomicU32, hot: &AtomicU32, done: u32) -> bool {
 #[inline(always)]
 pub fn answer(answer: &AtomicU32, seq: u32) {
     answer.store(seq, Ordering::Release);
+}
+
+/// Stub: may it wait for a futex at the host? If so, `waits` is set, to be cleared afterwards.
+#[inline(always)]
+pub fn begin_wait(waits: &AtomicU32, futexes: &AtomicU32) -> bool {
+    waits.store(1, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    if futexes.load(Ordering::Relaxed) == 0 {
+        waits.store(0, Ordering::Relaxed);
+        return false;
+    }
+    true
+}
+
+/// Sentry: no thread of the process begins to wait at the host any more; those whose `waits` is set now may be at it.
+#[inline(always)]
+pub fn take_futexes(futexes: &AtomicU32) {
+    futexes.store(0, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
 }
 
 /// Stub: has request `seq` been answered?

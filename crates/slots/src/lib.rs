@@ -45,6 +45,25 @@ pub mod layout {
     pub const SOCKET_FD: u64 = 3;
 }
 
+/// The futex commands that threads of one process may give the host (`docs/design/slot-protocol.md`, Futexes).
+pub mod futex {
+    const WAIT: u32 = 0x80;
+    const WAKE: u32 = 0x81;
+    const WAIT_BITSET: u32 = 0x89;
+    const WAKE_BITSET: u32 = 0x8a;
+    const CLOCK_REALTIME: u32 = 0x100;
+    /// With their flags; futex(2) says what they do.
+    pub const OPS: [u32; 5] = [WAIT, WAKE, WAIT_BITSET, WAKE_BITSET, WAIT_BITSET | CLOCK_REALTIME];
+    /// Is it a call that the host may answer? Not a wait for an interval: begun again after a kick, it would be too long.
+    pub fn at_host(op: u32, timeout: u64) -> bool {
+        OPS.contains(&op) && (op != WAIT || timeout == 0)
+    }
+    /// Does it wait, of those that the host may answer?
+    pub fn waits(op: u32) -> bool {
+        !matches!(op, WAKE | WAKE_BITSET)
+    }
+}
+
 /// Offsets in a thread's private page, which its gs base points to. The entry code names them.
 pub mod tls {
     pub const ENTRY: u64 = 0x00;
@@ -53,6 +72,7 @@ pub mod tls {
     pub const KICK: u64 = 0x18;
     pub const SLOT: u64 = 0x20;
     pub const INDEX: u64 = 0x28;
+    pub const SEEN: u64 = 0x40;
     /// Registers of a patched entry, as `abi::regs::Regs`.
     pub const REGS: u64 = 0x80;
     /// xmm0 to xmm15.
@@ -64,6 +84,11 @@ pub mod tls {
 pub struct Control {
     /// The process's secret: who rings with it is this process.
     pub cookie: AtomicU64,
+    /// Nonzero while the process's private futexes are the host's.
+    pub futexes: AtomicU32,
+    pub pad: [AtomicU32; 13],
+    /// Threads that wait for one: they need no CPU.
+    pub waiting: AtomicU32,
 }
 
 /// Why the stub asks.
@@ -129,6 +154,8 @@ pub mod then {
     pub const RESUME: u32 = 5;
     /// Load `regs`, with `ret` in rax: a call that returns elsewhere.
     pub const RETURN_AT: u32 = 6;
+    /// The host is to answer the call: a private futex.
+    pub const NATIVELY: u32 = 7;
 }
 
 #[repr(C, align(64))]
@@ -152,7 +179,9 @@ pub struct Mode {
     /// A host thread uses the slot, and the stub memory that goes with it: set by the sentry, cleared by the thread as the
     /// last thing it does.
     pub busy: AtomicU32,
-    pub pad: [AtomicU32; 14],
+    /// Nonzero while the thread may be waiting for a futex at the host.
+    pub waits: AtomicU32,
+    pub pad: [AtomicU32; 13],
 }
 
 /// One step for the stub, in the guest's own context.

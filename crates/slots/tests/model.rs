@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::AtomicU32;
 use loom::sync::atomic::Ordering::SeqCst;
 use loom::thread;
-use slots::handshake::{answer, answered, cool, look, publish};
+use slots::handshake::{answer, answered, begin_wait, cool, look, publish, take_futexes};
 
 struct Shared {
     request: AtomicU32,
@@ -102,5 +102,21 @@ fn a_late_bell_is_not_served_twice() {
         }
         stub.join().unwrap();
         assert_eq!(s.served.each_ref().map(|n| n.load(SeqCst)), [1, 1]);
+    });
+}
+
+/// A thread that begins to wait for a futex while the sentry takes them: either it does not wait at the host, or the sentry
+/// knows that it may, and fetches it.
+#[test]
+fn nobody_waits_at_the_host_unseen() {
+    loom::model(|| {
+        let words = Arc::new((AtomicU32::new(0), AtomicU32::new(1)));
+        let stub = {
+            let words = words.clone();
+            thread::spawn(move || begin_wait(&words.0, &words.1))
+        };
+        take_futexes(&words.1);
+        let known = words.0.load(SeqCst) != 0;
+        assert!(known || !stub.join().unwrap(), "it waits where nobody looks for it");
     });
 }

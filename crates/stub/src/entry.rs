@@ -141,6 +141,25 @@ global_asm!(
     "mov eax, 60",
     "syscall",
     "ud2",
+    // futex(2) that waits: no later than here a kick ends it (signals.rs). One that came before and that the sentry
+    // has not heard of lets it not begin.
+    ".global stub_wait",
+    "stub_wait:",
+    "mov r10, rcx",
+    "mov r11, gs:[{seen}]",
+    "mov eax, 202",
+    ".global stub_wait_begin",
+    "stub_wait_begin:",
+    "cmp qword ptr gs:[{kick}], r11",
+    "jne stub_wait_kicked",
+    "syscall",
+    ".global stub_wait_end",
+    "stub_wait_end:",
+    "ret",
+    ".global stub_wait_kicked",
+    "stub_wait_kicked:",
+    "mov rax, {interrupted}",
+    "ret",
     ".global stub_restore",
     "stub_restore:",
     "mov eax, 15",
@@ -166,6 +185,8 @@ global_asm!(
     stack = const tls::STACK,
     this = const tls::SELF,
     kick = const tls::KICK,
+    seen = const tls::SEEN,
+    interrupted = const -crate::sys::EINTR,
     show_context = const SHOW_CONTEXT,
     show_ready = const SHOW_READY,
     show_call = const SHOW_CALL,
@@ -181,6 +202,11 @@ unsafe extern "C" {
     pub fn stub_after_context();
     pub fn stub_after_full();
     pub fn stub_after_ready();
+    pub fn stub_wait_begin();
+    pub fn stub_wait_end();
+    pub fn stub_wait_kicked();
+    /// As futex(2); EINTR too if a kick came first.
+    pub fn stub_wait(addr: u64, op: u64, val: u64, timeout: u64, addr2: u64, val3: u64) -> i64;
     pub fn stub_restore();
     pub fn stub_thread();
     /// Ends this host thread, having cleared `busy`.

@@ -1,7 +1,7 @@
 //! How a stub comes to be: the init process, the template, new threads, forked children.
 use crate::{HINTS, Tls, entry, signals, sys};
 use core::sync::atomic::Ordering::Relaxed;
-use slots::{Control, InitMessage, InitReply, layout};
+use slots::{InitMessage, InitReply, layout};
 
 const PROT_RW: u64 = 3;
 const MAP_SHARED_FIXED: u64 = 0x1 | 0x10;
@@ -122,13 +122,8 @@ pub fn become_child(t: &mut Tls, fds: &[i32; 8]) {
         sys::call3(sys::CLOSE, *fd as u64, 0, 0);
     }
     t.kick = 0;
-    t.cookie = cookie();
+    t.cookie = crate::control().cookie.load(Relaxed);
     t.seq = t.slot().answer.seq.load(Relaxed);
-}
-
-fn cookie() -> u64 {
-    // SAFETY: the region is mapped, and starts with its control block of atomics.
-    unsafe { (*(layout::REGION_BASE as *const Control)).cookie.load(Relaxed) }
 }
 
 const _: () = assert!(size_of::<Message>() as u64 >= slots::SCRATCH_SIZE);
@@ -196,7 +191,7 @@ fn template(message: &Message, reply: &InitReply, fds: &[i32; 8]) -> ! {
     map_region(fds[1]);
     let size = layout::THREAD_STRIDE * layout::SLOTS as u64;
     must(sys::call6(sys::MMAP, layout::THREADS_BASE, size, PROT_RW, MAP_OWN, u64::MAX, 0), 117);
-    let t = prepare_tls(0, cookie());
+    let t = prepare_tls(0, crate::control().cookie.load(Relaxed));
     signals::install();
     let [first, second] = message.head.filters;
     let listener = must(install_filter(&message.filters, 0, first, true), 118);

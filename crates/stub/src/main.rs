@@ -8,13 +8,14 @@
 
 mod actions;
 mod entry;
+mod futex;
 mod init;
 mod mem;
 mod signals;
 mod sys;
 
 use core::sync::atomic::Ordering::Relaxed;
-use slots::{Hint, Slot, ask, handshake, layout};
+use slots::{Control, Hint, Slot, ask, handshake, layout};
 
 /// A thread's private page; the assembly knows the offsets (`slots::tls`).
 #[repr(C)]
@@ -27,18 +28,22 @@ pub struct Tls {
     pub index: u64,
     /// Number of the last request.
     pub seq: u32,
-    pub pad: u32,
+    /// Traps of futex calls.
+    pub traps: u32,
     pub cookie: u64,
-    pub pad2: [u64; 8],
+    /// What `kick` was when the sentry was asked last: no need to ask again for it.
+    pub seen: u64,
+    pub pad: [u64; 7],
     /// `abi::regs::Regs`.
     pub regs: [u64; 23],
-    pub pad3: [u64; 9],
+    pub pad2: [u64; 9],
     pub xmm: [u128; 16],
 }
 
 const _: () = assert!(core::mem::offset_of!(Tls, regs) as u64 == slots::tls::REGS);
 const _: () = assert!(core::mem::offset_of!(Tls, xmm) as u64 == slots::tls::XMM);
 const _: () = assert!(core::mem::offset_of!(Tls, kick) as u64 == slots::tls::KICK);
+const _: () = assert!(core::mem::offset_of!(Tls, seen) as u64 == slots::tls::SEEN);
 
 /// Indices into `regs`.
 pub mod reg {
@@ -82,6 +87,11 @@ impl Tls {
     pub fn data(&self) -> *mut u8 {
         (self.slot as u64 + layout::DATA_OFFSET) as *mut u8
     }
+}
+
+pub fn control() -> &'static Control {
+    // SAFETY: the region is mapped, and starts with its control block of atomics.
+    unsafe { &*(layout::REGION_BASE as *const Control) }
 }
 
 /// Puts a call's number and arguments, and what the hints let us copy ahead, into the slot.
@@ -162,6 +172,13 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
     if hint(nr) == Hint::FULL.0 {
         return 1;
     }
+    if nr == sys::FUTEX {
+        // Of kicks that have come into the stub since it was entered the sentry knows nothing yet.
+        t.seen = 0;
+        if futex::natively(t) {
+            return 0;
+        }
+    }
     let regs: *const [u64; 23] = &t.regs;
     // SAFETY: `regs` stays valid and unchanged while write_call borrows the rest of `t` shared.
     write_call(t, unsafe { &*regs });
@@ -170,6 +187,14 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
         ask_and_wait(t, kind);
         match actions::perform(t, None) {
             actions::Next::Ask(k) => kind = k,
+            actions::Next::Then(slots::then::NATIVELY) => {
+                if futex::natively(t) {
+                    return 0;
+                }
+                // SAFETY: as above.
+                write_call(t, unsafe { &*regs });
+                kind = ask::CALL;
+            }
             actions::Next::Then(slots::then::CONTEXT) => {
                 t.regs[reg::RAX] = t.slot().answer.ret.load(Relaxed);
                 return 2;

@@ -1,6 +1,6 @@
 //! Host signals in a stub: traps, faults, kicks.
 use crate::entry::*;
-use crate::{Tls, actions, ask_and_wait, mem, reg, sys, write_call};
+use crate::{Tls, actions, ask_and_wait, futex, mem, reg, sys, write_call};
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 use slots::{ask, layout, then};
@@ -71,7 +71,17 @@ struct Siginfo {
     code: i32,
     pad: i32,
     addr: u64,
+    /// Of SIGSYS alone: the call's number, and whose table it is of.
+    _call: i32,
+    arch: u32,
 }
+
+/// AUDIT_ARCH_X86_64, seccomp(2).
+const OURS: u32 = 0xc000_003e;
+/// The length of `int $0x80`.
+const INT80: u64 = 2;
+/// SI_KERNEL, sigaction(2).
+const BY_KERNEL: i32 = 0x80;
 
 /// Bytes of the XSAVE area with its trailing magic, from `fpx_sw_bytes.extended_size`.
 fn fp_size(uc: &Ucontext) -> u64 {
@@ -97,6 +107,11 @@ fn this() -> &'static mut Tls {
 extern "C" fn on_signal(sig: i32, info: &Siginfo, uc: &mut Ucontext) {
     let ip = uc.regs[reg::RIP];
     match sig {
+        // A call of i386's, whose numbers are others: a fault, as of a Linux that does not run such programs.
+        SIGSYS if info.arch != OURS && !in_stub(ip) => {
+            uc.regs[reg::RIP] = ip.wrapping_sub(INT80);
+            fault(this(), uc, SIGSEGV, BY_KERNEL, 0);
+        }
         SIGSYS => trapped(this(), uc),
         SIGUSR1 => kicked(this(), uc),
         _ => {
@@ -107,14 +122,17 @@ extern "C" fn on_signal(sig: i32, info: &Siginfo, uc: &mut Ucontext) {
             if in_stub(ip) {
                 sys::exit_group(122);
             }
-            let t = this();
-            let f = &t.slot().fault;
-            f.signo.store(sig as u32, Relaxed);
-            f.code.store(info.code as u32, Relaxed);
-            f.addr.store(info.addr, Relaxed);
-            converse(t, uc, ask::FAULT);
+            fault(this(), uc, sig, info.code, info.addr);
         }
     }
+}
+
+fn fault(t: &mut Tls, uc: &mut Ucontext, sig: i32, code: i32, addr: u64) {
+    let f = &t.slot().fault;
+    f.signo.store(sig as u32, Relaxed);
+    f.code.store(code as u32, Relaxed);
+    f.addr.store(addr, Relaxed);
+    converse(t, uc, ask::FAULT);
 }
 
 fn in_stub(ip: u64) -> bool {
@@ -139,6 +157,11 @@ fn trapped(t: &mut Tls, uc: &mut Ucontext) {
     } else if in_stub(ip) {
         sys::exit_group(121);
     }
+    if futex::redirect(t, &uc.regs) {
+        uc.regs[reg::RCX] = ip;
+        uc.regs[reg::RIP] = at(stub_entry);
+        return;
+    }
     write_call(t, &uc.regs);
     converse(t, uc, ask::TRAP);
 }
@@ -146,7 +169,10 @@ fn trapped(t: &mut Tls, uc: &mut Ucontext) {
 fn kicked(t: &mut Tls, uc: &mut Ucontext) {
     let ip = uc.regs[reg::RIP];
     if in_stub(ip) {
-        t.kick = 1;
+        t.kick += 1;
+        if ip >= at(stub_wait_begin) && ip < at(stub_wait_end) {
+            uc.regs[reg::RIP] = at(stub_wait_kicked);
+        }
         if ip >= at(stub_exit_begin) && ip < at(stub_exit_end) {
             uc.regs[reg::RIP] = at(stub_exit_begin);
             uc.regs[reg::RSP] = t.stack;

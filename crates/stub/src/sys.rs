@@ -3,6 +3,7 @@ use core::arch::asm;
 
 /// The notified call: `bpf::DOORBELL_NR`.
 pub const DOORBELL: u64 = 447;
+pub const EINTR: i64 = 4;
 pub const ENOSYS: i64 = 38;
 
 pub const MMAP: u64 = 9;
@@ -15,6 +16,7 @@ pub const CLONE: u64 = 56;
 pub const CLOSE: u64 = 3;
 pub const SIGALTSTACK: u64 = 131;
 pub const ARCH_PRCTL: u64 = 158;
+pub const FUTEX: u64 = 202;
 pub const EXIT_GROUP: u64 = 231;
 pub const DUP3: u64 = 292;
 pub const SECCOMP: u64 = 317;

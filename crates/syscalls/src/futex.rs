@@ -5,8 +5,9 @@ use abi::sys::{FutexWaitv, Timespec};
 use abi::{Errno, Result, c};
 use guest::{Memory, UserIn};
 use kernel::futex::{self, Key, pi};
+use kernel::mm::USER_END;
 use std::rc::Rc;
-use task::Task;
+use task::{Outcome, Task};
 
 const FUTEX_LOCK_PI2: i32 = 13;
 
@@ -73,6 +74,19 @@ fn deadline(t: &Task, cmd: i32, realtime: bool, timeout: u64) -> Result<Option<u
     })
 }
 
+/// Leaves the call to the host; `wait`: the word, and what it must be, of one that waits. A signal ends that here, where nobody
+/// may begin to wait meanwhile.
+fn natively(t: &Task, wait: Option<(u64, u32)>, timeout: u64) -> Result<usize> {
+    if let Some((addr, expected)) = wait.filter(|_| t.interrupted()) {
+        if load(&*t.mem(), addr)? != expected {
+            return Err(Errno::EAGAIN);
+        }
+        return Err(if timeout == 0 { Errno::ERESTARTSYS } else { Errno::ERESTART_RESTARTBLOCK });
+    }
+    t.outcome.set(Outcome::Natively);
+    Err(Errno::ERESTARTNOINTR)
+}
+
 /// futex(2). The word is read as it is now, in the guest's memory.
 pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, addr2: u64, val3: u32) -> Result<usize> {
     let private = op & c::FUTEX_PRIVATE_FLAG != 0;
@@ -80,6 +94,17 @@ pub async fn futex(t: &Rc<Task>, addr: u64, op: i32, val: u32, timeout: u64, add
     let cmd = op & !(c::FUTEX_PRIVATE_FLAG | c::FUTEX_CLOCK_REALTIME);
     if realtime && !matches!(cmd, c::FUTEX_WAIT_BITSET | c::FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2) {
         return Err(Errno::ENOSYS);
+    }
+    let waits = matches!(cmd, c::FUTEX_WAIT | c::FUTEX_WAIT_BITSET);
+    if private && addr < USER_END && t.mm().futexes_at_host() {
+        if slots::futex::at_host(op as u32, timeout) {
+            return natively(t, waits.then_some((addr, val)), timeout);
+        }
+        t.take_futexes();
+    }
+    if private && !waits {
+        // Those who wait must be here before somebody looks for them.
+        t.gathered().await;
     }
     let mem = t.mem();
     let load = |addr: u64| load(&*mem, addr);
@@ -176,6 +201,7 @@ pub async fn futex_waitv(
     if n == 0 || n > futex::WAITV_MAX || words.is_null() {
         return Err(Errno::EINVAL);
     }
+    t.take_futexes();
     let mem = t.mem();
     let deadline = match timeout.get_opt(&*mem)? {
         None => None,

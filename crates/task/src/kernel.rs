@@ -23,8 +23,12 @@ pub struct Config {
     pub vdso_len: u64,
     pub hwcap: u64,
     pub hwcap2: u64,
+    /// Threads of one process may wait for each other at the host.
+    pub futexes: bool,
     /// Pid 1 is sent only what it handles, and from outside SIGKILL and SIGSTOP.
     pub guarded_init: bool,
+    /// Settings of the network that the operator has changed, by their names in /proc/sys.
+    pub sysctls: BTreeMap<String, String>,
     /// What the maps of the first user namespace say: of users and of groups, if not that each id is its own.
     pub id_ranges: Option<[Vec<Extent>; 2]>,
 }
@@ -51,6 +55,7 @@ pub struct Kernel {
     by_tag: RefCell<Vec<Option<Rc<Task>>>>,
     next_pid: Cell<i32>,
     next_mm: Cell<u64>,
+    last_login: Cell<u32>,
     /// How pid 1 ended; the sandbox ends with it.
     pub ended: Cell<Option<ExitStatus>>,
     /// Threads whose place in the host is to be given up: (tag, the whole address space goes).
@@ -103,6 +108,7 @@ impl Kernel {
             by_tag: RefCell::default(),
             next_pid: Cell::new(1),
             next_mm: Cell::new(1),
+            last_login: Cell::new(0),
             ended: Cell::new(None),
             gone: RefCell::default(),
             kicks: RefCell::default(),
@@ -150,6 +156,11 @@ impl Kernel {
         }
     }
 
+    /// The number that was given out last. It is also how many threads there have been, until they begin anew.
+    pub fn last_pid(&self) -> i32 {
+        self.next_pid.get() - 1
+    }
+
     /// A device number for a file system that is mounted.
     pub fn new_dev(&self) -> u64 {
         self.new_devs(1)
@@ -162,6 +173,12 @@ impl Kernel {
 
     pub fn new_mm_id(&self) -> u64 {
         self.next_mm.replace(self.next_mm.get() + 1)
+    }
+
+    /// A number for the session of somebody who logged in.
+    pub fn new_login(&self) -> u32 {
+        self.last_login.set(self.last_login.get() + 1);
+        self.last_login.get()
     }
 
     /// A platform tag for `t`: the lowest that is free.
@@ -196,6 +213,11 @@ impl Kernel {
     /// Is a thread in this address space traced?
     pub fn traced_in(&self, mm: &Rc<Mm>) -> bool {
         self.tasks.borrow().values().any(|t| t.traced.get() && Rc::ptr_eq(&t.mm(), mm))
+    }
+
+    /// The threads that live in `mm`.
+    pub fn threads_in(&self, mm: &Rc<Mm>) -> Vec<Rc<Task>> {
+        self.tasks.borrow().values().filter(|t| Rc::ptr_eq(&t.mm(), mm)).cloned().collect()
     }
 
     pub fn add_process(&self, p: &Rc<Process>) {

@@ -10,6 +10,9 @@ use std::rc::{Rc, Weak};
 /// No limit, getrlimit(2).
 pub const RLIM_INFINITY: u64 = u64::MAX;
 
+/// /proc/PID/loginuid and sessionid of who has not logged in.
+pub const NO_LOGIN: u32 = u32::MAX;
+
 /// Soft and hard limits by RLIMIT_ number.
 #[derive(Debug, Clone)]
 pub struct Rlimits(pub [(u64, u64); 16]);
@@ -50,6 +53,10 @@ pub struct Mm {
     pub traced: Cell<bool>,
     /// Registered for membarrier(2)'s private commands.
     pub barriers: Cell<bool>,
+    /// Its private futexes are the host's; and threads that were fetched from there when they were taken, with how often each
+    /// had asked before.
+    pub(crate) futexes_at_host: Cell<bool>,
+    pub(crate) fetched: RefCell<Vec<(Weak<crate::Task>, u64)>>,
     /// Changes on their way, and who waits for one to land.
     pub(crate) flights: RefCell<Vec<crate::flight::Flight>>,
     pub(crate) line: crate::flight::Line,
@@ -77,6 +84,8 @@ impl Mm {
             rewritten: RefCell::default(),
             traced: Cell::new(false),
             barriers: Cell::new(false),
+            futexes_at_host: Cell::new(false),
+            fetched: RefCell::default(),
             flights: RefCell::default(),
             line: Default::default(),
             landing: WaitQueue::new(),
@@ -87,6 +96,11 @@ impl Mm {
             env: Cell::new((0, 0)),
             auxv: RefCell::default(),
         })
+    }
+
+    /// Whether threads of it wait for private futexes at the host.
+    pub fn futexes_at_host(&self) -> bool {
+        self.futexes_at_host.get()
     }
 
     /// Names a futex word: by the object for shared mappings.
@@ -170,6 +184,8 @@ pub struct Process {
     pub io_priority: Cell<i32>,
     /// /proc/PID/oom_score_adj, and how low it may be made without a right to; kept, not acted on.
     pub oom_score_adj: Cell<(i32, i32)>,
+    /// /proc/PID/loginuid and sessionid.
+    pub login: Cell<(u32, u32)>,
     pub child_subreaper: Cell<bool>,
     /// Woken when a thread has done an errand of its tracer's, or is gone.
     pub served: WaitQueue,
@@ -234,6 +250,7 @@ impl Process {
             nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
             io_priority: Cell::new(0),
             oom_score_adj: Cell::new((0, 0)),
+            login: Cell::new(parent.map_or((NO_LOGIN, NO_LOGIN), |p| p.login.get())),
             child_subreaper: Cell::new(false),
             served: WaitQueue::new(),
             child_wait: WaitQueue::new(),

@@ -57,6 +57,8 @@ pub enum Outcome {
     Regs,
     /// The program in `exec` takes over.
     Exec,
+    /// The host answers the call: a private futex.
+    Natively,
     /// The operations are done, then the thread waits on (vfork).
     Pause,
     /// The thread ends.
@@ -423,6 +425,7 @@ impl Task {
     pub fn set_seccomp(&self, s: Seccomp) {
         self.seccomp.replace(s);
         self.watch();
+        self.review_futexes();
     }
 
     /// Takes the next signal to deliver.

@@ -153,6 +153,7 @@ impl Task {
         self.traced.set(true);
         self.watch();
         self.mm().traced.set(true);
+        self.take_futexes();
         by.tracees.borrow_mut().push(self.clone());
     }
 

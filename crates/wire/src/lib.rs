@@ -352,6 +352,9 @@ pub struct SentrySpec {
     pub hold: bool,
     #[serde(default)]
     pub guarded_init: bool,
+    /// Settings of the network that the operator has changed, by their names in /proc/sys.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// CPUs the sandbox may use: affinity and quota, in thousandths.
     pub millicpus: u64,
     /// Monotonic nanoseconds at the launcher's first instruction.

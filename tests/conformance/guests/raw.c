@@ -350,3 +350,16 @@ CASE(ids_that_are_refused) {
     ERR(RAW(getresgid, BAD_ADDRESS, &id, &id), EFAULT);
     ERR(socket(AF_MAX, SOCK_STREAM, 0), EAFNOSUPPORT);
 }
+
+/* i386's call 39 is mkdir, ours is getpid: where `int $0x80` is no call it is a fault, and never a call of ours. */
+CASE(int80_is_not_ours) {
+    pid_t child = fork();
+    if (child == 0) {
+        long number = 39;
+        __asm__ volatile("int $0x80" : "+a"(number) : "b"(0), "c"(0) : "memory", "r8", "r9", "r10", "r11");
+        _exit(number == getpid());
+    }
+    int status;
+    EQ(waitpid(child, &status, 0), child);
+    CHECK(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV));
+}

@@ -33,7 +33,14 @@ impl Ptrace {
             return Err(Errno::EPROTO);
         }
         let word = |i: usize| u64::from_ne_bytes(std::array::from_fn(|k| reply[i * 8 + k]));
-        let features = Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3), sites: false };
+        let features = Features {
+            vdso: word(0),
+            vdso_len: word(1),
+            hwcap: word(2),
+            hwcap2: word(3),
+            sites: false,
+            futexes: false,
+        };
         let (inject, scratch) = (word(4), word(5));
 
         // The child of a traced process is traced from its first instruction on; init itself need not be.

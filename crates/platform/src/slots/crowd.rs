@@ -114,7 +114,7 @@ impl Crowd {
 impl Slots {
     /// A bell has rung.
     pub(super) fn count_bell(&mut self) {
-        let full = self.running >= self.cpus && self.cpus > 1;
+        let full = self.busy() >= self.cpus && self.cpus > 1;
         let c = &mut self.crowd;
         if c.refused || c.apart() {
             return;

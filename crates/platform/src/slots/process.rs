@@ -27,6 +27,7 @@ impl Process {
         let region = Region::new()?;
         let cookie = host::stub::random_u64();
         region.control().cookie.store(cookie, Relaxed);
+        region.control().futexes.store(1, Relaxed);
         let (ours, theirs) = host::stub::socketpair()?;
         let p = Process {
             region,

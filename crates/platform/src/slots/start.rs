@@ -30,7 +30,8 @@ impl Slots {
         let (n, listener) = host::stub::receive_fd(init, &mut reply)?;
         let listener = listener.filter(|_| n == reply.len()).ok_or(Errno::EPROTO)?;
         let word = |i: usize| u64::from_ne_bytes(reply[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
-        let features = Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3), sites: true };
+        let features =
+            Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3), sites: true, futexes: true };
         // Without it (before Linux 6.6) only doorbells are slower.
         let _ = host::notify::set_sync_wake_up(listener.as_fd(), true);
         let epoll = host::epoll::Epoll::new()?;
@@ -61,6 +62,7 @@ impl Slots {
             events: VecDeque::new(),
             mourned: VecDeque::new(),
             running: 0,
+            threaded: Vec::new(),
             cpus,
             crowd: super::crowd::Crowd::new()?,
             streak: 0,

@@ -43,6 +43,9 @@ impl Slots {
             Op::Thread { tag } => {
                 let p = &t.process;
                 let index = p.place(tag, None).ok_or(Errno::EAGAIN)?;
+                if !self.threaded.iter().any(|known| Rc::ptr_eq(known, p)) {
+                    self.threaded.push(p.clone());
+                }
                 // A slot that was used before goes on counting where it stopped.
                 let new = Thread::new(p.clone(), index, tag);
                 new.seq.set(new.slot().answer.seq.load(std::sync::atomic::Ordering::Relaxed));
@@ -192,6 +195,7 @@ impl Slots {
             Resume::Regs => (then::REGS, 0),
             Resume::ReturnAt(r) => (then::RETURN_AT, r),
             Resume::Unchanged => (then::RESUME, 0),
+            Resume::Natively => (then::NATIVELY, 0),
             Resume::Pause => (then::MORE, 0),
             Resume::Context(r) => (then::CONTEXT, r),
             Resume::Exit => (then::EXIT, 0),

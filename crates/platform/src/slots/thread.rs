@@ -249,6 +249,14 @@ impl Memory for Thread {
         self.process.pid.get()
     }
 
+    fn take_futexes(&self) {
+        handshake::take_futexes(&self.process.region.control().futexes);
+    }
+
+    fn waits_at_host(&self) -> bool {
+        self.slot().mode.waits.load(Relaxed) != 0
+    }
+
     fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
         guest_range(addr, len)?;
         let len = len.min(0x4_0000);
