@@ -5,9 +5,9 @@ use crate::path::{as_caller, base};
 use crate::privileges;
 use abi::regs::Regs;
 use abi::{Errno, PAGE_SIZE, Result, c};
+use guest::Memory;
 use guest::io::SliceSink;
 use guest::ops::Op;
-use guest::{Memory, read_cstr};
 use kernel::cred::Cred;
 use kernel::elf::{self, Elf, Piece, Refused, stack};
 use kernel::mm::{AddressSpace, MappedFile, USER_END, Vma, anonymous};
@@ -30,9 +30,9 @@ pub fn execveat(t: &Rc<Task>, dir: Fd, path: PathArg, argv: Addr, envp: Addr, fl
     let mem = t.mem();
     let name = path.get(&*mem)?;
     let limit = (t.process.rlimit(c::RLIMIT_STACK) / 4).clamp(128 << 10, 6 << 20) as usize;
-    let mut left = limit;
-    let args = strings(&*mem, argv.0, &mut left)?;
-    let env = strings(&*mem, envp.0, &mut left)?;
+    let (mut left, mut pages) = (limit, Pages { mem: &*mem, at: 0, bytes: Vec::new() });
+    let args = strings(&mut pages, argv.0, &mut left)?;
+    let env = strings(&mut pages, envp.0, &mut left)?;
     let p = if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 {
         t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::ENOENT)?
     } else {
@@ -46,33 +46,78 @@ pub fn execveat(t: &Rc<Task>, dir: Fd, path: PathArg, argv: Addr, envp: Addr, fl
     program(t, p, name, args, env)
 }
 
-/// A NULL-terminated array of strings. E2BIG when they take more than `left` bytes together.
-fn strings(mem: &dyn Memory, addr: u64, left: &mut usize) -> Result<Vec<Vec<u8>>> {
-    let mut out = Vec::new();
-    if addr == 0 {
-        return Ok(out);
-    }
-    let mut at = addr;
-    loop {
-        let mut words = [0u8; 512];
-        let to_page_end = (PAGE_SIZE - at % PAGE_SIZE) as usize;
-        let want = if to_page_end >= 8 { to_page_end.min(512) & !7 } else { 8 };
-        let n = mem.read_some(at, &mut words[..want])? & !7;
-        if n == 0 {
-            return Err(Errno::EFAULT);
+/// Guest memory read a page at a time: arguments lie close together, and each read is a host call.
+struct Pages<'a> {
+    mem: &'a dyn Memory,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Pages<'_> {
+    /// What is there from `addr` to the end of its page. EFAULT if nothing is.
+    fn from(&mut self, addr: u64) -> Result<&[u8]> {
+        let known = addr.checked_sub(self.at).is_some_and(|skip| skip < self.bytes.len() as u64);
+        if !known {
+            self.bytes.resize((PAGE_SIZE - addr % PAGE_SIZE) as usize, 0);
+            let n = self.mem.read_some(addr, &mut self.bytes).inspect_err(|_| self.bytes.clear())?;
+            self.bytes.truncate(n);
+            self.at = addr;
         }
-        for w in words[..n].chunks_exact(8) {
-            let p = u64::from_ne_bytes(w.try_into().expect("eight bytes"));
-            if p == 0 {
-                return Ok(out);
+        Ok(&self.bytes[(addr - self.at) as usize..])
+    }
+
+    /// A string without its NUL. E2BIG if it is longer than one may be.
+    fn string(&mut self, addr: u64) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        while out.len() < STRING_MAX {
+            let at = addr.checked_add(out.len() as u64).ok_or(Errno::EFAULT)?;
+            let piece = self.from(at)?;
+            let end = piece.iter().position(|b| *b == 0);
+            out.extend_from_slice(&piece[..end.unwrap_or(piece.len())]);
+            if end.is_some() {
+                return if out.len() < STRING_MAX { Ok(out) } else { Err(Errno::E2BIG) };
             }
-            let s =
-                read_cstr(mem, p, STRING_MAX).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
-            *left = left.checked_sub(s.len() + 9).ok_or(Errno::E2BIG)?;
-            out.push(s);
+            if piece.is_empty() {
+                return Err(Errno::EFAULT);
+            }
         }
-        at += n as u64;
+        Err(Errno::E2BIG)
     }
+
+    fn word(&mut self, addr: u64) -> Result<u64> {
+        let mut bytes = [0u8; 8];
+        match self.from(addr)?.get(..8) {
+            Some(all) => bytes.copy_from_slice(all),
+            // Across the end of a page.
+            None => self.mem.read(addr, &mut bytes)?,
+        }
+        Ok(u64::from_ne_bytes(bytes))
+    }
+}
+
+/// A NULL-terminated array of strings. E2BIG when they take more than `left` bytes together.
+fn strings(pages: &mut Pages<'_>, addr: u64, left: &mut usize) -> Result<Vec<Vec<u8>>> {
+    if addr == 0 {
+        return Ok(Vec::new());
+    }
+    let mut list = Vec::new();
+    // The words first: the strings lie elsewhere.
+    for i in 0u64.. {
+        let p = pages.word(addr.checked_add(i * 8).ok_or(Errno::EFAULT)?)?;
+        if p == 0 {
+            break;
+        }
+        // Its word, a NUL at least, and its place in the new image.
+        *left = left.checked_sub(9).ok_or(Errno::E2BIG)?;
+        list.push(p);
+    }
+    let mut out = Vec::with_capacity(list.len());
+    for p in list {
+        let s = pages.string(p)?;
+        *left = left.checked_sub(s.len()).ok_or(Errno::E2BIG)?;
+        out.push(s);
+    }
+    Ok(out)
 }
 
 /// Keeps a program file from being written to. ETXTBSY: it is.
