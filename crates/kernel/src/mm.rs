@@ -121,6 +121,11 @@ impl AddressSpace {
         self.vmas.values().map(|v| v.end - v.start).sum()
     }
 
+    /// Bytes that may be touched: what counts as resident, since the host alone knows which pages are there.
+    pub fn accessible(&self) -> u64 {
+        self.vmas.values().filter(|v| v.prot != c::PROT_NONE).map(|v| v.end - v.start).sum()
+    }
+
     pub fn at(&self, addr: u64) -> Option<&Vma> {
         self.vmas.range(..=addr).next_back().map(|(_, v)| v).filter(|v| addr < v.end)
     }

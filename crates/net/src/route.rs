@@ -181,7 +181,65 @@ const RTA_PRIORITY: u16 = 6;
 const RT_TABLE_MAIN: u8 = 254;
 
 /// The names of /proc/net's files.
-pub const PROC_FILES: [&str; 9] = ["dev", "if_inet6", "route", "tcp", "tcp6", "udp", "udp6", "raw", "unix"];
+pub const PROC_FILES: [&str; 13] = [
+    "dev",
+    "if_inet6",
+    "netstat",
+    "raw",
+    "route",
+    "snmp",
+    "sockstat",
+    "sockstat6",
+    "tcp",
+    "tcp6",
+    "udp",
+    "udp6",
+    "unix",
+];
+
+/// Counters of the protocols that programs look for, proc_net(5). The host counts; here they are 0.
+const SNMP: [(&str, &str); 4] = [
+    (
+        "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
+         OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates",
+        "Ip: 2 64",
+    ),
+    (
+        "Icmp: InMsgs InErrors InCsumErrors InDestUnreachs InTimeExcds InParmProbs InSrcQuenchs InRedirects InEchos \
+         InEchoReps InTimestamps InTimestampReps InAddrMasks InAddrMaskReps OutMsgs OutErrors OutDestUnreachs OutTimeExcds \
+         OutParmProbs OutSrcQuenchs OutRedirects OutEchos OutEchoReps OutTimestamps OutTimestampReps OutAddrMasks \
+         OutAddrMaskReps",
+        "Icmp:",
+    ),
+    (
+        "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs \
+         RetransSegs InErrs OutRsts InCsumErrors",
+        "Tcp: 1 200 120000 -1",
+    ),
+    (
+        "Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors",
+        "Udp:",
+    ),
+];
+const NETSTAT: [(&str, &str); 2] = [
+    (
+        "TcpExt: SyncookiesSent SyncookiesRecv SyncookiesFailed ListenOverflows ListenDrops TCPTimeouts TCPSynRetrans",
+        "TcpExt:",
+    ),
+    (
+        "IpExt: InNoRoutes InTruncatedPkts InMcastPkts OutMcastPkts InBcastPkts OutBcastPkts InOctets OutOctets",
+        "IpExt:",
+    ),
+];
+
+/// Two lines for each protocol: names, then as many numbers, of which the last ones are 0.
+fn counters(of: &[(&str, &str)]) -> String {
+    let row = |(names, values): &(&str, &str)| {
+        let zeroes = names.split(' ').count() - values.split(' ').count();
+        format!("{names}\n{values}{}\n", " 0".repeat(zeroes))
+    };
+    of.iter().map(row).collect()
+}
 
 /// Of those that list sockets, the first line.
 pub fn proc_file(routes: &Routes, name: &str) -> Result<String> {
@@ -196,6 +254,8 @@ pub fn proc_file(routes: &Routes, name: &str) -> Result<String> {
         "udp" | "raw" => Ok(format!("   sl  {sockets} ref pointer drops\n")),
         "tcp6" => Ok(format!("  sl  {sockets6}\n")),
         "udp6" => Ok(format!("  sl  {sockets6} ref pointer drops\n")),
+        "snmp" => Ok(counters(&SNMP)),
+        "netstat" => Ok(counters(&NETSTAT)),
         "unix" => Ok("Num       RefCount Protocol Flags    Type St Inode Path\n".into()),
         _ => Err(abi::Errno::ENOENT),
     }

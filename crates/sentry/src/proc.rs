@@ -1,9 +1,12 @@
 //! What /proc shows, from the task tree.
 mod cpuinfo;
 mod fdinfo;
+mod locks;
 mod memory;
 mod pid;
+mod settings;
 pub mod sockets;
+mod status;
 mod system;
 mod sysvipc;
 mod users;
@@ -91,6 +94,7 @@ impl fs::proc::Source for Source {
             || SET.iter().any(|s| path.starts_with(s))
             || path.ends_with("/oom_score_adj")
             || path.ends_with("/comm")
+            || path.ends_with("/loginuid")
             || users::is(path)
     }
 
@@ -123,6 +127,10 @@ impl fs::proc::Source for Source {
             p if p.ends_with("/oom_score_adj") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
                 pid::set_oom_score_adj(&k, pid, k.task(task::caller().1).as_deref(), data)
+            }
+            p if p.ends_with("/loginuid") => {
+                let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
+                pid::set_login(&k, pid, data)
             }
             p if p.ends_with("/comm") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;

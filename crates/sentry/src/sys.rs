@@ -60,7 +60,18 @@ fn system(k: &Kernel) -> Vec<Entry> {
     let n = k.config.cpus.max(1);
     let mut out: Vec<Entry> = Vec::new();
     let mut add = |path: String, text: String| out.push((path, text));
-    for empty in ["block", "bus", "dev", "firmware", "fs/cgroup", "module", "power"] {
+    for empty in [
+        "block",
+        "bus",
+        "class/block",
+        "class/tty",
+        "dev/block",
+        "dev/char",
+        "firmware",
+        "fs/cgroup",
+        "module",
+        "power",
+    ] {
         add(format!("{empty}/"), String::new());
     }
     let cpu = "devices/system/cpu";
@@ -87,6 +98,7 @@ fn system(k: &Kernel) -> Vec<Entry> {
         ] {
             add(format!("{topology}/{name}"), text);
         }
+        caches(n, i, &mut add);
     }
     let node = "devices/system/node";
     for name in ["online", "possible", "has_cpu", "has_memory", "has_normal_memory"] {
@@ -99,6 +111,13 @@ fn system(k: &Kernel) -> Vec<Entry> {
     let line = |name: &str, bytes: u64| format!("Node 0 {name:<15} {:8} kB\n", bytes / 1024);
     let memory = [("MemTotal:", total), ("MemFree:", free), ("MemUsed:", total.saturating_sub(free))];
     add(format!("{node}/node0/meminfo"), memory.iter().map(|(name, b)| line(name, *b)).collect());
+    add(
+        format!("{node}/node0/numastat"),
+        "numa_hit 0\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node 0\nother_node 0\n".into(),
+    );
+    for name in ["free_hugepages", "nr_hugepages", "nr_overcommit_hugepages", "resv_hugepages", "surplus_hugepages"] {
+        add(format!("kernel/mm/hugepages/hugepages-2048kB/{name}"), "0\n".into());
+    }
     let huge = "kernel/mm/transparent_hugepage";
     add(format!("{huge}/enabled"), "always [madvise] never\n".into());
     add(format!("{huge}/hpage_pmd_size"), "2097152\n".into());
@@ -109,6 +128,36 @@ fn system(k: &Kernel) -> Vec<Entry> {
     }
     add("class/net/".into(), String::new());
     out
+}
+
+/// The caches of processor `i` of `n`, as the host's processor tells of them; what each of ours has for itself it shares with none.
+fn caches(n: usize, i: usize, add: &mut impl FnMut(String, String)) {
+    /// The leaf of `cpuid` on Intel's processors, and that on AMD's.
+    const LEAVES: [u32; 2] = [4, 0x8000_001d];
+    const KINDS: [&str; 4] = ["", "Data", "Instruction", "Unified"];
+    const MOST: u32 = 8;
+    let of = |leaf| (0..MOST).map_while(move |k| host::cpu::cpuid(leaf, k).filter(|r| matches!(r[0] & 0x1f, 1..=3)));
+    let found = LEAVES.iter().map(|l| of(*l).collect::<Vec<_>>()).find(|l| !l.is_empty()).unwrap_or_default();
+    for (k, [a, b, sets, _]) in found.into_iter().enumerate() {
+        let (level, line, parts, ways) = (a >> 5 & 7, (b & 0xfff) + 1, (b >> 12 & 0x3ff) + 1, (b >> 22) + 1);
+        let bytes = u64::from(line) * u64::from(parts) * u64::from(ways) * (u64::from(sets) + 1);
+        let own = level < 3;
+        let place = format!("devices/system/cpu/cpu{i}/cache/index{k}");
+        for (name, text) in [
+            ("coherency_line_size", format!("{line}\n")),
+            ("id", format!("{}\n", if own { i } else { 0 })),
+            ("level", format!("{level}\n")),
+            ("number_of_sets", format!("{}\n", u64::from(sets) + 1)),
+            ("physical_line_partition", format!("{parts}\n")),
+            ("shared_cpu_list", if own { format!("{i}\n") } else { list(n) }),
+            ("shared_cpu_map", if own { mask(std::iter::once(i)) } else { mask(0..n) }),
+            ("size", format!("{}K\n", bytes / 1024)),
+            ("type", format!("{}\n", KINDS[(a & 3) as usize])),
+            ("ways_of_associativity", format!("{ways}\n")),
+        ] {
+            add(format!("{place}/{name}"), text);
+        }
+    }
 }
 
 /// /sys/class/net/NAME.

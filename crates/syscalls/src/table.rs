@@ -112,6 +112,7 @@ crate::syscall_table! {
     100 times(out: UserOut<Tms>) => time::times, full;
     101 ptrace(op: u64, pid: i32, addr: u64, data: u64) => @wait ptrace::ptrace, partial, "no debug registers, no PTRACE_SYSEMU";
     102 getuid() => ids::getuid, full;
+    103 syslog() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     104 getgid() => ids::getgid, full;
     105 setuid(uid: u32) => ids::setuid, full;
     106 setgid(gid: u32) => ids::setgid, full;

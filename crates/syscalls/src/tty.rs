@@ -137,6 +137,9 @@ fn command(t: &Rc<Task>, f: &Rc<OpenFile>, tty: &Rc<Tty>, master: bool, cmd: u32
         | c::TCSETS2
         | c::TCSETSW2
         | c::TCSETSF2
+        | c::TCSETA
+        | c::TCSETAW
+        | c::TCSETAF
         | c::TCSBRK
         | c::TCSBRKP
         | c::TCXONC

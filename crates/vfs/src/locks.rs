@@ -89,6 +89,16 @@ impl Locks {
         list.iter().find(clash).cloned()
     }
 
+    /// Every lock, with its file and family, by file.
+    pub fn all(&self) -> Vec<(FileId, Family, Lock)> {
+        let files = self.files.borrow();
+        let flocks = |id, f: &File| f.flocks.iter().map(move |l| (id, Family::Flock, l.clone())).collect::<Vec<_>>();
+        let records = |id, f: &File| f.records.iter().map(move |l| (id, Family::Record, l.clone())).collect::<Vec<_>>();
+        let mut all: Vec<_> = files.iter().flat_map(|(id, f)| [flocks(*id, f), records(*id, f)].concat()).collect();
+        all.sort_by_key(|(id, _, l)| (*id, l.range.start));
+        all
+    }
+
     /// Would a wait for this record lock never end, because its holder waits, maybe for others, for its owner?
     pub fn deadlock(&self, id: FileId, want: &Lock) -> bool {
         let Owner::Process(_) = want.owner else { return false };

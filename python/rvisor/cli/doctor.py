@@ -24,7 +24,7 @@ def parser() -> Parser:
         "  rvisor doctor --surface\n",
     )
     made.add_argument("--json", action="store_true", help="print JSON: name, ok, required, detail, fix")
-    made.add_argument("--surface", action="store_true", help="list the host calls a stub and the sentry may make")
+    made.add_argument("--surface", action="store_true", help="list the host calls that our processes may make")
     return made
 
 
@@ -86,7 +86,7 @@ def parse_checks(answer: tuple[int, bytes, bytes]) -> list[dict[str, Any]]:
         if not parsed:
             raise ValueError("empty")
         return [check for check in parsed if check["name"] is not None and check["ok"] is not None]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         said = err.decode(errors="replace").strip() or text
         raise LaunchError(f"{find.LAUNCHER} --doctor ended with status {status}: {said[:500]}") from None
 
@@ -100,10 +100,10 @@ def _surface(*, as_text: bool) -> int:
         if not as_text:
             print(as_json(surface))
             return 0
-        for part in ("stub", "sentry"):
-            rules = surface[part]["calls"]
+        for part, policy in surface.items():
+            rules = policy["calls"]
             numbers = {rule["nr"] for rule in rules}
-            instructions, default = surface[part]["instructions"], surface[part]["default"]
+            instructions, default = policy["instructions"], policy["default"]
             print(f"{part}: {len(numbers)} host calls; every other: {default} ({instructions} instructions)\n")
             rows = [[rule["name"], rule["action"], rule["conditions"], rule["reason"]] for rule in rules]
             print(table(["call", "answer", "only if", "because"], rows) + "\n")

@@ -1,6 +1,10 @@
 /* /proc as programs read it: themselves, the machine, the mounts. */
 #include "t.h"
 #include <dirent.h>
+#include <grp.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/sysmacros.h>
 
 static char text[1 << 16];
 static char *slurp(const char *path) {
@@ -126,6 +130,18 @@ CASE(status_fields) {
     CHECK(strstr(slurp("/proc/self/status"), "Name:\tproc\n"));
     CHECK(strstr(text, "\nSigBlk:\t0000000000000000\n"));
     CHECK(strstr(text, "\nState:\tR (running)\n"));
+}
+CASE(what_is_reserved_is_not_resident) {
+    const long size = 1L << 30;
+    void *at = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(at != MAP_FAILED);
+    CHECK(field("\nVmSize:\t") >= size / 1024);
+    CHECK(field("\nVmRSS:\t") < size / 1024);
+    CHECK(field("\nVmRSS:\t") >= field("\nRssFile:\t"));
+    long pages, resident;
+    EQ(sscanf(slurp("/proc/self/statm"), "%ld %ld", &pages, &resident), 2);
+    CHECK(pages >= size / 4096 && resident < size / 4096 && resident > 0);
+    OK(munmap(at, size));
 }
 CASE(status_of_a_sleeping_child) {
     pid_t pid = fork();
@@ -289,4 +305,139 @@ CASE(what_mappings_take) {
     EQ(field("VmLck:"), 1024);
     OK(munlockall());
     EQ(field("VmLck:"), 0);
+}
+
+CASE(who_logged_in) {
+    NEED_ROOT();
+    unsigned before;
+    EQ(sscanf(slurp("/proc/self/loginuid"), "%u", &before), 1);
+    if (before != (unsigned)-1)
+        SKIP("this session has a login already");
+    FD(fd, open("/proc/self/loginuid", O_WRONLY));
+    EQ(write(fd, "1234", 4), 4);
+    CHECK(strcmp(slurp("/proc/self/loginuid"), "1234") == 0);
+    CHECK(strtoul(slurp("/proc/self/sessionid"), NULL, 10) < (unsigned)-1);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(strcmp(slurp("/proc/self/loginuid"), "1234") != 0);
+    int status;
+    EQ(waitpid(child, &status, 0), child);
+    EQ(status, 0);
+    FD(parents, open("/proc/1/loginuid", O_WRONLY));
+    ERR(write(parents, "1", 1), EPERM);
+    ERR(write(fd, "somebody", 8), EINVAL);
+}
+CASE(groups_end_with_a_space) {
+    NEED_ROOT();
+    OK(setgroups(0, NULL));
+    CHECK(strstr(slurp("/proc/self/status"), "\nGroups:\t \n"));
+    gid_t two[] = {7, 9};
+    OK(setgroups(2, two));
+    CHECK(strstr(slurp("/proc/self/status"), "\nGroups:\t7 9 \n"));
+}
+CASE(memory_lines_and_nodes) {
+    for (const char **name = (const char *[]){"VmPeak", "VmHWM", "RssAnon", "VmData", "VmStk", "VmSwap", NULL}; *name; name++) {
+        char want[32];
+        snprintf(want, sizeof want, "\n%s:\t", *name);
+        CHECK(strstr(slurp("/proc/self/status"), want));
+    }
+    CHECK(strstr(text, "\nMems_allowed_list:\t0"));
+    EQ(field("\nNSpid:\t"), getpid());
+    CHECK(strstr(slurp("/proc/self/maps"), "[heap]"));
+    CHECK(strstr(text, "[stack]"));
+}
+CASE(nice_in_stat) {
+    OK(setpriority(PRIO_PROCESS, 0, 7));
+    int priority, nice, threads;
+    CHECK(strrchr(slurp("/proc/self/stat"), ')'));
+    EQ(sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %d %d %d", &priority, &nice,
+              &threads),
+       3);
+    EQ(priority, 27);
+    EQ(nice, 7);
+    EQ(threads, 1);
+}
+static void *wait_for_end(void *ends) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", syscall(SYS_gettid));
+    FD(fd, open(path, O_RDONLY));
+    char line[64] = {0};
+    CHECK(read(fd, line, 63) > 0);
+    EQ(atoi(line), syscall(SYS_gettid));
+    return ends;
+}
+CASE(a_threads_stat_has_its_own_number) {
+    pthread_t thread;
+    EQ(pthread_create(&thread, NULL, wait_for_end, NULL), 0);
+    EQ(pthread_join(thread, NULL), 0);
+}
+CASE(children_of_a_thread) {
+    char path[64], want[32];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+    if (access(path, F_OK) != 0)
+        SKIP("the host's kernel was built without it");
+    CHECK(strcmp(slurp(path), "") == 0);
+    pid_t child = fork();
+    if (child == 0)
+        pause();
+    snprintf(want, sizeof want, "%d ", child);
+    CHECK(strcmp(slurp(path), want) == 0);
+    OK(kill(child, SIGKILL));
+    EQ(waitpid(child, NULL, 0), child);
+    CHECK(strcmp(slurp(path), "") == 0);
+}
+CASE(locks_are_listed) {
+    t_write_file("locked", "text");
+    FD(fd, open("locked", O_RDWR));
+    struct stat st;
+    OK(fstat(fd, &st));
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 2};
+    OK(fcntl(fd, F_SETLK, &lock));
+    FD(again, open("locked", O_RDONLY));
+    OK(flock(again, LOCK_SH));
+    char posix[128], whole[128];
+    snprintf(posix, sizeof posix, "POSIX  ADVISORY  WRITE %d %02x:%02x:%lu 1 2\n", getpid(), major(st.st_dev), minor(st.st_dev),
+             st.st_ino);
+    snprintf(whole, sizeof whole, "FLOCK  ADVISORY  READ %d %02x:%02x:%lu 0 EOF\n", getpid(), major(st.st_dev),
+             minor(st.st_dev), st.st_ino);
+    CHECK(strstr(slurp("/proc/locks"), posix));
+    CHECK(strstr(text, whole));
+    OK(flock(again, LOCK_UN));
+    CHECK(!strstr(slurp("/proc/locks"), whole));
+}
+static long setting(const char *name) {
+    char path[128];
+    snprintf(path, sizeof path, "/proc/sys/%s", name);
+    return strtol(slurp(path), NULL, 10);
+}
+CASE(settings_that_programs_read) {
+    CHECK(setting("fs/inotify/max_user_watches") >= 1024);
+    EQ(setting("fs/inotify/max_user_instances"), 128);
+    EQ(setting("fs/inotify/max_queued_events"), 16384);
+    CHECK(setting("net/core/somaxconn") >= 128);
+    CHECK(setting("vm/swappiness") >= 0);
+    CHECK(setting("kernel/random/entropy_avail") > 0);
+    int before;
+    EQ(sscanf(slurp("/proc/sys/fs/file-nr"), "%d", &before), 1);
+    CHECK(before > 0);
+    ERR(open("/proc/sys/fs/inotify/missing", O_RDONLY), ENOENT);
+}
+CASE(the_machines_files) {
+    CHECK(strncmp(slurp("/proc/cgroups"), "#subsys_name\thierarchy\tnum_cgroups\tenabled\n", 43) == 0);
+    CHECK(strstr(text, "memory\t"));
+    CHECK(strstr(slurp("/proc/vmstat"), "nr_free_pages "));
+    CHECK(strstr(text, "pgpgin "));
+    CHECK(strncmp(slurp("/proc/partitions"), "major minor  #blocks  name\n\n", 28) == 0);
+    CHECK(strstr(slurp("/proc/interrupts"), "CPU0"));
+    CHECK(strstr(slurp("/proc/meminfo"), "\nCommitted_AS:"));
+    CHECK(strstr(text, "\nHugePages_Total:"));
+    CHECK(strstr(text, "\nSlab:"));
+    FD(disks, open("/proc/diskstats", O_RDONLY));
+    CHECK(strncmp(slurp("/proc/net/sockstat"), "sockets: used ", 14) == 0);
+    CHECK(strstr(text, "\nTCP: inuse "));
+    CHECK(strncmp(slurp("/proc/net/snmp"), "Ip: Forwarding DefaultTTL ", 26) == 0);
+    CHECK(strstr(text, "\nTcp: RtoAlgorithm "));
+    CHECK(strncmp(slurp("/proc/net/netstat"), "TcpExt: ", 8) == 0);
+    CHECK(strncmp(slurp("/proc/self/io"), "rchar: ", 7) == 0);
+    CHECK(strlen(slurp("/proc/self/personality")) == 9);
 }

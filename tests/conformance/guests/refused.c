@@ -39,6 +39,12 @@ CASE(the_machine) {
     ERR(acct("/missing"), EPERM);
     ERR(vhangup(), EPERM);
 }
+CASE(the_kernels_log) {
+    leave_root();
+    char line[16];
+    ERR(syscall(SYS_syslog, 2 /* SYSLOG_ACTION_READ */, line, sizeof line), EPERM);
+    ERR(syscall(SYS_syslog, 5 /* SYSLOG_ACTION_CLEAR */, NULL, 0), EPERM);
+}
 CASE(ports) {
     leave_root();
     REFUSED(syscall(SYS_iopl, 3));

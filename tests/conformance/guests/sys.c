@@ -37,6 +37,21 @@ CASE(processors) {
     EQ(cpus, last + 1);
 }
 
+CASE(caches) {
+    DIR *d = opendir("/sys/devices/system/cpu/cpu0/cache");
+    if (!d)
+        SKIP("this processor tells of no caches");
+    closedir(d);
+    CHECK(strcmp(slurp("/sys/devices/system/cpu/cpu0/cache/index0/level"), "1\n") == 0);
+    CHECK(strcmp(slurp("/sys/devices/system/cpu/cpu0/cache/index0/type"), "Data\n") == 0);
+    long size = strtol(slurp("/sys/devices/system/cpu/cpu0/cache/index0/size"), NULL, 10);
+    EQ(size * 1024, sysconf(_SC_LEVEL1_DCACHE_SIZE));
+    long line = strtol(slurp("/sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size"), NULL, 10);
+    EQ(line, sysconf(_SC_LEVEL1_DCACHE_LINESIZE));
+    CHECK(*slurp("/sys/devices/system/cpu/cpu0/cache/index0/shared_cpu_list") == '0');
+    ERR(open("/sys/devices/system/cpu/cpu0/cache/index9/size", O_RDONLY), ENOENT);
+}
+
 CASE(interfaces) {
     CHECK(strcmp(slurp("/sys/class/net/lo/address"), "00:00:00:00:00:00\n") == 0);
     CHECK(strcmp(slurp("/sys/class/net/lo/type"), "772\n") == 0);

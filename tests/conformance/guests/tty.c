@@ -101,6 +101,46 @@ CASE(first_settings) {
     ERR(pread(s, line, 1, 0), ESPIPE);
 }
 
+CASE(old_settings) {
+    fresh();
+    struct termio {
+        unsigned short iflag, oflag, cflag, lflag;
+        unsigned char line, cc[8];
+    } old, now;
+    OK(ioctl(s, TCGETA, &old));
+    struct termios all = get();
+    EQ(old.iflag, all.c_iflag & 0xffff);
+    EQ(old.lflag, all.c_lflag & 0xffff);
+    EQ(memcmp(old.cc, all.c_cc, 8), 0);
+    old.lflag &= ~ECHO;
+    old.cc[VINTR] = 7;
+    OK(ioctl(s, TCSETA, &old));
+    OK(ioctl(s, TCGETA, &now));
+    EQ(memcmp(&old, &now, 17), 0);
+    all = get();
+    CHECK(!(all.c_lflag & ECHO) && (all.c_lflag & ECHOKE));
+    EQ(all.c_cc[VINTR], 7);
+    EQ(all.c_cc[VLNEXT], 22);
+    EQ(write(m, "lost\n", 5), 5);
+    OK(ioctl(s, TCSETAW, &old));
+    OK(ioctl(s, TCSETAF, &old));
+    int waiting;
+    OK(ioctl(s, FIONREAD, &waiting));
+    EQ(waiting, 0);
+    ERR(ioctl(s, TCGETA, BAD_ADDRESS), EFAULT);
+    ERR(ioctl(s, TCSETA, BAD_ADDRESS), EFAULT);
+}
+CASE(locked_settings) {
+    NEED_ROOT();
+    fresh();
+    struct termios locks;
+    memset(&locks, -1, sizeof locks);
+    OK(ioctl(s, TIOCGLCKTRMIOS, &locks));
+    EQ(locks.c_iflag | locks.c_lflag | locks.c_cc[VINTR], 0);
+    OK(setresuid(1000, 1000, 1000));
+    ERR(ioctl(s, TIOCSLCKTRMIOS, &locks), EPERM);
+    ERR(ioctl(s, TIOCGLCKTRMIOS, BAD_ADDRESS), EFAULT);
+}
 CASE(speeds) {
     fresh();
     unsigned char b[64] = {0};

@@ -1,5 +1,5 @@
 //! The two ends of a pseudo-terminal as open files. ioctl_tty(2).
-use super::termios::{TERMIOS, TERMIOS2};
+use super::termios::{TERMIO, TERMIOS, TERMIOS2, Termios};
 use super::{PTS_MAJOR, Tty};
 use abi::{Errno, Result, c};
 use guest::{Memory, Sink, Source};
@@ -324,8 +324,15 @@ fn settings(tty: &Tty, mem: &dyn Memory, cmd: u32, arg: u64) -> Result {
     match u64::from(cmd) {
         c::TCGETS => mem.write(arg, &tty.line.borrow().termios.to_bytes()[..TERMIOS]),
         c::TCGETS2 => mem.write(arg, &tty.line.borrow().termios.to_bytes()),
-        c::TCSETS | c::TCSETSW | c::TCSETSF => set(tty, mem, arg, TERMIOS, u64::from(cmd) == c::TCSETSF),
-        c::TCSETS2 | c::TCSETSW2 | c::TCSETSF2 => set(tty, mem, arg, TERMIOS2, u64::from(cmd) == c::TCSETSF2),
+        c::TCGETA => mem.write(arg, &tty.line.borrow().termios.to_old()),
+        c::TCSETA | c::TCSETAW | c::TCSETAF => {
+            let mut b = [0; TERMIO];
+            mem.read(arg, &mut b)?;
+            set(tty, u64::from(cmd) == c::TCSETAF, |old| old.with_old(&b));
+            Ok(())
+        }
+        c::TCSETS | c::TCSETSW | c::TCSETSF => read_and_set(tty, mem, arg, TERMIOS, u64::from(cmd) == c::TCSETSF),
+        c::TCSETS2 | c::TCSETSW2 | c::TCSETSF2 => read_and_set(tty, mem, arg, TERMIOS2, u64::from(cmd) == c::TCSETSF2),
         // Nothing to wait for: output is with the master at once. A break means nothing on a pty.
         c::TCSBRK | c::TCSBRKP => Ok(()),
         c::TCXONC => {
@@ -367,21 +374,28 @@ fn settings(tty: &Tty, mem: &dyn Memory, cmd: u32, arg: u64) -> Result {
             if which == [0; 4] { Ok(()) } else { Err(Errno::EINVAL) }
         }
         c::TIOCGDEV => tell((PTS_MAJOR << 8 | tty.index & 0xff | (tty.index & !0xff) << 12) as i32),
+        // Nothing of the settings is locked; locking takes CAP_SYS_ADMIN over the machine.
+        c::TIOCGLCKTRMIOS => mem.write(arg, &[0; TERMIOS]),
+        c::TIOCSLCKTRMIOS => Err(Errno::EPERM),
         // Typing for others: refused as by a Linux without CONFIG_LEGACY_TIOCSTI.
         c::TIOCSTI => Err(Errno::EIO),
         _ => Err(Errno::ENOTTY),
     }
 }
 
-fn set(tty: &Tty, mem: &dyn Memory, arg: u64, size: usize, flush: bool) -> Result {
+fn read_and_set(tty: &Tty, mem: &dyn Memory, arg: u64, size: usize, flush: bool) -> Result {
     let mut b = [0; TERMIOS2];
     mem.read(arg, &mut b[..size])?;
+    set(tty, flush, |old| old.with_bytes(&b[..size]));
+    Ok(())
+}
+
+fn set(tty: &Tty, flush: bool, new: impl FnOnce(Termios) -> Termios) {
     tty.change(|line| {
         if flush {
             line.flush_input(false);
         }
-        let new = line.termios.with_bytes(&b[..size]);
+        let new = new(line.termios);
         line.set_termios(new);
     });
-    Ok(())
 }

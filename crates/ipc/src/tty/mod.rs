@@ -77,6 +77,11 @@ impl Terminals {
         *self.root.borrow_mut() = Some(root);
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.used.borrow().len()
+    }
+
     pub fn get(&self, index: u32) -> Option<Rc<Tty>> {
         self.list.borrow().get(&index).map(|e| e.0.clone())
     }

@@ -6,7 +6,11 @@ pub const TERMIOS: usize = 36;
 /// `struct termios2` of TCGETS2: the speeds follow.
 pub const TERMIOS2: usize = 44;
 
+/// `struct termio` of TCGETA: each word's lower half, the line discipline, eight characters.
+pub const TERMIO: usize = 18;
+
 const NCCS: usize = 19;
+const OLD_NCCS: usize = 8;
 /// A character that is none: the function it would have is off.
 pub(super) const DISABLED: u8 = 0;
 
@@ -82,6 +86,27 @@ impl Termios {
         b[36..40].copy_from_slice(&self.ispeed.to_ne_bytes());
         b[40..44].copy_from_slice(&self.ospeed.to_ne_bytes());
         b
+    }
+
+    pub fn to_old(self) -> [u8; TERMIO] {
+        let mut b = [0; TERMIO];
+        for (i, w) in [self.iflag, self.oflag, self.cflag, self.lflag].into_iter().enumerate() {
+            b[i * 2..i * 2 + 2].copy_from_slice(&(w as u16).to_ne_bytes());
+        }
+        b[8] = self.line;
+        b[9..9 + OLD_NCCS].copy_from_slice(&self.cc[..OLD_NCCS]);
+        b
+    }
+
+    /// These settings with those that TCSETA gives: what the old structure has no room for stays as it is.
+    pub fn with_old(self, b: &[u8; TERMIO]) -> Termios {
+        let mut new = self.to_bytes();
+        for i in 0..4 {
+            new[i * 4..i * 4 + 2].copy_from_slice(&b[i * 2..i * 2 + 2]);
+        }
+        new[16] = b[8];
+        new[17..17 + OLD_NCCS].copy_from_slice(&b[9..9 + OLD_NCCS]);
+        self.with_bytes(&new[..TERMIOS])
     }
 
     /// These settings with those that `b` gives; without speeds (TCSETS) they follow from c_cflag where that has them.

@@ -2,6 +2,7 @@
 use super::{AddressSpace, Vma};
 use abi::c;
 use std::fmt::Write;
+use std::ops::Range;
 
 /// What smaps counts of mappings, in bytes.
 #[derive(Default)]
@@ -56,8 +57,8 @@ fn line(s: &mut String, name: &str, bytes: u64) {
 }
 
 impl Vma {
-    /// Its line in maps.
-    fn show(&self, s: &mut String) {
+    /// Its line in maps; `heap`: what brk(2) has moved over.
+    fn show(&self, s: &mut String, heap: &Range<u64>) {
         let flag = |bit: i32, ch: char| if self.prot & bit != 0 { ch } else { '-' };
         let (offset, (dev, ino)) = self.file.as_ref().map_or((0, (0, 0)), |(f, o)| (*o, f.dev_ino()));
         let start = s.len();
@@ -78,6 +79,7 @@ impl Vma {
         let path = self.file.as_ref().map(|(f, _)| f.path());
         let name = match &path {
             Some(p) => String::from_utf8_lossy(p).replace('\n', "\\012"),
+            None if self.start <= heap.end && self.end > heap.start => "[heap]".to_owned(),
             None => self.label.to_owned(),
         };
         if !name.is_empty() {
@@ -107,7 +109,7 @@ impl AddressSpace {
     /// One line a mapping, by address.
     pub fn maps(&self) -> String {
         let mut s = String::new();
-        self.iter().for_each(|v| v.show(&mut s));
+        self.iter().for_each(|v| v.show(&mut s, &(self.brk_start..self.brk)));
         s
     }
 
@@ -115,7 +117,7 @@ impl AddressSpace {
     pub fn smaps(&self) -> String {
         let mut s = String::new();
         for v in self.iter() {
-            v.show(&mut s);
+            v.show(&mut s, &(self.brk_start..self.brk));
             line(&mut s, "Size", v.end - v.start);
             line(&mut s, "KernelPageSize", abi::PAGE_SIZE);
             line(&mut s, "MMUPageSize", abi::PAGE_SIZE);

@@ -27,8 +27,8 @@ use vfs::Ready;
 const CAP_NET_RAW: u32 = 13;
 /// CAP_NET_BIND_SERVICE, capabilities(7).
 const CAP_NET_BIND_SERVICE: u32 = 10;
-/// The first port that needs no capability.
-const FIRST_FREE_PORT: u16 = 1024;
+/// The first port that needs no capability, if nothing else is said.
+pub const FIRST_FREE_PORT: u16 = 1024;
 /// The most that one call moves; the largest datagram fits.
 const MAX_CALL: usize = 1 << 16;
 /// Control information of one message.
@@ -41,6 +41,7 @@ const RECEIVE_FLAGS: i32 = c::MSG_PEEK | c::MSG_OOB | c::MSG_TRUNC | c::MSG_ERRQ
 pub(crate) struct Stack {
     pub routes: Rc<Routes>,
     pub policy: Policy,
+    first_free_port: u16,
     listeners: Listeners,
 }
 
@@ -50,8 +51,8 @@ thread_local! {
 }
 
 /// Says what the sandbox's sockets go by. Until then there are none.
-pub fn configure(routes: Rc<Routes>, policy: Policy) {
-    STACK.set(Some(Rc::new(Stack { routes, policy, listeners: Listeners::default() })));
+pub fn configure(routes: Rc<Routes>, policy: Policy, first_free_port: u16) {
+    STACK.set(Some(Rc::new(Stack { routes, policy, first_free_port, listeners: Listeners::default() })));
 }
 
 /// EAFNOSUPPORT where there is no network.
@@ -311,7 +312,7 @@ impl Socket for InetSocket {
     /// EACCES: the port is for those with CAP_NET_BIND_SERVICE.
     fn bind(&self, caller: &Caller, to: Address) -> Result {
         let Address::Inet(a) = to else { return Err(Errno::EAFNOSUPPORT) };
-        if (1..FIRST_FREE_PORT).contains(&a.port()) && !caller.cred.has(CAP_NET_BIND_SERVICE) {
+        if (1..self.stack.first_free_port).contains(&a.port()) && !caller.cred.has(CAP_NET_BIND_SERVICE) {
             return Err(Errno::EACCES);
         }
         self.stack.policy.check(Act::Bind, &a)?;

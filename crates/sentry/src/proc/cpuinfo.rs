@@ -141,7 +141,9 @@ pub fn text(cpus: usize) -> String {
             s,
             "processor\t: {i}\nvendor_id\t: GenuineRvisor\ncpu family\t: 6\nmodel\t\t: 1\nmodel name\t: rVisor virtual CPU\n\
              stepping\t: 1\ncpu MHz\t\t: 2000.000\nphysical id\t: 0\nsiblings\t: {cpus}\ncore id\t\t: {i}\ncpu cores\t: {cpus}\n\
-             fpu\t\t: yes\nflags\t\t: {flags}\nbogomips\t: 4000.00\n\n",
+             apicid\t\t: {i}\ninitial apicid\t: {i}\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\n\
+             flags\t\t: {flags}\nbugs\t\t:\nbogomips\t: 4000.00\nclflush size\t: 64\ncache_alignment\t: 64\n\
+             address sizes\t: 46 bits physical, 48 bits virtual\npower management:\n\n",
         );
     }
     s

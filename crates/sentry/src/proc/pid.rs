@@ -1,6 +1,6 @@
 //! /proc/PID.
 use super::{DIR, FILE, LINK};
-use abi::{Errno, Result, c};
+use abi::{Errno, PAGE_SIZE, Result, c};
 use fs::proc::Node;
 use std::fmt::Write;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use task::ns::{Namespace, NsFile};
 use task::{Kernel, Process, Task};
 use vfs::Follow;
 
-const FILES: [&str; 22] = [
+const FILES: [&str; 29] = [
     "mem",
     "stat",
     "status",
@@ -31,7 +31,16 @@ const FILES: [&str; 22] = [
     "auxv",
     "loginuid",
     "oom_score",
+    "coredump_filter",
+    "io",
+    "oom_adj",
+    "personality",
+    "sessionid",
+    "timerslack_ns",
+    "wchan",
 ];
+/// Nanoseconds of a clock tick, sysconf(3)'s _SC_CLK_TCK.
+const TICK: u64 = 10_000_000;
 const LINKS: [&str; 3] = ["exe", "cwd", "root"];
 const DIRS: [&str; 5] = ["fd", "fdinfo", "net", "ns", "task"];
 
@@ -59,8 +68,9 @@ pub fn node(k: &Kernel, pid: i32, rest: &str) -> Result<Node> {
             ("", _) => Ok(Node::Dir(p.threads().iter().map(|t| (t.tid.to_string(), DIR)).collect())),
             (tid, rest) => {
                 let tid: i32 = tid.parse().map_err(|_| Errno::ENOENT)?;
-                if !p.threads().iter().any(|t| t.tid == tid) {
-                    return Err(Errno::ENOENT);
+                let t = p.threads().into_iter().find(|t| t.tid == tid).ok_or(Errno::ENOENT)?;
+                if rest == "children" {
+                    return Ok(Node::File(children(&p, &t).into_bytes()));
                 }
                 node(k, tid, if rest == "task" { "comm" } else { rest })
             }
@@ -184,7 +194,7 @@ fn state(p: &Process, t: Option<&Rc<Task>>) -> (char, &'static str) {
         None => ('Z', "zombie"),
         Some(t) if t.trace().is_some_and(|tr| tr.stop.get().is_some()) => ('t', "tracing stop"),
         Some(t) if t.stop_due() => ('T', "stopped"),
-        Some(t) if t.parked.borrow().is_some() => ('S', "sleeping"),
+        Some(t) if t.parked.borrow().is_some() || t.memory().is_some_and(|m| m.waits_at_host()) => ('S', "sleeping"),
         Some(_) => ('R', "running"),
     }
 }
@@ -210,8 +220,26 @@ pub fn info(p: &Process) -> wire::control::ProcessInfo {
         args: args.split_inclusive(|b| *b == 0).map(|a| lossy(a.strip_suffix(&[0]).unwrap_or(a))).collect(),
         started_ns: host::time::realtime_ns() - since,
         cpu_ns: p.cpu_ns(),
-        memory: t.map_or(0, |t| t.mm().space.borrow().total()),
+        memory: t.map_or(0, |t| t.mm().space.borrow().accessible()),
     }
+}
+
+/// The children that a thread has made, each with a space; children of one that is gone are the first thread's.
+fn children(p: &Process, t: &Rc<Task>) -> String {
+    let made = |c: &Rc<Process>| c.maker.borrow().upgrade().map_or(t.tid == p.pid, |by| by.tid == t.tid);
+    p.children.borrow().iter().filter(|c| made(c)).map(|c| format!("{} ", c.pid)).collect()
+}
+
+/// Who logged in, as pam_loginuid(8) writes it: once, and for oneself. EPERM otherwise, as without CAP_AUDIT_CONTROL.
+pub fn set_login(k: &Kernel, pid: i32, data: &[u8]) -> Result {
+    let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+    let uid: u32 = text.trim_end().parse().map_err(|_| Errno::EINVAL)?;
+    let (p, _) = find(k, pid)?;
+    if p.pid != task::caller().0 || p.login.get().0 != task::NO_LOGIN {
+        return Err(Errno::EPERM);
+    }
+    p.login.set((uid, if uid == task::NO_LOGIN { uid } else { k.new_login() }));
+    Ok(())
 }
 
 /// The controlling terminal as proc_pid_stat(5) numbers it.
@@ -224,26 +252,15 @@ fn tty_nr(p: &Process) -> u64 {
 fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec<u8>> {
     let comm = t.map(|t| t.comm.borrow().clone()).unwrap_or_default();
     let comm = String::from_utf8_lossy(&comm).into_owned();
-    let size = t.map_or(0, |t| t.mm().space.borrow().total());
-    let started = (p.started - k.boot) / 10_000_000;
-    let ticks = p.cpu_ns() / 10_000_000;
+    let size = t.map_or((0, 0), |t| {
+        let mm = t.mm();
+        let space = mm.space.borrow();
+        (space.total(), space.accessible())
+    });
     let s = match name {
-        "stat" => format!(
-            "{} ({comm}) {} {} {} {} {} {} 4194304 0 0 0 0 {ticks} 0 {} 0 20 0 {} 0 {started} {size} {} 18446744073709551615 \
-             0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
-            p.pid,
-            state(p, t).0,
-            p.ppid(),
-            p.pgid.get(),
-            p.sid.get(),
-            tty_nr(p),
-            p.tty.borrow().as_ref().map_or(-1, |t| t.foreground.get()),
-            p.child_cpu.get() / 10_000_000,
-            p.threads().len(),
-            size / 4096,
-        ),
-        "statm" => format!("{0} {0} 0 0 0 {0} 0\n", size / 4096),
-        "status" => status(p, t, &comm, size),
+        "stat" => stat(k, p, t, &comm, size),
+        "statm" => format!("{} {} 0 0 0 {0} 0\n", size.0 / PAGE_SIZE, size.1 / PAGE_SIZE),
+        "status" => super::status::text(p, t, state(p, t), &comm),
         "comm" => format!("{comm}\n"),
         "cmdline" => return Ok(t.map_or(Vec::new(), |t| memory(t, t.mm().args.get()))),
         "environ" => return Ok(t.map_or(Vec::new(), |t| memory(t, t.mm().env.get()))),
@@ -257,87 +274,22 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         "oom_score_adj" => format!("{}\n", p.oom_score_adj.get().0),
         "oom_score" => "0\n".into(),
         "cgroup" => "0::/\n".into(),
-        "loginuid" => "4294967295".into(),
+        "loginuid" => p.login.get().0.to_string(),
+        "sessionid" => p.login.get().1.to_string(),
+        "coredump_filter" => "00000033\n".into(),
+        // What is read and written is not counted.
+        "io" => {
+            "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".into()
+        }
+        "oom_adj" => format!("{}\n", p.oom_score_adj.get().0 * 17 / 1000),
+        "personality" => format!("{:08x}\n", t.map_or(0, |t| t.persona.get())),
+        "timerslack_ns" => format!("{}\n", t.map_or(0, |t| t.timer_slack.get().0)),
+        "wchan" => "0".into(),
         // Opened by itself: see `memory`.
         "mem" => String::new(),
         _ => return Err(Errno::ENOENT),
     };
     Ok(s.into_bytes())
-}
-
-fn status(p: &Process, t: Option<&Rc<Task>>, comm: &str, size: u64) -> String {
-    let (letter, word) = state(p, t);
-    let mut s = format!(
-        "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{}\n",
-        t.map_or(0, |t| t.fs().umask.get()),
-        p.ppid(),
-        t.and_then(|t| t.trace()).and_then(|tr| tr.tracer()).map_or(0, |by| by.process.pid),
-        tgid = p.pid,
-        pid = t.map_or(p.pid, |t| t.tid),
-    );
-    if let Some(t) = t {
-        let cr = t.cred();
-        let mine = super::users::callers(&t.kernel);
-        let (user, group) = (|id| mine.show_user(id), |id| mine.show_group(id));
-        let groups: Vec<String> = cr.groups.iter().map(|g| group(*g).to_string()).collect();
-        let set = |x: u64| format!("{x:016x}");
-        let (mut ignored, mut caught) = (0u64, 0u64);
-        let table = p.actions.borrow().clone();
-        for sig in 1..=64 {
-            match table.borrow().get(sig).handler {
-                0 => {}
-                1 => ignored |= 1 << (sig - 1),
-                _ => caught |= 1 << (sig - 1),
-            }
-        }
-        let _ = write!(
-            s,
-            "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{}\nVmSize:\t{:8} kB\nVmLck:\t{:8} kB\nVmRSS:\t{:8} kB\nThreads:\t{}\n\
-             SigQ:\t0/32768\nSigPnd:\t{}\nShdPnd:\t{}\nSigBlk:\t{}\nSigIgn:\t{}\nSigCgt:\t{}\nCapInh:\t{}\nCapPrm:\t{}\nCapEff:\t{}\n\
-             CapBnd:\t{}\nCapAmb:\t{}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nCpus_allowed:\t{:x}\nCpus_allowed_list:\t{}\nvoluntary_ctxt_switches:\t0\n\
-             nonvoluntary_ctxt_switches:\t0\n",
-            user(cr.ruid),
-            user(cr.euid),
-            user(cr.suid),
-            user(cr.fsuid),
-            group(cr.rgid),
-            group(cr.egid),
-            group(cr.sgid),
-            group(cr.fsgid),
-            groups.join(" "),
-            size / 1024,
-            t.mm().space.borrow().locked(0..kernel::mm::USER_END) / 1024,
-            size / 1024,
-            p.threads().len(),
-            set(t.pending.borrow().set().0),
-            set(p.pending.borrow().set().0),
-            set(t.blocked.get().0),
-            set(ignored),
-            set(caught),
-            set(cr.inheritable),
-            set(cr.permitted),
-            set(cr.effective),
-            set(cr.bounding),
-            set(cr.ambient),
-            cr.no_new_privs as u8,
-            t.seccomp.borrow().mode(),
-            t.seccomp.borrow().filter().map_or(0, |f| f.count),
-            t.affinity.get(),
-            cpu_list(t.affinity.get()),
-        );
-    }
-    s
-}
-
-/// Bits as ranges: `0-3,5`.
-fn cpu_list(bits: u64) -> String {
-    let has = |i: u32| i < 64 && bits >> i & 1 != 0;
-    let first = (0..64).filter(|i| has(*i) && (*i == 0 || !has(i - 1)));
-    let ranges = first.map(|i| match (i..).take_while(|j| has(*j)).last() {
-        Some(last) if last > i => format!("{i}-{last}"),
-        _ => i.to_string(),
-    });
-    ranges.collect::<Vec<_>>().join(",")
 }
 
 /// Of the mounts that are below the thread's root.
@@ -355,6 +307,30 @@ fn mounts(t: &Task, name: &str) -> String {
         Some(format!("device {source} mounted on {at} with fstype {kind}\n"))
     };
     all.iter().filter_map(line).collect()
+}
+
+fn stat(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, comm: &str, (size, resident): (u64, u64)) -> String {
+    let started = (p.started - k.boot) / TICK;
+    let id = t.map_or(p.pid, |t| t.tid);
+    let thread = t.filter(|t| t.tid != p.pid).map(|t| t.cpu_ns());
+    let ticks = thread.unwrap_or_else(|| p.cpu_ns()) / TICK;
+    let nice = p.nice.get();
+    let ((arg, arg_end), (env, env_end)) = t.map_or(((0, 0), (0, 0)), |t| (t.mm().args.get(), t.mm().env.get()));
+    format!(
+        "{id} ({comm}) {} {} {} {} {} {} 4194304 0 0 0 0 {ticks} 0 {} 0 {} {nice} {} 0 {started} {size} {} 18446744073709551615 \
+         0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 {} 0 0 0 0 0 0 {arg} {arg_end} {env} {env_end} 0\n",
+        state(p, t).0,
+        p.ppid(),
+        p.pgid.get(),
+        p.sid.get(),
+        tty_nr(p),
+        p.tty.borrow().as_ref().map_or(-1, |t| t.foreground.get()),
+        p.child_cpu.get() / TICK,
+        20 + nice,
+        p.threads().len(),
+        resident / PAGE_SIZE,
+        t.map_or(0, |t| t.policy.get()),
+    )
 }
 
 fn limits(p: &Process) -> String {

@@ -1,55 +1,38 @@
 //! /proc's files about the whole container.
 use super::{DIR, FILE, LINK};
-use abi::{Errno, Result};
+use abi::{Errno, PAGE_SIZE, Result};
 use fs::proc::Node;
 use std::fmt::Write;
+use std::rc::Rc;
 use syscalls::misc::{RELEASE, VERSION};
-use task::Kernel;
+use task::{Kernel, Task};
 
-const FILES: [&str; 10] =
-    ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "cmdline", "swaps", "devices"];
-const SYS: [(&str, &str); 26] = [
-    ("kernel/ostype", "Linux\n"),
-    ("kernel/pid_max", "4194304\n"),
-    ("kernel/threads-max", "32768\n"),
-    ("kernel/ngroups_max", "65536\n"),
-    ("kernel/cap_last_cap", "40\n"),
-    ("kernel/overflowuid", "65534\n"),
-    ("kernel/overflowgid", "65534\n"),
-    ("kernel/randomize_va_space", "2\n"),
-    ("kernel/tainted", "0\n"),
-    ("kernel/core_pattern", "core\n"),
-    ("kernel/shmmax", "18446744073692774399\n"),
-    ("kernel/shmall", "18446744073692774399\n"),
-    ("kernel/shmmni", "4096\n"),
-    ("kernel/sem", "32000\t1024000000\t500\t32000\n"),
-    ("kernel/msgmax", "8192\n"),
-    ("kernel/msgmnb", "16384\n"),
-    ("kernel/msgmni", "32000\n"),
-    ("vm/overcommit_memory", "0\n"),
-    ("vm/max_map_count", "65530\n"),
-    ("fs/aio-max-nr", "65536\n"),
-    ("fs/file-max", "262144\n"),
-    ("fs/nr_open", "1048576\n"),
-    ("fs/dir-notify-enable", "1\n"),
-    ("fs/lease-break-time", "45\n"),
-    ("fs/leases-enable", "1\n"),
-    ("fs/pipe-max-size", "1048576\n"),
+const FILES: [&str; 22] = [
+    "cgroups",
+    "cmdline",
+    "consoles",
+    "cpuinfo",
+    "devices",
+    "diskstats",
+    "execdomains",
+    "filesystems",
+    "interrupts",
+    "loadavg",
+    "locks",
+    "meminfo",
+    "misc",
+    "modules",
+    "partitions",
+    "softirqs",
+    "stat",
+    "swaps",
+    "uptime",
+    "version",
+    "vmstat",
+    "zoneinfo",
 ];
-const MADE: [&str; 11] = [
-    "kernel/hostname",
-    "kernel/domainname",
-    "kernel/osrelease",
-    "kernel/version",
-    "kernel/random/uuid",
-    "kernel/random/boot_id",
-    "fs/mqueue/queues_max",
-    "fs/mqueue/msg_max",
-    "fs/mqueue/msgsize_max",
-    "fs/mqueue/msg_default",
-    "fs/mqueue/msgsize_default",
-];
-
+/// Controllers of the one hierarchy, which is that of version 2.
+const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "cpuacct", "memory", "pids"];
 pub fn top() -> Vec<(String, u8)> {
     let mut v: Vec<_> = FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect();
     v.extend([
@@ -71,8 +54,98 @@ fn file(s: String) -> Result<Node> {
 pub fn net(k: &Kernel, name: &str) -> Result<Node> {
     match name {
         "" => Ok(Node::Dir(net::route::PROC_FILES.iter().map(|n| ((*n).to_owned(), FILE)).collect())),
+        "sockstat" | "sockstat6" => file(super::sockets::counts(k, name == "sockstat6")),
         _ => file(net::inet::proc_file(name)? + &super::sockets::rows(k, name)),
     }
+}
+
+/// Threads that wait for nothing.
+fn running(k: &Kernel) -> usize {
+    let runs = |t: &Rc<Task>| t.parked.borrow().is_none() && !t.stop_due();
+    k.processes().iter().map(|p| p.threads().iter().filter(|t| runs(t)).count()).sum()
+}
+
+/// What is not told is 0: whose pages they are is the host's to know.
+fn meminfo(k: &Kernel) -> String {
+    let (total, free) = k.memory();
+    let used = total.saturating_sub(free);
+    let amounts = [
+        ("MemTotal", total),
+        ("MemFree", free),
+        ("MemAvailable", free),
+        ("Buffers", 0),
+        ("Cached", 0),
+        ("SwapCached", 0),
+        ("Active", used),
+        ("Inactive", 0),
+        ("Active(anon)", used),
+        ("Inactive(anon)", 0),
+        ("Active(file)", 0),
+        ("Inactive(file)", 0),
+        ("Unevictable", 0),
+        ("Mlocked", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("AnonPages", used),
+        ("Mapped", 0),
+        ("Shmem", 0),
+        ("KReclaimable", 0),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("KernelStack", 0),
+        ("PageTables", 0),
+        ("CommitLimit", total),
+        ("Committed_AS", used),
+        ("VmallocTotal", (1 << 45) - 1024),
+        ("VmallocUsed", 0),
+        ("VmallocChunk", 0),
+        ("AnonHugePages", 0),
+    ];
+    let mut s = String::new();
+    for (name, bytes) in amounts {
+        let _ = writeln!(s, "{:<15} {:8} kB", format!("{name}:"), bytes / 1024);
+    }
+    for name in ["HugePages_Total:", "HugePages_Free:", "HugePages_Rsvd:", "HugePages_Surp:"] {
+        let _ = writeln!(s, "{name:<15} {:8}", 0);
+    }
+    s + "Hugepagesize:       2048 kB\nHugetlb:               0 kB\n"
+}
+
+/// The counters that vmstat, sar and their like read.
+fn vmstat(k: &Kernel) -> String {
+    let (total, free) = k.memory();
+    let used = total.saturating_sub(free) / PAGE_SIZE;
+    let counts = [
+        ("nr_free_pages", free / PAGE_SIZE),
+        ("nr_inactive_anon", 0),
+        ("nr_active_anon", used),
+        ("nr_inactive_file", 0),
+        ("nr_active_file", 0),
+        ("nr_anon_pages", used),
+    ];
+    const NONE: [&str; 16] = [
+        "nr_mapped",
+        "nr_file_pages",
+        "nr_dirty",
+        "nr_writeback",
+        "nr_shmem",
+        "pgpgin",
+        "pgpgout",
+        "pswpin",
+        "pswpout",
+        "pgalloc_normal",
+        "pgfree",
+        "pgactivate",
+        "pgdeactivate",
+        "pgfault",
+        "pgmajfault",
+        "oom_kill",
+    ];
+    let line = |s: String, (name, n): (&str, u64)| s + &format!("{name} {n}\n");
+    counts.into_iter().chain(NONE.map(|name| (name, 0))).fold(String::new(), line)
 }
 
 pub fn node(k: &Kernel, path: &str) -> Result<Node> {
@@ -80,7 +153,7 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         return super::sysvipc::node(k, rest.trim_start_matches('/'));
     }
     if let Some(rest) = path.strip_prefix("sys") {
-        return sys(k, rest.trim_start_matches('/'));
+        return super::settings::node(k, rest.trim_start_matches('/'));
     }
     let up = host::time::monotonic_ns() - k.boot;
     let cpu: u64 = k.processes().iter().map(|p| p.cpu_ns()).sum();
@@ -88,22 +161,29 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         "mounts" => Ok(Node::Link(b"self/mounts".to_vec())),
         "net" => Ok(Node::Link(b"self/net".to_vec())),
         "cpuinfo" => file(super::cpuinfo::text(k.config.cpus)),
-        "meminfo" => {
+        "meminfo" => file(meminfo(k)),
+        "vmstat" => file(vmstat(k)),
+        "zoneinfo" => {
             let (total, free) = k.memory();
+            let (total, free) = (total / PAGE_SIZE, free / PAGE_SIZE);
             file(format!(
-                "MemTotal:       {:8} kB\nMemFree:        {:8} kB\nMemAvailable:   {:8} kB\nBuffers:        {:8} kB\n\
-                 Cached:         {:8} kB\nSwapCached:     {:8} kB\nSwapTotal:      {:8} kB\nSwapFree:       {:8} kB\n\
-                 Shmem:          {:8} kB\n",
-                total / 1024,
-                free / 1024,
-                free / 1024,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0
+                "Node 0, zone   Normal\n  pages free     {free}\n        min      0\n        low      0\n        high     0\n        \
+                 spanned  {total}\n        present  {total}\n        managed  {total}\n"
             ))
+        }
+        "cgroups" => {
+            let line = |name: &&str| format!("{name}\t0\t1\t1\n");
+            file("#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned() + &CONTROLLERS.iter().map(line).collect::<String>())
+        }
+        "locks" => file(super::locks::text(k)),
+        // No block devices, no modules, and no interrupts but the host's.
+        "diskstats" | "modules" | "misc" | "consoles" => file(String::new()),
+        "partitions" => file("major minor  #blocks  name\n\n".into()),
+        "execdomains" => file("0-0\tLinux           \t[kernel]\n".into()),
+        "interrupts" | "softirqs" => {
+            let cpus = (0..k.config.cpus).map(|i| format!("CPU{i:<8}")).collect::<String>();
+            let indent = if path == "interrupts" { 11 } else { 20 };
+            file(format!("{:indent$}{cpus}\n", ""))
         }
         "stat" => {
             let ticks = cpu / 10_000_000;
@@ -116,8 +196,9 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
             let btime = (host::time::realtime_ns() - up) / 1_000_000_000;
             let _ = writeln!(
                 s,
-                "intr 0\nctxt 0\nbtime {btime}\nprocesses {}\nprocs_running 1\nprocs_blocked 0",
-                k.task_count()
+                "intr 0\nctxt 0\nbtime {btime}\nprocesses {}\nprocs_running {}\nprocs_blocked 0",
+                k.last_pid(),
+                running(k)
             );
             file(s)
         }
@@ -127,60 +208,14 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
             file(format!("{} {}\n", secs(up), secs(idle)))
         }
         "loadavg" => {
-            let last = k.processes().last().map_or(1, |p| p.pid);
-            file(format!("0.00 0.00 0.00 1/{} {last}\n", k.task_count()))
+            // Averages would have to be taken while nothing happens.
+            file(format!("0.00 0.00 0.00 {}/{} {}\n", running(k), k.task_count(), k.last_pid()))
         }
         "version" => file(format!("Linux version {RELEASE} (rvisor) {VERSION}\n")),
         "filesystems" => file("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tramfs\nnodev\tmqueue\nnodev\toverlay\n\text4\n".into()),
         "cmdline" => file("rvisor\n".into()),
         "swaps" => file("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".into()),
-        "devices" => file("Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n".into()),
+        "devices" => file("Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n".into()),
         _ => Err(Errno::ENOENT),
     }
-}
-
-/// /proc/sys, by the rest of the path.
-fn sys(k: &Kernel, path: &str) -> Result<Node> {
-    if let Some((_, text)) = SYS.iter().find(|(n, _)| *n == path) {
-        return file((*text).to_owned());
-    }
-    let mut line = match path {
-        "kernel/hostname" => k.callers_namespaces().uts.hostname.borrow().clone(),
-        "kernel/domainname" => k.callers_namespaces().uts.domainname.borrow().clone(),
-        "kernel/osrelease" => RELEASE.as_bytes().to_vec(),
-        "kernel/version" => VERSION.as_bytes().to_vec(),
-        "kernel/random/uuid" => uuid(host::stub::random_u64(), host::stub::random_u64()).into_bytes(),
-        _ if let Some(n) = path.strip_prefix("fs/mqueue/").and_then(|l| k.queues.limit(l)) => {
-            n.to_string().into_bytes()
-        }
-        "kernel/random/boot_id" => uuid(k.boot, k.boot.rotate_left(17)).into_bytes(),
-        _ => return directory(path),
-    };
-    line.push(b'\n');
-    Ok(Node::File(line))
-}
-
-fn uuid(a: u64, b: u64) -> String {
-    format!(
-        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xffff,
-        a & 0xfff,
-        b >> 48 & 0xfff,
-        b & 0xffff_ffff_ffff
-    )
-}
-
-fn directory(path: &str) -> Result<Node> {
-    let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-    let mut out: Vec<(String, u8)> = Vec::new();
-    for name in SYS.iter().map(|(n, _)| *n).chain(MADE) {
-        if let Some(rest) = name.strip_prefix(&prefix) {
-            let (first, kind) = rest.split_once('/').map_or((rest, FILE), |(f, _)| (f, DIR));
-            if !out.iter().any(|(n, _)| n == first) {
-                out.push((first.to_owned(), kind));
-            }
-        }
-    }
-    if out.is_empty() { Err(Errno::ENOENT) } else { Ok(Node::Dir(out)) }
 }
