@@ -41,6 +41,30 @@ pub unsafe fn clone_process(flags: c_int) -> Result<Cloned> {
     }
 }
 
+/// As [`clone_process`], with the child in this control group of version 2 from the start: clone3(2), Linux 5.7.
+///
+/// # Safety
+/// As [`clone_process`].
+pub unsafe fn clone_process_into(flags: c_int, group: BorrowedFd<'_>) -> Result<Cloned> {
+    const INTO_CGROUP: u64 = 1 << 33;
+    let mut pidfd: c_int = -1;
+    let signal = if flags & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD };
+    // SAFETY: numbers only; zero means that something is not asked for.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (flags | libc::CLONE_PIDFD) as u64 | INTO_CGROUP;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = signal as u64;
+    args.cgroup = group.as_raw_fd() as u64;
+    // SAFETY: as in `clone_process`; the kernel reads `args`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        // SAFETY: the call has just made this descriptor.
+        p if p > 0 => Ok(Cloned::Parent { pid: p as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        _ => Err(last()),
+    }
+}
+
 /// Becomes the program of the descriptor: execveat(2) with AT_EMPTY_PATH. Returns only on failure.
 pub fn exec(program: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> Errno {
     let (argv, envp) = (pointers(argv), pointers(envp));
@@ -133,6 +157,18 @@ pub fn reset_signals() {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const zeroes, none, SET_SIZE) };
 }
 
+/// Lets signals that ask a process to end do so until exec, also where it is the first of its pid namespace, for which the
+/// default is to ignore them. Its status is then 128 + the signal's number.
+pub fn end_by_signals() {
+    extern "C" fn end(signal: c_int) {
+        exit_now(128 + signal)
+    }
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: the handler only calls _exit(2), which is safe wherever it interrupts.
+        unsafe { libc::signal(signal, end as extern "C" fn(c_int) as libc::sighandler_t) };
+    }
+}
+
 /// From the next exec on, addresses are chosen alike each time: personality(2), ADDR_NO_RANDOMIZE.
 pub fn fix_addresses() -> Result {
     // SAFETY: changes this process's flags only.
@@ -217,4 +253,13 @@ pub fn barrier() -> Result {
 pub fn own_cgroup_root() -> Result {
     // SAFETY: no memory is involved; of what threads share this takes nothing.
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }).map(drop)
+}
+
+/// The namespace above one of pids or users: ioctl_ns(2). EPERM: it is not this process's to see.
+pub fn parent_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NS_GET_PARENT: libc::c_ulong = 0xb702;
+    // SAFETY: no memory is involved.
+    let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) })?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

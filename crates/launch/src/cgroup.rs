@@ -1,10 +1,12 @@
 //! The host's limits on the whole sandbox: cgroups(7), version 1 and 2.
 use crate::error::{Context, Failure};
 use crate::proc::Proc;
+use host::process::{Cloned, clone_process};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wire::Limits;
@@ -14,6 +16,11 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const CPU_PERIOD: u64 = 100_000;
 /// The sandbox's own tasks beside the guest's: sentry and helpers, stub init, template, warm stubs.
 pub const OWN_TASKS: u64 = 32;
+
+/// A thread's way into a group, of version 1 only.
+const OF_VERSION_1: &str = "tasks";
+/// What a process says when it is in its groups.
+const IN: u8 = b'.';
 
 /// How often the removal of a group is tried, each 10 ms.
 const REMOVALS: u32 = 200;
@@ -91,18 +98,20 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Moves a process in. It must not have run anything of the sandbox yet: what it uses is charged here.
-    pub fn add(&self, pid: i32) -> Result<(), Failure> {
-        self.dirs.iter().try_for_each(|d| write(&d.join("cgroup.procs"), &pid.to_string(), false))
-    }
-
-    /// The files that a process is moved in by, for who will not find them any more.
-    pub fn doors(&self) -> Result<Vec<File>, Failure> {
-        let open = |d: &PathBuf| {
-            let path = d.join("cgroup.procs");
-            File::options().write(true).open(&path).context(&path.to_string_lossy())
-        };
-        self.dirs.iter().map(open).collect()
+    /// The ways in, for a process that is to be made.
+    pub fn doors(&self) -> Result<Doors, Failure> {
+        let open = |path: PathBuf| File::options().write(true).open(&path).context(&path.to_string_lossy());
+        let mut doors = Doors::default();
+        for dir in &self.dirs {
+            if dir.join(OF_VERSION_1).exists() {
+                doors.files.push(open(dir.join(OF_VERSION_1))?);
+            } else {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let group = rustix::fs::open(dir, flags, Mode::empty()).context(&dir.to_string_lossy())?;
+                doors.unified = Some((group, open(dir.join("cgroup.procs"))?));
+            }
+        }
+        Ok(doors)
     }
 
     /// Where they are.
@@ -137,6 +146,56 @@ impl Cgroups {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// How a process gets in without a wait. To move another, or one with threads, the host's kernel first keeps all of them from
+/// being forked, for which it waits until each CPU has been through its scheduler: 10 to 20 ms. So the process is made in the
+/// group of version 2, and goes into those of version 1 itself, one thread. The files were opened with this process's rights.
+#[derive(Debug, Default)]
+pub struct Doors {
+    unified: Option<(OwnedFd, File)>,
+    files: Vec<File>,
+}
+
+impl Doors {
+    /// Makes the process; the child is to call [`Doors::enter`] before it runs anything of the sandbox: what it uses is charged
+    /// there.
+    ///
+    /// # Safety
+    /// As [`clone_process`].
+    pub unsafe fn clone_process(&mut self, flags: i32) -> abi::Result<Cloned> {
+        if let Some((group, _)) = &self.unified {
+            // SAFETY: the caller's.
+            if let Ok(cloned) = unsafe { host::process::clone_process_into(flags, group.as_fd()) } {
+                self.unified = None;
+                return Ok(cloned);
+            }
+            // A host that is older, or a group that this process cannot get into from its own cgroup namespace.
+        }
+        // SAFETY: the caller's.
+        unsafe { clone_process(flags) }
+    }
+
+    /// In the child, while it has one thread. Says on `status` that it is in, or ends, having said why not.
+    pub fn enter(&self, status: &OwnedFd) {
+        let unified = self.unified.as_ref().map(|(_, procs)| procs);
+        let mut enter = unified.into_iter().chain(&self.files).map(|mut file| file.write_all(b"0"));
+        let entered = enter.try_for_each(|done| done).context("entering the control groups");
+        let said = entered.as_ref().map_or_else(|failure| failure.to_string().into_bytes(), |()| vec![IN]);
+        let told = rustix::io::write(status, &said);
+        if entered.is_err() || told.is_err() {
+            std::process::exit(crate::FAILED.into());
+        }
+    }
+}
+
+/// What [`Doors::enter`] says on `status`, at which whoever has made the process may go on; else the reason.
+pub fn entered(status: &OwnedFd) -> Result<(), Failure> {
+    let mut said = [0; 4096];
+    match rustix::io::retry_on_intr(|| rustix::io::read(status, &mut said)).context("watching the new process")? {
+        1 if said[0] == IN => Ok(()),
+        n => Err(Failure::new(String::from_utf8_lossy(&said[..n]))),
     }
 }
 

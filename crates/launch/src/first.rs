@@ -1,5 +1,6 @@
 //! The sandbox's first process: root in its own user namespace, pid 1 in its own pid namespace. It empties
 //! its root, starts the stubs' init below itself, gives up its rights and becomes the sentry.
+use crate::cgroup::Doors;
 use crate::error::{Context, Failure};
 use crate::idmap::{self, Maps};
 use crate::member;
@@ -40,9 +41,10 @@ pub struct Job<'a> {
     pub maps: Maps,
     pub inputs: Inputs,
     pub started_ns: u64,
+    pub doors: Doors,
     /// A byte comes when ids and limits are set; the end of file if the launcher gave up.
     pub release: OwnedFd,
-    /// For the reason of a failure. Closed by exec.
+    /// What [`Doors::enter`] says, then the reason of a failure. Closed by exec.
     pub status: OwnedFd,
 }
 
@@ -54,6 +56,7 @@ pub fn main(job: Job<'_>) -> ! {
 }
 
 fn run(job: &Job<'_>) -> Result<std::convert::Infallible, Failure> {
+    job.doors.enter(&job.status);
     // Should the parent die before, the wait fails.
     wait_for(&job.release)?;
     idmap::take_on(&job.maps)?;
@@ -298,6 +301,7 @@ fn become_sentry(
         control_fd: spec.control_fd,
         hold: spec.hold,
         guarded_init: spec.guarded_init,
+        sysctls: spec.sysctls.clone(),
         millicpus: millicpus(spec.limits.millicpus),
         started_ns: job.started_ns,
     };

@@ -77,5 +77,7 @@ fn serves(spec: &LaunchSpec) -> bool {
 /// What the operator wants otherwise than the host has it for a new namespace.
 fn set(proc: &Proc, spec: &LaunchSpec) -> Result<(), Failure> {
     let of_network = spec.sysctls.iter().filter(|(name, _)| name.starts_with("net/"));
-    of_network.into_iter().try_for_each(|(name, value)| proc.write(&format!("sys/{name}"), value))
+    let mut named = of_network.map(|(name, value)| (format!("sys/{name}"), value));
+    // Whose ports the low ones are the sentry decides, which must be able to take them all.
+    named.try_for_each(|(name, value)| if name == PORTS.0 && serves(spec) { Ok(()) } else { proc.write(&name, value) })
 }

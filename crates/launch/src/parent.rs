@@ -1,11 +1,11 @@
 //! The launcher's own side: opens what the sandbox may touch, makes its first process, lets it go.
-use crate::cgroup::{Cgroups, OWN_TASKS};
+use crate::cgroup::{self, Cgroups, OWN_TASKS};
 use crate::error::{Context, Failure, report};
 use crate::first::{self, Job};
 use crate::idmap::{self, Maps};
 use crate::network;
 use crate::proc::Proc;
-use host::process::{Cloned, clone_process};
+use host::process::Cloned;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io::Read;
@@ -61,19 +61,21 @@ pub fn launch(spec: &LaunchSpec, started_ns: u64) -> Result<(), Failure> {
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let namespaces = network::namespaces(spec, &proc)? | abi::c::CLONE_PARENT;
+    let mut doors = cgroups.doors()?;
     // SAFETY: the launcher has one thread from start to end.
-    match unsafe { clone_process(namespaces) }.map_err(no_namespaces)? {
+    match unsafe { doors.clone_process(namespaces) }.map_err(no_namespaces)? {
         Cloned::Child => {
             // What the caller ignores or blocks is its own affair. The launcher goes on ignoring SIGPIPE: a caller that is
             // gone must not keep it from cleaning up.
             host::process::reset_signals();
             drop((releasing, status));
-            first::main(Job { spec, proc, maps, inputs, started_ns, release, status: reporting })
+            first::main(Job { spec, proc, maps, inputs, started_ns, doors, release, status: reporting })
         }
         Cloned::Parent { pid, pidfd } => {
             drop((release, reporting));
             report(spec.events_fd, &Event::Launched { pid, cgroups: cgroups.paths() });
-            let go = prepare(&proc, &maps, &cgroups, pidfd.as_fd())
+            let go = prepare(&proc, &maps, pidfd.as_fd())
+                .and_then(|()| cgroup::entered(&status))
                 .and_then(|()| network::wait(spec))
                 .and_then(|()| release_and_watch(releasing, status))
                 .and_then(|()| caller_is_there(caller));
@@ -167,11 +169,9 @@ pub fn no_namespaces(e: abi::Errno) -> Failure {
     Failure::new(format!("making the sandbox's namespaces: {e}: {hint}"))
 }
 
-/// Gives the new process its ids and its limits, before it runs anything.
-fn prepare(proc: &Proc, maps: &Maps, cgroups: &Cgroups, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
-    let number = proc.number_of(pidfd)?;
-    idmap::write(proc, number, maps)?;
-    cgroups.add(number)
+/// Gives the new process its ids, before it runs anything.
+fn prepare(proc: &Proc, maps: &Maps, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+    idmap::write(proc, proc.number_of(pidfd)?, maps)
 }
 
 /// Lets the new process go on and waits until the sentry and the stub's init are running, or a report of
