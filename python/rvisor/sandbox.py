@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rvisor._sentry.control import Control
     from rvisor._sentry.messages import Confinement, LaunchSpec, NetworkRule, Volume
     from rvisor.profile.model import Profile
+    from rvisor.profile.plugins import Serving
     from rvisor.profile.shared import Parts
 
 MASKED = (
@@ -358,12 +359,18 @@ class Sandbox:
         }
         messages.confine(spec["process"], self.confinement)
         if self.shared is not None:
-            spec["shared"] = self.shared.shared
+            rules = spec["shared"] = self.shared.shared.copy()
             spec["masked"], spec["read_only"] = list(MASKED), list(READ_ONLY)
             spec["process"]["no_new_privs"] = True
         ours: Control | None = None
         theirs: socket | None = None
+        serving: Serving | None = None
         try:
+            if self.shared is not None and self.shared.served is not None:
+                from rvisor.profile import plugins
+
+                serving = plugins.start(self.shared.served)
+                rules["plugin_fd"] = serving.fd
             if control:
                 from rvisor._sentry.control import Control
 
@@ -375,7 +382,10 @@ class Sandbox:
         finally:
             if theirs is not None:
                 theirs.close()
+            if serving is not None:
+                serving.close()
         running.control = ours
+        running.beside = None if serving is None else serving.pid
         if self._tuned is not None:
             from rvisor.policy import together
 

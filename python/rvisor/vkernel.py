@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from rvisor._sentry import cgroup, runtime
 from rvisor._sentry.control import Control
 from rvisor.errors import ControlError, RvisorError, SandboxGone, UsageError
+from rvisor.profile.vocabulary import name_of as name_of_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rvisor._sentry.messages import Confinement, LaunchSpec, Process, Program, SharedSpec
@@ -28,12 +31,10 @@ _STATE = runtime.VKERNEL
 _LARGEST_LOG = 8 << 20
 _LIVE = ("sysctl_views", "uname", "programs")
 """Parts that change in a running container."""
+_FILES = ("default_access", "file_rules")
 _FOREVER = {
-    "filter": "a filter of system calls stays, whoever is behind it can only add narrower ones",
-    "file_rules": "Landlock's rules stay",
-    "default_access": "Landlock's rules stay",
     "kernel_log": "whether syslog(2) is answered is in the filter",
-    "sysinfo": "whether sysinfo(2) is answered is in the filter",
+    "plugins": "which calls a plug-in serves is in a filter that was made at the start",
     "user_namespace": "the namespaces are made",
     "watch_escalation": "it is in the filter",
 }
@@ -128,9 +129,10 @@ def execute(
     messages.confine(process, of_runrsc if "groups" in state else about.get("confinement"))
     process["no_new_privs"] = True
     groups = _groups(state, about["id"])
-    with Control.connect(directory) as control:
-        spec = further(control, state["shared"], process, identity=about["id"][:12], groups=groups, detached=detached)
-        running = spawn.start(spec, streams=streams)
+    with Locked(directory, alone=False) as lock, Control.connect(directory) as control:
+        shared = rules(directory)
+        spec = further(control, shared, process, identity=about["id"][:12], groups=groups, detached=detached)
+        running = spawn.start(spec, streams=streams, held=lock.fd)
     try:
         running.wait_until_loaded()
     except BaseException:
@@ -221,7 +223,7 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
     from rvisor.profile import shared
 
     directory, about = find(word)
-    with _Locked(directory):
+    with Locked(directory, alone=True):
         state = _read(directory)
         wanted = shared.parts(profile, also=_also(state), oci="groups" in state)
         new: SharedSpec = loads(dumps(wanted.shared))
@@ -229,11 +231,16 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
         fixed = [f"{part}: {why}" for part, why in _FOREVER.items() if before[part] != new[part]]  # type: ignore[literal-required]
         if state["ceiling"] != wanted.ceiling:
             fixed.append("capabilities: the ceiling is set when the container starts")
+        fixed += _rows_that_stay(before, new)
+        added, wider = _filter(before, new)
+        fixed += wider
         if fixed:
             raise UsageError(
                 "this cannot change while the container runs:\n" + "\n".join(f"  {line}" for line in fixed),
                 hint="nothing was changed; start the container again",
             )
+        narrowed = [part for part in _FILES if before[part] != new[part]]  # type: ignore[literal-required]
+        narrowed += ["filter"] if added else []
         changed = [part for part in _LIVE if before[part] != new[part]]  # type: ignore[literal-required]
         mine, theirs = _pictures(before), _pictures(new)
         if _own(before) != _own(new):
@@ -248,8 +255,19 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             raise UsageError(f"{gone[0]}: it was set and stays: say what it is to be instead")
         if watched := sorted(name for name in retuned if name.endswith(("controller", "options"))):
             raise UsageError(f"{watched[0]}: a controller begins and ends with the container")
+        rows = {row: before[row] or new[row] for row in ("uname", "sysinfo")}
+        after = {**wanted.shared, **rows, "filter": new["filter"] if added else before["filter"]}
+        now = {"profile": path, "shared": after, "policies": policies, "updates": state["updates"] + 1}
         done: list[tuple[str, str]] = []
+        told: list[str] = []
         attached = shown = False
+
+        def narrow() -> None:
+            # Those that come in later are behind it in any case: first it is written down.
+            _write(directory, {**state, **now})
+            if narrowed:
+                told.extend(_narrow(directory, groups, before, new, added))
+
         try:
             for file, value in limits:
                 done.append((file, cgroup.get(file)))
@@ -261,12 +279,14 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
                 with Control.connect(directory) as control:
                     control.update(uname=new["uname"], sysctl=theirs)
                 shown = True
+            # Last what undoes itself, with what nobody can undo as its own last step.
             if retuned and wanted.tuned is not None:
-                # Last, as it undoes itself.
-                _tune(wanted.tuned, about["id"], groups, live_pid(directory))
-            now = {"profile": path, "shared": wanted.shared, "policies": policies, "updates": state["updates"] + 1}
-            _write(directory, {**state, **now})
+                _tune(wanted.tuned, about["id"], groups, live_pid(directory), then=narrow)
+            else:
+                narrow()
         except (OSError, RvisorError) as error:
+            with suppress(OSError):
+                _write(directory, state)
             for file, value in reversed(done):
                 with suppress(OSError):
                     cgroup.put(file, value)
@@ -279,7 +299,71 @@ def update(word: str, profile: Profile, *, path: str) -> list[str]:
             if isinstance(error, RvisorError):
                 raise
             raise UsageError(f"nothing was changed: {error.filename}: {error.strerror}") from None
-    return changed + [os.path.basename(file) for file, _ in limits] + sorted(retuned)
+    return changed + narrowed + [os.path.basename(file) for file, _ in limits] + sorted(retuned) + told
+
+
+def _rows_that_stay(before: SharedSpec, new: SharedSpec) -> list[str]:
+    """What the monitor answers it goes on answering, unless the filter refuses it; and there are no more rows."""
+    from rvisor.profile import narrow
+
+    found = []
+    for row in ("uname", "sysinfo"):
+        there, wanted = bool(before[row]), bool(new[row])
+        if wanted and not there:
+            found.append(f"{row}: whether the monitor answers it is in a filter that was made at the start")
+        elif there and not wanted and narrow.answers(new["filter"], _number(row)) & {"allow", "log"}:
+            found.append(f"{row}: notify now, would be allow: a running filter can only be narrowed")
+    return found
+
+
+def _number(name: str) -> int:
+    from rvisor.profile.vocabulary import NUMBERS
+
+    return NUMBERS[name]
+
+
+def _filter(before: SharedSpec, new: SharedSpec) -> tuple[bool, list[str]]:
+    """Whether a filter is to be added, and what of the new one cannot be had."""
+    from rvisor.profile import narrow
+
+    try:
+        compared = narrow.compare(before["filter"], new["filter"])
+    except narrow.TooLong:
+        return False, ["filter: the two have more cases than can be compared"]
+    shown = [f"{line}: a running filter can only be narrowed" for line in compared.wider[:_MOST_LINES]]
+    if len(compared.wider) > _MOST_LINES:
+        shown.append(f"… and {len(compared.wider) - _MOST_LINES} more calls")
+    return compared.differs, shown
+
+
+_MOST_LINES = 20
+
+
+def _narrow(directory: str, groups: list[str], before: SharedSpec, new: SharedSpec, added: bool) -> list[str]:
+    """Put the new filter and file rules on every process: nobody can take them off again. What is to be said of it."""
+    from json import dumps, loads
+
+    from rvisor._sentry import find, spawn
+
+    request = {
+        "filter": new["filter"] if added else [],
+        "before": {part: before[part] for part in _FILES},  # type: ignore[literal-required]
+        "after": {part: new[part] for part in _FILES},  # type: ignore[literal-required]
+        "groups": groups,
+    }
+    with Control.connect(directory) as control:
+        words = [find.find(find.LAUNCHER), "--narrow", str(control.fileno())]
+        # It is not to end on the way: the container would end with it.
+        status, told, said = spawn.run_tool(words, input=dumps(request).encode(), given=control.fileno())
+    if status != 0:
+        raise UsageError(f"nothing was changed: {said.decode(errors='replace').strip().partition(': ')[2]}")
+    answer = loads(told)
+    said_of_it = [f"ended, as it took no more: process {line}" for line in answer["ended"]]
+    if answer["not_later"]:
+        said_of_it.append(
+            f"file rules: not for programs started later ({answer['not_later']}): start the container again"
+        )
+    return said_of_it
 
 
 def live_pid(directory: str) -> int:
@@ -301,15 +385,15 @@ def _policies(tuned: Profile | None) -> dict[str, str]:
     return {name: repr(value) for name, value in found.items() if value not in (None, {}) and name not in without}
 
 
-def _tune(tuned: Profile, identity: str, groups: list[str], pid: int) -> None:
-    """Set its CPU and memory policies, all or none."""
+def _tune(tuned: Profile, identity: str, groups: list[str], pid: int, *, then: Callable[[], None]) -> None:
+    """Set its CPU and memory policies, and do `then`: all or none."""
     from rvisor._record import replace
     from rvisor.policy import together
     from rvisor.policy.container import Container
 
     container = Container.of_groups(identity, groups) if groups else Container(identity, roots=[pid])
     left = replace(tuned, cpu=replace(tuned.cpu, quota=None), memory=replace(tuned.memory, max=None))
-    together.apply(left, container, filtered=True)
+    together.apply(left, container, filtered=True, then=then)
 
 
 def _pictures(shared: SharedSpec) -> dict[str, str]:
@@ -339,8 +423,6 @@ def _attach(own: list[str], programs: list[Program]) -> None:
 
 def unload(word: str, *, seconds: float = 10.0) -> None:
     """End the container, and its instance with it: what is in the host's kernel goes with the last process."""
-    import time
-
     directory, _ = find(word)
     with Control.connect(directory) as control:
         control.signal(9)
@@ -400,7 +482,8 @@ def _rows(shared: SharedSpec) -> list[str]:
     rows += ["uname"] if shared["uname"] is not None else []
     rows += ["sysinfo"] if shared["sysinfo"] else []
     rows += ["capset", "clone", "unshare", "setns"] if shared["watch_escalation"] else []
-    return rows
+    functions = {} if shared["plugins"] is None else shared["plugins"]["functions"]
+    return rows + [f"{name_of_call(int(number))} ({function})" for number, function in functions.items()]
 
 
 def _file(rule: Any) -> dict[str, object]:
@@ -458,17 +541,31 @@ def _there(group: str, name: str) -> bool:
     return os.path.exists(os.path.join(group, name))
 
 
-class _Locked:
-    """One at a time changes what is in the directory."""
+class Locked:
+    """Whoever changes what is in the directory does so `alone`; those who go by it do so side by side."""
 
-    def __init__(self, directory: str) -> None:
-        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, directory: str, *, alone: bool) -> None:
+        # Those who inherit the descriptor hold it too.
+        self.fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
 
-    def __enter__(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+    def __enter__(self) -> Locked:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self.fd, self._kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise UsageError("another update, or a program that is being started, holds this up") from None
+                time.sleep(0.01)
+            else:
+                return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
+
+
+_PATIENCE = 30.0
 
 
 def _read(directory: str) -> dict[str, Any]:

@@ -47,6 +47,8 @@ PYTHON = {
     "_options": {"errors"},
     "profile": {"errors", "_record", "_sentry"},
     "sandbox": {"errors", "_record", "_sentry", "_options", "profile", "policy"},
+    "plugin": set(),
+    "_plugged": {"_sentry", "profile", "plugin"},
     "vkernel": {"errors", "_record", "_sentry", "profile", "policy"},
     "bench": {"errors", "sandbox", "policy", "profile"},
     "testing": {"errors", "_sentry", "sandbox"},

@@ -50,8 +50,7 @@ def test_resize(any_docker: Docker) -> None:
     terminal = any_docker.terminal("run", "-it", *flags, "busybox", "sh", "-c", SIZES)
     terminal.expect("ready\r\n")
     for rows, columns in ((40, 120), (11, 44), (100, 300)):
-        terminal.resize(rows, columns)
-        terminal.expect(f"size {rows} {columns}\r\n")
+        terminal.resize_seen(rows, columns, f"size {rows} {columns}\r\n")
     any_docker.ok("exec", any_docker.name, "touch", "/tmp/end")
     assert terminal.wait() == 5
 
@@ -83,8 +82,7 @@ def test_exec(any_docker: Docker) -> None:
     terminal.expect("ready\r\n")
     # The client tells the first size a little later, again and again until it is taken.
     time.sleep(1)
-    terminal.resize(50, 130)
-    terminal.expect("size 50 130\r\n")
+    terminal.resize_seen(50, 130, "size 50 130\r\n")
     terminal.resize(9, 33)
     terminal.expect("size 9 33\r\n")
     any_docker.ok("exec", name, "touch", "/tmp/end")

@@ -6,6 +6,7 @@ and mounts are gone when it is ended. Containers are below one control group, so
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -267,6 +268,16 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         """As a window does it: the kernel tells the foreground by SIGWINCH."""
         self._size(self.fd, rows, columns)
+
+    def resize_seen(self, rows: int, columns: int, text: str) -> None:
+        """The same, and `text` comes of it. A client that has just begun may not listen yet: it is told again."""
+        self.resize(rows, columns)
+        for _ in range(10):
+            with contextlib.suppress(AssertionError):
+                self.expect(text, 2)
+                return
+            os.kill(self.pid, signal.SIGWINCH)
+        self.expect(text)
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())

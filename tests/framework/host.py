@@ -58,6 +58,15 @@ def look(pid: int, known: dict[tuple[int, int], str] | None = None) -> Process |
         return None
 
 
+def ticks(process: Process) -> int:
+    """The CPU time it has used, in hundredths of a second; nothing once it is gone."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
 def ours() -> list[Process]:
     """Every process on the host that runs one of our executables."""
     known = executables()

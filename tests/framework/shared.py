@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from framework import inside
 
@@ -47,3 +48,9 @@ def begun() -> list[str]:
             if any("started" in line for line in vkernel.log(about["id"])):
                 found.append(about["id"])
     return found
+
+
+def monitors(parent: int) -> list[int]:
+    """The launchers that are this process's children."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if "rvisor-launch" in os.readlink(f"/proc/{pid}/exe")]

@@ -92,9 +92,15 @@ SEEN: list[tuple[str, Callable[[Config], None], str]] = [
     ),
     ("grep NoNewPrivs /proc/self/status", lambda c: None, "NoNewPrivs:\t1\n"),
     (
-        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null; echo",
-        lambda c: c["linux"].update(sysctl={"net.ipv4.ip_forward": "1"}),
-        "\n",
+        "cd /proc/sys/net/ipv4; cat ip_forward ip_unprivileged_port_start tcp_mtu_probing ip_default_ttl",
+        lambda c: c["linux"].update(
+            sysctl={
+                "net.ipv4.ip_forward": "1",
+                "net.ipv4.ip_unprivileged_port_start": "80",
+                "net.ipv4.tcp_mtu_probing": "2",
+            }
+        ),
+        "1\n80\n2\n64\n",
     ),
     (
         "grep -c shared: /proc/self/mountinfo; grep ' /t ' /proc/self/mountinfo | cut -d' ' -f 7-",

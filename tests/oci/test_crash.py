@@ -130,13 +130,16 @@ def test_start_killed_at_any_step(runrsc: Runtime) -> None:
 @pytest.mark.timeout(0)
 def test_delete_killed_at_any_step(runrsc: Runtime) -> None:
     runrsc.config("sleep", "100")
-    runrsc.create()
-    steps = counted(killed(runrsc, 0, "delete", "--force", runrsc.name))
-    for step in sorted({1, *some(steps)}):
+    counts = []
+    for _ in range(3):
         runrsc.create()
-        # It looks until the sandbox is gone, now more often and now less: the last steps may not come.
+        counts.append(counted(killed(runrsc, 0, "delete", "--force", runrsc.name)))
+    for step in sorted({1, *some(max(counts))}):
+        runrsc.create()
+        # It looks until the sandbox is gone, now more often and now less, and at what is in a group only if that cannot be
+        # removed: the later steps may not come.
         died = killed(runrsc, step, "delete", "--force", runrsc.name).returncode
-        assert died == -9 or (died == 0 and step > steps // 2), step
+        assert died == -9 or (died == 0 and step > min(counts) // 3), step
         coherent(runrsc, ("created", "stopped"))
         runrsc("delete", "--force", runrsc.name)
         assert runrsc.left() == [], step

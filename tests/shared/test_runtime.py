@@ -41,6 +41,11 @@ def test_life(runrsc: Runtime) -> None:
     assert runrsc.state()["status"] == "created" and runrsc.output() == ""
     (one,) = vkernels()
     assert one["name"] == runrsc.name and len(one["vkernel"]) == 20
+    # In every group, version 2's too, with nothing of the launcher's.
+    groups = json.loads((runrsc.root / runrsc.name / "state.json").read_text())["cgroups"]
+    assert len(groups) == len(list(Path("/sys/fs/cgroup").glob(f"*{runrsc.group}"))) > 0
+    for group in groups:
+        assert (Path(group) / "cgroup.procs").read_text() == f"{runrsc.state()['pid']}\n", group
     # Before it has begun there is already somewhere to go.
     assert runrsc("exec", runrsc.name, "id", "-u").stdout == "0\n"
     runrsc("start", runrsc.name)

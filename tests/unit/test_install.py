@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -30,14 +31,28 @@ def test_docker(tmp_path: Path, old: str) -> None:
     assert (json.loads(path.read_text()) if path.exists() else {}) == json.loads(old or "{}")
 
 
-def test_docker_with_arguments(tmp_path: Path) -> None:
-    """Without --runtime it is this interpreter, and what it is to do: an entry that works as it stands."""
+def test_docker_with_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --runtime the programs work as they stand: for arguments Docker would use a shell."""
     path = tmp_path / "daemon.json"
-    assert install.main(["docker", "--config", str(path)]) == 0
-    entry = json.loads(path.read_text())["runtimes"]["rvisor"]
-    command = [entry["path"], *entry["runtimeArgs"], "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={}, timeout=60, check=True)
-    assert done.stdout.startswith("runrsc version")
+    assert install.main(["docker", "--config", str(path), "--dry-run"]) == 0
+    assert os.listdir(tmp_path) == []
+    assert install.main(["docker", "--config", str(path), "--profile", "agent"]) == 0
+    entries = json.loads(path.read_text())["runtimes"]
+    assert [[*entry] for entry in entries.values()] == [["path"], ["path"]]
+    for name in ("rvisor", "rvisor-shared"):
+        command = [entries[name]["path"], "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={}, timeout=60, check=True)
+        assert done.stdout.startswith("runrsc version")
+    assert "['--kernel=shared', '--profile=agent']" in Path(entries["rvisor-shared"]["path"]).read_text()
+    capsys.readouterr()
+    for again in ("nothing to change", "changed", "nothing to change"):
+        assert install.main(["docker", "--config", str(path), "--profile", "agent"]) == 0
+        assert again in capsys.readouterr().out
+        if again == "nothing to change":
+            Path(entries["rvisor"]["path"]).unlink(missing_ok=True)
+    assert install.main(["docker", "--config", str(path), "--profile", "agent"]) == 0
+    assert install.main(["docker", "--config", str(path), "--remove"]) == 0
+    assert os.listdir(tmp_path) == ["daemon.json.rvisor-backup"]
 
 
 def runtimes_of(path: Path, plugin: str) -> dict[str, Any]:

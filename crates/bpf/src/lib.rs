@@ -6,6 +6,7 @@
 
 mod compile;
 pub mod interp;
+mod monitor_policy;
 mod policy;
 mod sentry_policy;
 mod stub_policy;
@@ -13,6 +14,7 @@ mod surface;
 
 pub use abi::seccomp::{CallData, Insn};
 pub use compile::{Error, MAX_INSNS, compile};
+pub use monitor_policy::{monitor_permissions, monitor_policy};
 pub use policy::{Action, ArgTest, Policy, Rule, Test, arg};
 pub use sentry_policy::{Platform, sentry_permissions, sentry_policy};
 pub use stub_policy::{DOORBELL_NR, SOCKET_FD, doorbell_policy, stub_permissions, stub_policy};

@@ -143,7 +143,8 @@ fn long_policies_need_far_jumps() {
 fn own_policies() {
     let mut random = Random(11);
     let stub = bpf::stub_policy(0x7fff_0000..0x7fff_8000, Action::Notify);
-    for policy in [stub, bpf::sentry_policy(bpf::Platform::Slots), bpf::sentry_policy(bpf::Platform::Ptrace)] {
+    let sentries = [bpf::Platform::Slots, bpf::Platform::Ptrace].map(bpf::sentry_policy);
+    for policy in sentries.into_iter().chain([stub, bpf::monitor_policy()]) {
         agree(&mut random, &policy, 200_000);
     }
 }
@@ -226,6 +227,14 @@ fn stub_refuses() {
 }
 
 mod libc_nr {
+    pub const MMAP: i64 = 9;
+    pub const IOCTL: i64 = 16;
+    pub const SOCKET: i64 = 41;
+    pub const SENDTO: i64 = 44;
+    pub const EXECVE: i64 = 59;
+    pub const KILL: i64 = 62;
+    pub const PTRACE: i64 = 101;
+    pub const OPENAT: i64 = 257;
     pub const MUNMAP: i64 = 11;
     pub const MADVISE: i64 = 28;
     pub const RECVMSG: i64 = 47;
@@ -237,7 +246,10 @@ mod libc_nr {
 #[test]
 fn surfaces_have_reasons() {
     let sentry = bpf::sentry_permissions(bpf::Platform::Slots);
-    for list in [bpf::stub_permissions(), sentry.clone(), bpf::sentry_permissions(bpf::Platform::Ptrace)] {
+    let monitor = bpf::monitor_permissions();
+    for list in
+        [bpf::stub_permissions(), sentry.clone(), monitor.clone(), bpf::sentry_permissions(bpf::Platform::Ptrace)]
+    {
         for line in bpf::surface(&list) {
             assert!(line.reason.len() > 5 && !line.name.is_empty(), "{line:?}");
         }
@@ -250,4 +262,28 @@ fn surfaces_have_reasons() {
     };
     assert!(calls(&stub) < 20);
     assert!(calls(&bpf::surface(&sentry)) < 100);
+    assert!(calls(&bpf::surface(&monitor)) < 40);
+}
+
+/// It keeps three capabilities: nothing is made, executed, connected or looked into with them.
+#[test]
+fn the_monitor_only_serves() {
+    let policy = bpf::monitor_policy();
+    let decide = |nr: i64, args: [u64; 6]| policy.decide(&CallData { nr: nr as u32, arch: X86_64, ip: 0, args });
+    let flags = |flags: i32| [0, 0, flags as u64, 0, 0, 0];
+    assert_eq!(decide(libc_nr::OPENAT, flags(0o2)), Action::Allow);
+    for (nr, args) in [
+        (libc_nr::OPENAT, flags(0o100)),
+        (libc_nr::OPENAT, flags(0o1000)),
+        (libc_nr::MMAP, flags(4)),
+        (libc_nr::IOCTL, [3, 0x5412, 0, 0, 0, 0]),
+        (libc_nr::SENDTO, [3, 0, 0, 0, 0x1000, 16]),
+        (libc_nr::SOCKET, [1, 1, 0, 0, 0, 0]),
+        (libc_nr::CLONE, [17, 0, 0, 0, 0, 0]),
+        (libc_nr::EXECVE, [0; 6]),
+        (libc_nr::PTRACE, [0; 6]),
+        (libc_nr::KILL, [1, 9, 0, 0, 0, 0]),
+    ] {
+        assert_eq!(decide(nr, args), Action::Kill, "{nr}");
+    }
 }

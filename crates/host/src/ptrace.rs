@@ -18,6 +18,17 @@ const GETSIGINFO: c_long = 0x4202;
 const GETREGSET: c_long = 0x4204;
 const SETREGSET: c_long = 0x4205;
 const NT_X86_XSTATE: u64 = 0x202;
+const SYSCALL: c_long = 24;
+const SETOPTIONS: c_long = 0x4200;
+const GETSIGMASK: c_long = 0x420a;
+const SETSIGMASK: c_long = 0x420b;
+const GET_RSEQ: c_long = 0x420f;
+const SET_DISPATCH: c_long = 0x4210;
+const GET_DISPATCH: c_long = 0x4211;
+/// What a tracer is told of, and whom it becomes the tracer of.
+const TOLD: c_int =
+    libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACECLONE;
+const SUSPEND_SECCOMP: c_int = 1 << 21;
 
 /// Why a thread reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +59,68 @@ unsafe fn request(number: c_long, tid: i32, addr: u64, data: u64) -> Result {
 
 /// Becomes the tracer of a process and of all it will make, without stopping it. They die with us.
 pub fn seize(pid: i32) -> Result {
-    const OPTIONS: c_int = libc::PTRACE_O_EXITKILL
-        | libc::PTRACE_O_TRACESYSGOOD
-        | libc::PTRACE_O_TRACEFORK
-        | libc::PTRACE_O_TRACEVFORK
-        | libc::PTRACE_O_TRACECLONE;
     // SAFETY: numbers only.
-    unsafe { request(SEIZE, pid, 0, OPTIONS as u64) }
+    unsafe { request(SEIZE, pid, 0, (TOLD | libc::PTRACE_O_EXITKILL) as u64) }
+}
+
+/// As [`seize`], for a while: if we end, they go on. EPERM: another traces it, or it is gone, or there is no right to.
+pub fn seize_for_a_while(tid: i32) -> Result {
+    // SAFETY: numbers only.
+    unsafe { request(SEIZE, tid, 0, TOLD as u64) }
+}
+
+/// From here on the stopped thread dies with us, and its own filters do not see its calls: whoever says so lets it run
+/// only where the calls are ours, until [`detach`]. EPERM without CAP_SYS_ADMIN, or with a filter on the tracer; EINVAL:
+/// the host cannot.
+pub fn suspend_filters(tid: i32) -> Result {
+    // SAFETY: numbers only.
+    unsafe { request(SETOPTIONS, tid, 0, (TOLD | libc::PTRACE_O_EXITKILL | SUSPEND_SECCOMP) as u64) }
+}
+
+/// Lets a stopped thread go on to the next edge of a system call: [`Report::Call`] at its beginning, and at its end.
+pub fn go_to_edge(tid: i32) -> Result {
+    // SAFETY: numbers only.
+    unsafe { request(SYSCALL, tid, 0, 0) }
+}
+
+/// The signals a stopped thread has blocked, but for a call that blocks others for its own time.
+pub fn signal_mask(tid: i32) -> Result<u64> {
+    let mut mask = 0u64;
+    // SAFETY: the host writes eight bytes to `mask`.
+    unsafe { request(GETSIGMASK, tid, size_of::<u64>() as u64, &raw mut mask as u64) }?;
+    Ok(mask)
+}
+
+/// Replaces them.
+pub fn set_signal_mask(tid: i32, mask: u64) -> Result {
+    // SAFETY: the host reads eight bytes from `mask`.
+    unsafe { request(SETSIGMASK, tid, size_of::<u64>() as u64, &raw const mask as u64) }
+}
+
+/// `struct ptrace_sud_config`: which of the thread's calls become signals of its own.
+pub type Dispatch = [u64; 4];
+
+/// What it is now; all zeroes: none.
+pub fn dispatch(tid: i32) -> Result<Dispatch> {
+    let mut config = [0u64; 4];
+    // SAFETY: the host writes a structure of this size to `config`.
+    unsafe { request(GET_DISPATCH, tid, size_of::<Dispatch>() as u64, &raw mut config as u64) }?;
+    Ok(config)
+}
+
+/// Replaces it.
+pub fn set_dispatch(tid: i32, config: &Dispatch) -> Result {
+    // SAFETY: the host reads a structure of this size.
+    unsafe { request(SET_DISPATCH, tid, size_of::<Dispatch>() as u64, std::ptr::from_ref(config) as u64) }
+}
+
+/// Where the stopped thread's `struct rseq` is, rseq(2); 0: it has none.
+pub fn restartable(tid: i32) -> Result<u64> {
+    // `struct ptrace_rseq_configuration`: the address first.
+    let mut config = [0u64; 3];
+    // SAFETY: the host writes a structure of this size to `config`.
+    unsafe { request(GET_RSEQ, tid, size_of_val(&config) as u64, config.as_mut_ptr() as u64) }?;
+    Ok(config[0])
 }
 
 /// Lets a stopped process go, for ever.
@@ -83,8 +149,13 @@ pub fn go_to_call(tid: i32) -> Result {
 
 /// SIGKILL to the process of a thread that has not yet been reported as gone: until then its number is its own.
 pub fn kill(tid: i32) {
+    send(tid, libc::SIGKILL);
+}
+
+/// Sends a signal to one thread that this process traces.
+pub fn send(tid: i32, signal: i32) {
     // SAFETY: numbers only. If it is dying already there is nothing to do.
-    unsafe { libc::syscall(libc::SYS_tkill, tid, libc::SIGKILL) };
+    unsafe { libc::syscall(libc::SYS_tkill, tid, signal) };
 }
 
 /// Makes a running thread report [`Report::Paused`].

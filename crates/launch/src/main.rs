@@ -7,6 +7,7 @@
 //!     rvisor-launch --doctor   what this host offers, as JSON
 //!     rvisor-launch --surface  what stubs and sentry may ask of the host, as JSON
 //!     rvisor-launch --programs GROUP  give a control group the programs on standard input
+//!     rvisor-launch --narrow FD  give the container that this socket leads to the filter and file rules on standard input
 mod cgroup;
 mod doctor;
 mod error;
@@ -36,8 +37,9 @@ fn main() -> ExitCode {
         ["--doctor"] => doctor::print(),
         ["--surface"] => surface::print(),
         ["--programs", group] => programs::change(group),
+        ["--narrow", control] => shared::live::change(control),
         [path] if path == "-" || !path.starts_with('-') => launch(path, started_ns),
-        _ => Err(Failure::new("usage: rvisor-launch SPEC | --doctor | --surface | --programs GROUP")),
+        _ => Err(Failure::new("usage: rvisor-launch SPEC | --doctor | --surface | --programs GROUP | --narrow FD")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,19 @@ impl Proc {
         rustix::fs::readlinkat(&self.0, name, Vec::new()).context(&format!("reading /proc/{name}"))
     }
 
+    /// A namespace, by the name it has there.
+    pub fn namespace(&self, name: &str) -> Result<OwnedFd, Failure> {
+        self.file(name, OFlags::RDONLY).map(OwnedFd::from)
+    }
+
+    /// The numbers among the names in a directory: processes, or the threads of one.
+    pub fn numbers(&self, directory: &str) -> Result<Vec<i32>, Failure> {
+        let opened =
+            self.file(if directory.is_empty() { "." } else { directory }, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let names = rustix::fs::Dir::read_from(opened).context(&format!("reading /proc/{directory}"))?;
+        Ok(names.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
+    }
+
     /// This process's number there.
     pub fn own_number(&self) -> Result<i32, Failure> {
         self.link("self")?

@@ -135,6 +135,9 @@ fn check_shared(spec: &LaunchSpec, shared: &SharedSpec) -> Result<(), Failure> {
     require(shared.console.as_ref().is_none_or(|c| host::process::is_open(c.fd)), || {
         "console: the launcher did not inherit this descriptor".into()
     })?;
+    require(shared.plugin_fd.is_none_or(host::process::is_open), || {
+        "plugin_fd: the launcher did not inherit this descriptor".into()
+    })?;
     let devices = shared.oci.iter().flat_map(|oci| &oci.devices);
     devices.into_iter().try_for_each(|device| absolute("device", &device.path))?;
     require(spec.strace_fd.is_none(), || "strace_fd: the shared kernel has no trace".into())?;

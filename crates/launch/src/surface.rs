@@ -1,4 +1,4 @@
-//! `--surface`: what the two filters let through, as JSON.
+//! `--surface`: what our processes' filters let through, as JSON.
 use crate::error::{Context, Failure};
 use bpf::{Permission, Policy, compile, surface};
 use serde_json::{Value, json};
@@ -8,7 +8,8 @@ pub fn print() -> Result<(), Failure> {
     let stub = section(&bpf::stub_policy(0x1000..0x2000, bpf::Action::Notify), &bpf::stub_permissions())?;
     let platform = bpf::Platform::Slots;
     let sentry = section(&bpf::sentry_policy(platform), &bpf::sentry_permissions(platform))?;
-    crate::error::print(&format!("{:#}", json!({ "stub": stub, "sentry": sentry })))
+    let monitor = section(&bpf::monitor_policy(), &bpf::monitor_permissions())?;
+    crate::error::print(&format!("{:#}", json!({ "stub": stub, "sentry": sentry, "monitor": monitor })))
 }
 
 fn section(policy: &Policy, permissions: &[Permission]) -> Result<Value, Failure> {

@@ -31,6 +31,12 @@ pub struct SharedSpec {
     /// sysinfo(2) tells the container's memory and tasks.
     #[serde(default)]
     pub sysinfo: bool,
+    /// Calls that the operator's functions serve.
+    #[serde(default)]
+    pub plugins: Option<Plugins>,
+    /// A connected socket to the process that has those functions.
+    #[serde(default)]
+    pub plugin_fd: Option<i32>,
     /// Attempts to get more capabilities are refused and told in the container's log.
     #[serde(default)]
     pub watch_escalation: bool,
@@ -44,6 +50,16 @@ pub struct SharedSpec {
     /// control groups and the filter are looked at.
     #[serde(default)]
     pub enter: bool,
+}
+
+/// System calls that functions outside of the container serve.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plugins {
+    /// Which calls are asked about and which pass: code, jt, jf, k of each instruction.
+    pub filter: Vec<(u16, u8, u8, u32)>,
+    /// By the call's number, what the operator knows the function by.
+    pub functions: BTreeMap<i32, String>,
 }
 
 /// What the runtime specification has and a container of `rvisor run` has not.
@@ -118,7 +134,7 @@ fn everything() -> u8 {
 
 /// Access to a file, or with `subtree` to a directory and all below it. What the rules for a file allow together, or the
 /// default if none says, less what any denies.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRule {
     /// Inside; may be a pattern, which may fit nothing.

@@ -14,8 +14,14 @@ _RETRY_SECONDS = 2.0
 
 def get(path: str) -> str:
     """A small file of the host's, without white space at its end."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode(errors="replace").strip()
 
 
 def put(path: str, value: str) -> None:
@@ -48,23 +54,30 @@ def of(sandbox: str) -> list[str]:
     return [os.path.join(top, f"rvisor-{sandbox}") for top, names, _ in os.walk(_MOUNT) if f"rvisor-{sandbox}" in names]
 
 
+def gone(group: str) -> bool:
+    """Remove it if nothing is in it, neither processes nor groups; false if something is."""
+    try:
+        os.rmdir(group)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
 def remove(groups: list[str]) -> list[str]:
     """Remove the groups, children first; returns those that could not be removed."""
     left = []
     end = time.monotonic() + _RETRY_SECONDS
     for group in groups:
+        if gone(group):
+            continue
         for path, _, _ in os.walk(group, topdown=False):
             pause = 0.001
-            while True:
-                try:
-                    os.rmdir(path)
+            while not gone(path):
+                if time.monotonic() > end:
+                    left.append(path)
                     break
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    if time.monotonic() > end:
-                        left.append(path)
-                        break
-                    time.sleep(pause)
-                    pause = min(pause * 2, 0.1)
+                time.sleep(pause)
+                pause = min(pause * 2, 0.1)
     return left

@@ -128,6 +128,10 @@ if TYPE_CHECKING:
         fd: int
         size: tuple[int, int] | None
 
+    class Plugins(TypedDict):
+        filter: list[tuple[int, int, int, int]]
+        functions: dict[str, str]
+
     class SharedSpec(TypedDict):
         user_namespace: bool
         filter: list[tuple[int, int, int, int]]
@@ -138,6 +142,8 @@ if TYPE_CHECKING:
         kernel_log: int | None
         uname: Uname | None
         sysinfo: bool
+        plugins: Plugins | None
+        plugin_fd: NotRequired[int]
         watch_escalation: bool
         oci: NotRequired[Oci]
         console: NotRequired[Console | None]

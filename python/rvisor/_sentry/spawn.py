@@ -14,7 +14,7 @@ import select
 import time
 
 from rvisor._sentry import cgroup, find, messages
-from rvisor._sentry.numbers import SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGXFSZ
+from rvisor._sentry.numbers import SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGXFSZ
 from rvisor.errors import LaunchError, RvisorError, SentryDied
 
 TYPE_CHECKING = False
@@ -70,6 +70,8 @@ class Running:
         """The program's first instruction has been reached."""
         self.control: Control | None = None
         """The control socket, if it is this process's alone; closed at the sandbox's end."""
+        self.beside: int | None = None
+        """A child of this process that ends when the launcher has."""
         self._launcher = launcher
         # On the shared kernel what the launcher makes is the program itself: its end is seen here, and told by nobody.
         self._shared = shared
@@ -278,6 +280,8 @@ class Running:
         # A launcher that stayed in case we die is no longer needed.
         os.close(self._alive)
         launcher = _reap(self._launcher)
+        if self.beside is not None:
+            _reap(self.beside)
         if self.pid == 0:
             # Killed before it could tell the sentry's pid; the sentry is still in the launcher's process group.
             while _reap(-self._launcher) is not None:
@@ -330,10 +334,11 @@ def start(
     *,
     streams: tuple[int | None, int, int],
     network: Network | None = None,
+    held: int | None = None,
 ) -> Running:
     """Start the launcher with `spec`, whose descriptors are filled in here. Of `streams`, None is /dev/null.
 
-    `network` connects the sandbox when its namespace is there.
+    `network` connects the sandbox when its namespace is there. `held`: a descriptor kept open until the program begins.
     """
     launcher = find.find(find.LAUNCHER)
     memory = spec["limits"]["memory"]
@@ -353,8 +358,9 @@ def start(
             shared = spec.get("shared")
             console = None if shared is None else shared.get("console")
             at = None if console is None else console["fd"]
-            named = (spec["strace_fd"], spec["log_fd"], spec["control_fd"], spec["join_fd"], at)
-            given = (spec_fd, write_end, watched, waits, *named)
+            plugin = None if shared is None else shared.get("plugin_fd")
+            named = (spec["strace_fd"], spec["log_fd"], spec["control_fd"], spec["join_fd"], at, plugin)
+            given = (spec_fd, write_end, watched, waits, held, *named)
             kept = [fd for fd in given if fd is not None]
             stdin, stdout, stderr = streams
             pid = _spawn(launcher, f"/proc/self/fd/{spec_fd}", kept, stdin=stdin, stdout=stdout, stderr=stderr)
@@ -388,14 +394,25 @@ def stay_behind() -> int:
     return os.fork()
 
 
-def run_tool(argv: list[str], *, input: bytes = b"") -> tuple[int, bytes, bytes]:
-    """Run one of the executables for what it prints: exit status, output, error output."""
+def run_tool(argv: list[str], *, input: bytes = b"", given: int | None = None) -> tuple[int, bytes, bytes]:
+    """Run one of the executables for what it prints: exit status, output, error output.
+
+    With a descriptor that it is `given`, signals that would end it, or us before it has ended, wait.
+    """
+    import signal
     import subprocess
 
+    whole = given is not None
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, (SIGINT, SIGTERM, SIGHUP, SIGQUIT) if whole else ())
+    passed = () if given is None else (given,)
     try:
-        done = subprocess.run(argv, input=input, capture_output=True, check=False)
+        done = subprocess.run(
+            argv, input=input, capture_output=True, check=False, pass_fds=passed, start_new_session=whole
+        )
     except OSError as error:
         raise LaunchError(f"cannot execute {argv[0]}: {os.strerror(error.errno or errno.EINVAL)}") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -39,10 +39,10 @@ def runtimes(place: Place) -> dict[str, dict[str, Any]]:
     return made
 
 
-def installed(place: Place) -> dict[str, dict[str, Any]]:
-    """Ours, as `rvisor install docker` writes them down."""
-    path = os.path.join(place.path, "installed.json")
-    command = [sys.executable, "-m", "rvisor", "install", "docker", "--config", path]
+def installed(place: Place, profile: str = "") -> dict[str, dict[str, Any]]:
+    """Ours, as `rvisor install docker` writes them down; the shared kernel's with this profile."""
+    path = os.path.join(place.path, f"installed-{os.path.basename(profile)}", "daemon.json")
+    command = [sys.executable, "-m", "rvisor", "install", "docker", "--config", path, f"--profile={profile}"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=READY_SECONDS)
     if done.returncode != 0:
         raise RvisorError(f"rvisor install docker: {last_line(done.stderr)}")
@@ -59,7 +59,8 @@ def _found() -> dict[str, str]:
 class Daemon:
     """dockerd, with one image that holds one static program. It ends with the place."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, more: dict[str, dict[str, Any]] | None = None) -> None:
+        """`more`: runtimes beside the usual ones."""
         search = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:{CACHE}"
         docker, dockerd = executable("docker"), executable("dockerd")
         if docker is None or dockerd is None:
@@ -67,7 +68,7 @@ class Daemon:
         base = os.path.join(place.path, "docker")
         os.mkdir(base)
         self._client = [docker, "--host", f"unix://{base}/socket"]
-        self._known = runtimes(place)
+        self._known = runtimes(place) | (more or {})
         settings = {
             "data-root": f"{base}/data",
             "exec-root": f"{base}/exec",

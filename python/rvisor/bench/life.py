@@ -90,7 +90,7 @@ def _ways(place: Place) -> list[Way]:
             more = ["--platform=systrap", "--network=none", "--ignore-cgroups"] if name == "runsc" else []
             made.append(Way(name, [path, "--root", state + name, *more]))
     for name, key in _OWN.items():
-        made.append(Way(name, [ours[key]["path"], *ours[key]["runtimeArgs"], "--root", state + key]))
+        made.append(Way(name, [ours[key]["path"], "--root", state + key]))
     return made
 
 
@@ -133,16 +133,19 @@ def _call(way: Way, *words: str) -> float:
     """Seconds it took. What it says goes to a file: of a pipe the container would keep the end."""
     with tempfile.TemporaryFile() as said:
         begun = time.perf_counter()
-        done = subprocess.run(
-            [*way.command, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            check=False,
-            timeout=SECONDS,
-        )
+        # subprocess, with a time limit, looks for the end now and then: after 0.5, 1.5, 3.5, 7.5, 15.5 … ms.
+        with subprocess.Popen(
+            [*way.command, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        ) as running:
+            ended = os.pidfd_open(running.pid)
+            try:
+                if not select.select([ended], [], [], SECONDS)[0]:
+                    running.kill()
+                status = running.wait()
+            finally:
+                os.close(ended)
         wall = time.perf_counter() - begun
-        if done.returncode != 0:
+        if status != 0:
             said.seek(0)
             raise RvisorError(f"{way.name} {words[0]}: {last_line(said.read())}")
     return wall

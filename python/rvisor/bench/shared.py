@@ -1,4 +1,4 @@
-"""The shared kernel beside runc, under one Docker daemon, by turns: system calls, nginx, pwgen, `docker run`.
+"""The shared kernel beside runc, under one Docker daemon, by turns: system calls, files, nginx, pwgen, `docker run`.
 
 Four ways: runc without a filter, with one that allows everything, with Docker's default, and `rvisor-shared` with
 Docker's default, as our compiler has it, and the monitor's rows.
@@ -15,7 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from rvisor.bench.docker import IMAGE, PROGRAM, Daemon
+from rvisor.bench.docker import IMAGE, PROGRAM, Daemon, installed
 from rvisor.bench.host import Place
 from rvisor.bench.native import compile_c
 from rvisor.errors import RvisorError
@@ -23,14 +23,17 @@ from rvisor.errors import RvisorError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
 SOURCE = Path(__file__).with_name("calls.c")
 PLAIN = "runc, no filter"
 WAYS = (PLAIN, "runc, empty filter", "runc, Docker's default", "rvisor-shared")
-WORK = ("calls", "nginx", "pwgen", "start")
+WORK = ("calls", "files", "nginx", "pwgen", "start")
 REQUESTS, CONNECTIONS, PORT = 100_000, 100, 18_080
 PASSWORDS = 100_000
 STARTS = 5
+RULES = (0, 10, 500)
+"""So many files have a rule; the one that is opened has none."""
 _HOST = ("/usr", "/bin", "/lib", "/lib64", "/etc")
 _SECONDS = 300
 _CONFIG = """user root; worker_processes 1; daemon off; pid {0}/pid; error_log stderr;
@@ -82,8 +85,8 @@ def measure(*, runs: int, only: Sequence[str], say: Callable[[str], None]) -> li
 
 class _Bench:
     def __init__(self, place: Place) -> None:
-        self._daemon = Daemon(place)
         self._work = place.work
+        self._daemon = Daemon(place, {self._ruled(count): self._with_rules(place, count) for count in RULES[1:]})
         self._calls = compile_c(SOURCE, place.work, static=True)
         empty = os.path.join(place.work, "empty.json")
         Path(empty).write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW"}), encoding="utf-8")
@@ -95,6 +98,21 @@ class _Bench:
             WAYS[2]: ["--runtime", "runc"],
             WAYS[3]: ["--runtime", "rvisor-shared"],
         }
+
+    def _ruled(self, count: int) -> str:
+        """The runtime whose profile has rules for so many files."""
+        return f"{WAYS[3]}-{count}" if count else WAYS[3]
+
+    def _with_rules(self, place: Place, count: int) -> dict[str, Any]:
+        ruled = Path(self._work, "ruled")
+        ruled.mkdir(exist_ok=True)
+        text = f'name = "rules-{count}"\n'
+        for number in range(count):
+            (ruled / f"{number}").touch()
+            text += f'[[files.rule]]\npaths = ["{ruled}/{number}"]\nallow = "r"\n'
+        profile = Path(self._work, f"rules-{count}.toml")
+        profile.write_text(text, encoding="utf-8")
+        return installed(place, str(profile))["rvisor-shared"]
 
     def _command(self, way: str, *args: str) -> list[str]:
         shared = [word for path in _HOST if os.path.exists(path) for word in ("-v", f"{path}:{path}:ro")]
@@ -111,6 +129,17 @@ class _Bench:
         said = self._said(self._command(way, "--rm", "--network", "none", IMAGE, self._calls))
         for name, value in re.findall(r"(\w+) ([0-9.]+)", said):
             yield f"a call: {name}", "ns", float(value)
+
+    def files(self, way: str) -> Iterator[tuple[str, str, float]]:
+        for count in RULES:
+            ours = ["--runtime", self._ruled(count)] if way == WAYS[3] else self._ways[way]
+            said = self._said(
+                self._daemon.command(
+                    *("run", "--rm", "--network", "none", *ours, "-v", f"{self._work}:{self._work}", IMAGE),
+                    *(self._calls, "300", f"{self._work}/index.html"),
+                )
+            )
+            yield f"open and close, {count} file rules", "ns", float(said.split()[1])
 
     def pwgen(self, way: str) -> Iterator[tuple[str, str, float]]:
         script = f"a=$(date +%s%N); pwgen -s 20 {PASSWORDS} >/dev/null; b=$(date +%s%N); echo $((b - a))"

@@ -37,7 +37,7 @@ def parser() -> Parser:
         "ratio: hot to native. start: start-up and memory. compute: arithmetic on every CPU.\n"
         "apps: servers, languages and tools; pace: the part of the native speed that is reached inside.\n"
         "sched: hackbench under each scheduling class; futex: the host's table and own ones (both on the host).\n"
-        "shared: calls, nginx, pwgen and docker run on the shared kernel, beside runc under one Docker daemon.\n"
+        "shared: calls, files, nginx, pwgen and docker run on the shared kernel, beside runc under one Docker daemon.\n"
         "life: create, state, start and delete of a container, runrsc beside runc, crun and gVisor.\n"
         "With --against, peers take their turns beside; memory, seed (the first rVisor's benchmark), surface\n"
         "(host calls within reach) and all of these are measured that way only; report writes the report of a JSON\n"

@@ -20,6 +20,10 @@ FILES = {
     "podman": "/etc/containers/containers.conf.d/50-rvisor.conf",
     "containerd": "/etc/containerd/config.toml",
 }
+PROGRAMS = "/usr/local/libexec/rvisor"
+"""Where the programs are that Docker calls; with --config in a directory of that name beside the file."""
+_LONGEST = 200
+"""An interpreter's path that the host's kernel takes in a script's first line, with room."""
 AFTERWARDS = {
     "docker": "systemctl reload docker",
     "podman": "nothing: Podman reads it when it is called",
@@ -53,20 +57,30 @@ def main(argv: list[str]) -> int:
     caller: str = options.caller
     path: str = options.config or FILES[caller]
     old = _read(path)
+    place = os.path.join(os.path.dirname(os.path.abspath(path)), "rvisor") if options.config else PROGRAMS
+    programs: dict[str, str] = {}
     if options.remove:
         new = _without(caller, old)
     else:
         program: str = options.runtime or ("" if caller == "docker" else _runtime())
         if program and not os.access(program, os.X_OK):
             raise UsageError(f"--runtime: {program} is not a program")
-        new = _with(caller, old, os.path.abspath(program) if program else "", options.profile)
-    if new == old:
+        if caller == "docker" and not program:
+            programs = _programs(place, options.profile)
+        new = _with(caller, old, os.path.abspath(program) if program else "", options.profile, [*programs])
+    if new == old and all(_read(name) == text for name, text in programs.items()):
         print(f"{path}: nothing to change")
         return 0
+    for name, text in programs.items():
+        _show(name, _read(name), text)
     _show(path, old, new)
     if options.dry_run:
         return 0
+    for name, text in programs.items():
+        _write(name, "", text, mode=0o755)
     _write(path, old, new)
+    if options.remove and caller == "docker":
+        _forget(place)
     _compile()
     print(f"{path}: changed; for it to be seen: {AFTERWARDS[caller]}")
     return 0
@@ -82,12 +96,37 @@ def _runtime() -> str:
     return found
 
 
-def _quick() -> dict[str, Any]:
-    """Docker can give arguments: this interpreter, without what it looks for at each of a container's four starts."""
+def _programs(place: str, profile: str) -> dict[str, str]:
+    """For each runtime a program of its own: this interpreter, without what it looks for at each of a container's four
+    starts. To a program that is to have arguments Docker puts a shell before it, each time; so these need none.
+    """
     import rvisor
 
-    program = os.path.join(os.path.dirname(os.path.abspath(rvisor.__file__)), "oci", "__main__.py")
-    return {"path": sys.executable, "runtimeArgs": ["-I", "-S", program]}
+    if len(sys.executable) > _LONGEST or any(c.isspace() for c in sys.executable):
+        raise UsageError(
+            f"{sys.executable}: a script cannot name this interpreter", hint="name a runrsc with --runtime"
+        )
+    above = os.path.dirname(os.path.dirname(os.path.abspath(rvisor.__file__)))
+
+    def text(arguments: list[str]) -> str:
+        return (
+            f"#!{sys.executable} -IS\n# Written by `rvisor install docker`.\nimport sys\n\n"
+            f"sys.path.insert(0, {above!r})\nsys.argv[1:1] = {arguments!r}\n"
+            "from rvisor.oci.__main__ import main\n\nmain()\n"
+        )
+
+    shared = ["--kernel=shared", *([f"--profile={profile}"] if profile else [])]
+    return {os.path.join(place, NAME): text([]), os.path.join(place, SHARED): text(shared)}
+
+
+def _forget(place: str) -> None:
+    try:
+        for name in (NAME, SHARED):
+            os.unlink(os.path.join(place, name))
+        os.rmdir(place)
+    except OSError:
+        # They were never made, or there is more.
+        return
 
 
 def _compile() -> None:
@@ -109,14 +148,14 @@ def _read(path: str) -> str:
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
-def _with(caller: str, old: str, runtime: str, profile: str) -> str:
+def _with(caller: str, old: str, runtime: str, profile: str, programs: list[str]) -> str:
     from json import dumps
 
+    if caller == "docker" and programs:
+        return _docker(old, {name: {"path": path} for name, path in zip((NAME, SHARED), programs, strict=True)})
     if caller == "docker":
-        entry = {"path": runtime, "runtimeArgs": []} if runtime else _quick()
         more = ["--kernel=shared", *([f"--profile={profile}"] if profile else [])]
-        shared = {"path": entry["path"], "runtimeArgs": [*entry["runtimeArgs"], *more]}
-        return _docker(old, {NAME: entry if entry["runtimeArgs"] else {"path": runtime}, SHARED: shared})
+        return _docker(old, {NAME: {"path": runtime}, SHARED: {"path": runtime, "runtimeArgs": more}})
     if caller == "podman":
         return f"[engine.runtimes]\n{NAME} = [{dumps(runtime)}]\n"
     kept = _without(caller, old)
@@ -185,7 +224,7 @@ def _show(path: str, old: str, new: str) -> None:
     print("\n".join(lines))
 
 
-def _write(path: str, old: str, new: str) -> None:
+def _write(path: str, old: str, new: str, *, mode: int = 0o644) -> None:
     try:
         if not new:
             _save(f"{path}.rvisor-backup", old)
@@ -194,13 +233,13 @@ def _write(path: str, old: str, new: str) -> None:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         if old:
             _save(f"{path}.rvisor-backup", old)
-        _save(path, new)
+        _save(path, new, mode)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from None
 
 
-def _save(path: str, text: str) -> None:
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+def _save(path: str, text: str, mode: int = 0o644) -> None:
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else mode
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(f"{path}.new", mode)

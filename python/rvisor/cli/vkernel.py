@@ -12,7 +12,8 @@ EPILOG = """\
 Actions:
   ls                  list the instances: one for each container that runs on the shared kernel
   show NAME           what holds in one, and by which mechanism
-  update NAME FILE    give a running container a changed profile: limits, sysctl views, what uname says; all or nothing
+  update NAME FILE    give a running container a changed profile, all or nothing: limits, sysctl views, networks,
+                      policies, what uname says; system calls and file rules can only be narrowed
   unload NAME         end the container, and its instance
   log [NAME]          one container's kernel log; without NAME all records, each with its instance's name
 

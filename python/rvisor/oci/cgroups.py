@@ -122,36 +122,36 @@ def _below(mount: str, path: str, mine: str) -> str:
 
 def make(groups: list[str]) -> None:
     """Make them, empty; raises OciError if one is in use."""
+    one = unified()
     for group in groups:
         try:
-            _make(group)
-            with open(os.path.join(group, "cgroup.procs"), encoding="utf-8") as procs:
-                if procs.read(1):
-                    raise OciError(f"the control group {group} is in use by other processes")
+            if not _make(group, one) and _get(os.path.join(group, "cgroup.procs")):
+                raise OciError(f"the control group {group} is in use by other processes")
         except OSError as error:
             kind = NotAllowed if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else OciError
             raise kind(f"making the control group {group}: {error.strerror}") from None
 
 
-def _make(group: str) -> None:
+def _make(group: str, one: bool) -> bool:
+    """Make it, and those above it; false if it was there. `one`: of the only hierarchy."""
     parent = os.path.dirname(group)
     if not os.path.isdir(parent):
-        _make(parent)
-    if unified() and os.path.exists(os.path.join(parent, "cgroup.controllers")):
-        with open(os.path.join(parent, "cgroup.controllers"), encoding="utf-8") as file:
-            wanted = file.read().split()
-        for controller in wanted:
+        _make(parent, one)
+    if one and os.path.exists(os.path.join(parent, "cgroup.controllers")):
+        for controller in _get(os.path.join(parent, "cgroup.controllers")).split():
             try:
                 _put(os.path.join(parent, "cgroup.subtree_control"), f"+{controller}")
             except OSError:
                 continue
+    made = True
     try:
         os.mkdir(group, 0o755)
     except FileExistsError:
-        pass
-    if not unified():
+        made = False
+    if not one:
         for name in ("cpuset.cpus", "cpuset.mems"):
             _fill(group, name)
+    return made
 
 
 def _fill(group: str, name: str) -> None:

@@ -128,10 +128,10 @@ def delete(command: Command) -> int:
         raise OciError(f"cannot delete container {container.id} that is not stopped: {status}")
     told = container.state("stopped")
     container.destroy()
-    # Callers have nothing left to be deleted once more: that call needs no more than what is above.
-    from rvisor.oci import lifecycle
+    if container.hooked("poststop"):
+        from rvisor.oci import lifecycle
 
-    lifecycle.late(container, "poststop", told, command)
+        lifecycle.late(container, "poststop", told, command)
     return 0
 
 

@@ -65,6 +65,10 @@ def _run_early(container: Container, wanted: Config) -> None:
     bundle = str(container.data["bundle"])
     # On the shared kernel the launcher runs those that run inside.
     stages = ("prestart", "createRuntime", *(() if wanted.shared else ("createContainer",)))
+    stages = tuple(stage for stage in stages if wanted.hooks[stage])
+    if stages:
+        # Theirs may look for it.
+        container.write()
     for stage in stages:
         within = container.pid if stage == "createContainer" else 0
         hooks.run(stage, wanted.hooks[stage], container.state("creating"), bundle=bundle, within=within)
@@ -76,7 +80,7 @@ def _later(wanted: Config) -> tuple[str, ...]:
 
 
 def _found(container: Container, pid: int) -> None:
-    container.write(pid=pid, start_time=state.start_time(pid))
+    container.data.update(pid=pid, start_time=state.start_time(pid))
 
 
 def create(request: Request) -> Container:
@@ -134,7 +138,8 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
             raise
         # As runc: an ordinary user's container has no groups of its own where it may make none, and no limits.
         groups = []
-    container.write(cgroups=groups)
+    # Written before anybody is in them.
+    container.data["cgroups"] = groups
     cgroups.set_limits(groups, wanted.resources, shared=wanted.shared)
     instance = None
     if wanted.shared:
@@ -145,13 +150,14 @@ def _create(container: Container, wanted: Config, request: Request) -> None:
     if serving is not None:
         if wanted.ids != serving.data.get("ids"):
             raise OciError("config.json: linux.uidMappings: the containers of a pod have the same ids")
-        container.write(sandbox=serving.id)
+        container.data["sandbox"] = serving.id
         if wanted.resources:
             request.log.debug("limits of one container of a pod are not kept: its programs are in the pod's groups")
     listener: socket.socket | Control
     if instance is not None:
         listener = instance.listen()
     else:
+        container.write()
         listener = _listen(container.directory) if serving is None else serving.control()
     slave = -1
     try:

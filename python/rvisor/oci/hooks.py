@@ -110,9 +110,6 @@ def record(hooks: Iterable[Hook]) -> list[messages.Hook]:
 
 def recorded(container: Container, stage: str) -> list[Hook]:
     """Those that were written down."""
-    found = (container.data.get("hooks") or {}).get(stage, [])
-    if not found:
-        return []
     from rvisor.oci.config import Hook
 
-    return [Hook(h["path"], h["args"], h["env"], h["timeout"]) for h in found]
+    return [Hook(h["path"], h["args"], h["env"], h["timeout"]) for h in container.data["hooks"][stage]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rvisor.errors import ControlError, RvisorError, SandboxGone
-from rvisor.oci import hooks, state
+from rvisor.oci import state
 from rvisor.oci.errors import OciError
 
 TYPE_CHECKING = False
@@ -56,9 +56,11 @@ def _begin(container: Container, command: Command) -> None:
             if status != "creating"
             else "cannot start a container that is being created"
         )
-    if wanted := hooks.recorded(container, "startContainer"):
+    if container.hooked("startContainer"):
+        from rvisor.oci import hooks
+
         try:
-            hooks.run_inside(wanted, container, container.data["process"])
+            hooks.run_inside(hooks.recorded(container, "startContainer"), container, container.data["process"])
         except OciError:
             # As the specification has it: the container is stopped, and whoever made it deletes it.
             container.end()
@@ -81,8 +83,11 @@ def _begin(container: Container, command: Command) -> None:
 
 def late(container: Container, stage: str, told: dict[str, object], command: Command) -> None:
     """The hooks of a stage that were written down."""
-    wanted = hooks.recorded(container, stage)
-    hooks.run_late(wanted, stage, told, str(container.data.get("bundle", "/")), command.log)
+    if container.hooked(stage):
+        from rvisor.oci import hooks
+
+        wanted = hooks.recorded(container, stage)
+        hooks.run_late(wanted, stage, told, str(container.data.get("bundle", "/")), command.log)
 
 
 def run(command: Command) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rvisor.oci.create import Request
     from rvisor.oci.state import Container
     from rvisor.profile.model import Profile
+    from rvisor.profile.plugins import Serving
 
 ANNOTATION = "dev.rvisor.profile"
 _MKNOD = 1 << 27
@@ -142,6 +143,7 @@ class Instance:
         """Start it, up to where it waits for its start."""
         wanted = self._config
         shared = self._parts.shared.copy()
+        serving = self._serve()
         shared["user_namespace"] = "user" in wanted.namespaces
         shared["oci"] = {
             "namespaces": {kind: path for kind, path in wanted.namespaces.items() if kind != "user"},
@@ -160,12 +162,29 @@ class Instance:
         spec["log_fd"] = log = vkernel.open_log()
         to = None
         try:
+            if serving is not None:
+                shared["plugin_fd"] = serving.fd
             if wanted.process["terminal"]:
                 to, shared["console"] = _console(self._request.console_socket, wanted.terminal_size)
-            return _start(spec, streams, to, helper)
+            running = _start(spec, streams, to, helper)
+            running.beside = None if serving is None else serving.pid
+            return running
         finally:
             if log is not None:
                 os.close(log)
+            if serving is not None:
+                serving.close()
+
+    def _serve(self) -> Serving | None:
+        """Start the profile's plug-ins, which are the monitor's from the launch on."""
+        if self._parts.served is None:
+            return None
+        from rvisor.profile import plugins
+
+        try:
+            return plugins.start(self._parts.served, quiet=True)
+        except ProfileError as error:
+            raise OciError(str(error), hint=error.hint) from None
 
 
 def _own_settings(parts: SharedSpec, wanted: Config) -> None:
@@ -201,7 +220,11 @@ def _console(path: str, size: tuple[int, int] | None) -> tuple[socket.socket, Co
 
 
 def _start(
-    spec: LaunchSpec, streams: tuple[int, int, int], to: socket.socket | None, helper: spawn.Network | None
+    spec: LaunchSpec,
+    streams: tuple[int, int, int],
+    to: socket.socket | None,
+    helper: spawn.Network | None,
+    held: int | None = None,
 ) -> spawn.Running:
     """With a terminal that is made inside, nothing of this process's own goes there."""
     null = -1
@@ -209,7 +232,7 @@ def _start(
         if to is not None:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             streams = (null, null, null)
-        return spawn.start(spec, streams=streams, network=helper)
+        return spawn.start(spec, streams=streams, network=helper, held=held)
     finally:
         if null >= 0:
             os.close(null)
@@ -262,8 +285,9 @@ def exec_(
     recorded: Process = container.data["process"]
     sets = recorded["capabilities"]
     below(process, 0 if sets is None else sets["bounding"])
-    with container.control() as control:
-        rules = vkernel.rules(str(container.data["vkernel"]))
+    instance = str(container.data["vkernel"])
+    with vkernel.Locked(instance, alone=False) as lock, container.control() as control:
+        rules = vkernel.rules(instance)
         to = None
         if process["terminal"]:
             to, rules["console"] = _console(console_socket, size)
@@ -275,7 +299,7 @@ def exec_(
             groups=container.cgroups,
             detached=detached,
         )
-        running = _start(spec, (0, 1, 2), to, None)
+        running = _start(spec, (0, 1, 2), to, None, held=lock.fd)
     try:
         running.wait_until_loaded()
         if not running.started:

@@ -86,6 +86,8 @@ class Container:
         self.id = name
         self.directory = os.path.join(root, name)
         self.data: dict[str, Any] = {}
+        self._needed: dict[str, Any] = {}
+        """What the second file has of it, as far as that is known."""
         self._lock = -1
 
     @property
@@ -120,6 +122,7 @@ class Container:
             raise NoSuchContainer
         try:
             self.data = self._load(STATE)
+            self._needed = {name: self.data[name] for name in _NEEDED if name in self.data}
             return
         except FileNotFoundError:
             if not os.path.isdir(self.directory):
@@ -146,12 +149,16 @@ class Container:
         return data
 
     def write(self, **changes: object) -> None:
-        """Change what is written down, at once and as a whole. Raises OciError where there is no room for it."""
+        """Write down these changes, and those made in `data`, at once and as a whole. Raises OciError where there is no
+        room for it.
+        """
         self.data.update(changes)
+        needed = {name: self.data[name] for name in _NEEDED if name in self.data}
         try:
             self._save(STATE, self.data)
-            if any(name in changes for name in _NEEDED):
-                self._save(_SANDBOX, {name: self.data[name] for name in _NEEDED if name in self.data})
+            if needed != self._needed:
+                self._save(_SANDBOX, needed)
+                self._needed = needed
         except OSError as error:
             raise OciError(f"writing the state of container {self.id}: {error.strerror}") from None
 
@@ -219,6 +226,10 @@ class Container:
         except RvisorError:
             return "stopped"
 
+    def hooked(self, stage: str) -> bool:
+        """Were hooks of this stage written down?"""
+        return bool((self.data.get("hooks") or {}).get(stage))
+
     def state(self, status: str | None = None) -> dict[str, object]:
         """What the runtime specification calls the state of a container."""
         status = status or self.status()
@@ -258,13 +269,16 @@ class Container:
     def destroy(self) -> None:
         """End what runs of it, and remove its control groups and its directory."""
         from rvisor._sentry import cgroup
-        from rvisor.oci import cgroups
 
         self.end()
-        cgroups.kill_all(self.cgroups)
         # Those that were only about to be made may be others': they go if nobody is in them.
-        if left := cgroup.remove(self.cgroups or [g for g in self.data.get("groups_to_make", []) if cgroups.empty(g)]):
-            raise OciError(f"could not remove the control group {left[0]}")
+        if left := [group for group in self.cgroups or self.data.get("groups_to_make", []) if not cgroup.gone(group)]:
+            from rvisor.oci import cgroups
+
+            if self.cgroups:
+                cgroups.kill_all(left)
+            if left := cgroup.remove(left if self.cgroups else [g for g in left if cgroups.empty(g)]):
+                raise OciError(f"could not remove the control group {left[0]}")
         if instance := str(self.data.get("vkernel", "")):
             from rvisor._sentry import runtime
 

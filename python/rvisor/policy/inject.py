@@ -17,6 +17,7 @@ from rvisor.policy.container import tasks_of
 from rvisor.policy.errors import PolicyError
 
 _SEIZE, _INTERRUPT, _GETREGS, _SETREGS, _STEP, _DETACH = 0x4206, 0x4207, 12, 13, 9, 17
+_SETOPTIONS = 0x4200
 _SUSPEND_SECCOMP = 1 << 21
 _WALL = 0x40000000
 _EVENT_STOP = 128
@@ -51,25 +52,23 @@ def prctl(pid: int, option: int, *arguments: int) -> int:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     filtered = any(line.split() == ["Seccomp:", "2"] for line in read(f"/proc/{task}/status").splitlines())
     try:
-        _ptrace(_SEIZE, task, 0, _SUSPEND_SECCOMP if filtered else 0)
+        _ptrace(_SEIZE, task, 0, 0)
     except PermissionError:
         why = "another process traces it, or it may not be traced"
         raise PolicyError(f"process {pid} cannot be stopped: {why}") from None
-    except OSError as error:
-        if error.errno == errno.EINVAL and filtered:
-            raise PolicyError(f"process {pid} has a filter, which this host does not suspend") from None
-        raise
-    answer = _stopped(task, words)
+    answer = _stopped(task, words, filtered=filtered)
     if answer < 0:
         raise OSError(-answer, os.strerror(-answer))
     return answer
 
 
-def _stopped(task: int, words: list[int]) -> int:
+def _stopped(task: int, words: list[int], *, filtered: bool) -> int:
     held: list[int] = []
     try:
         _ptrace(_INTERRUPT, task, 0, 0)
         _wait(task, held, event=True)
+        if filtered:
+            _suspend(task)
         before = _registers(task)
         if before.cs != _CODE_64:
             raise PolicyError(f"process {task} is a 32-bit program")
@@ -92,6 +91,16 @@ def _stopped(task: int, words: list[int]) -> int:
                 os.kill(task, number)
         except ProcessLookupError:
             pass
+
+
+def _suspend(task: int) -> None:
+    """Only now that it stands: its own calls are never without its filter."""
+    try:
+        _ptrace(_SETOPTIONS, task, 0, _SUSPEND_SECCOMP)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        raise PolicyError(f"process {task} has a filter, which cannot be suspended here") from None
 
 
 def _wait(task: int, held: list[int], *, event: bool) -> None:

@@ -11,12 +11,14 @@ import sys
 from collections import Counter
 
 from rvisor._sentry.cgroup import get, put
+from rvisor.errors import RvisorError
 from rvisor.policy import calls, cpu, load, memory
 from rvisor.policy.container import settle
-from rvisor.policy.errors import PolicyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rvisor._sentry.spawn import Running
     from rvisor.policy.container import Container
     from rvisor.profile.model import Profile
@@ -50,17 +52,21 @@ def tune(running: Running, profile: Profile, *, private: bool) -> None:
     attend(profile, container)
 
 
-def apply(profile: Profile, container: Container, *, filtered: bool = False) -> None:
+def apply(
+    profile: Profile, container: Container, *, filtered: bool = False, then: Callable[[], None] | None = None
+) -> None:
     """Set it. PolicyError: what the host refuses; then nothing has changed, but for a futex table once given up.
 
-    `filtered`: the container's filter has `memory.rules` in it.
+    `filtered`: the container's filter has `memory.rules` in it. `then` is done last, and belongs to it.
     """
     check(profile)
     before = _Before(container)
     try:
         cpu.apply(profile.cpu, container)
         memory.apply(profile.memory, container, futex_slots=profile.futex_hash, filtered=filtered)
-    except PolicyError:
+        if then is not None:
+            then()
+    except (OSError, RvisorError):
         before.restore()
         raise
 

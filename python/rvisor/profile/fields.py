@@ -35,7 +35,7 @@ _CONTROLLER = Field(
 _OPTIONS = Field("free", "what the controller is given")
 
 SYSCALL_RULE = {
-    "names": Field("texts", "system calls, by name", needed=True),
+    "names": Field("texts", "system calls, by name; with action plugin also syscall_400, one without", needed=True),
     "action": Field("text", "what is done with them", choices=KINDS, needed=True),
     "errno": _ERRNO,
     "data": Field("number", "with action trap or trace: the number given along", high=0xFFFF),

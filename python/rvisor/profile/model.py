@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 from rvisor._record import Record
-from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS
+from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS, number_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,10 +183,13 @@ class Syscalls(Record):
         for rule in self.rules:
             case = Case(rule.when, rule.action)
             for name in rule.names:
+                number = number_of(name)
+                if number is None:
+                    raise KeyError(name)
                 if rule.when:
-                    conditional.setdefault(NUMBERS[name], []).append(case)
+                    conditional.setdefault(number, []).append(case)
                 else:
-                    plain.setdefault(NUMBERS[name], case)
+                    plain.setdefault(number, case)
         cases = {
             number: (*conditional.get(number, ()), *((plain[number],) if number in plain else ()))
             for number in sorted({*conditional, *plain})
@@ -200,7 +203,8 @@ class FileRule(Record):
     `allow` and `deny` are of the letters r, w and x (x of a directory: searching it). The access to a file is what the
     rules that match it allow together, or `Files.default` if none of them says what it allows; less what any denies.
     `path` may be a pattern (`*` within a name, `**` across names, `?`, `[abc]`, `[^abc]`, `{a,b}`), which is looked up
-    when the container starts. Rules are of files, not of names: another name of the same file is the same file.
+    when the container starts. One that ends in `/**` is the subtree of each directory before it. Rules are of files,
+    not of names: another name of the same file is the same file.
     """
 
     path: str

@@ -43,6 +43,17 @@ _LARGEST_ERRNO = 4095
 _NOTHING = Origin()
 
 
+class Unfit(ProfileError):
+    """Something that cannot be meant; `keys` lead to it."""
+
+    def __init__(self, message: str, place: str) -> None:
+        import re
+
+        super().__init__(message)
+        found = re.findall(r"([^.\[\]]+)|\[(\d+)\]", place)
+        self.keys: tuple[str | int, ...] = tuple(name or int(number) for name, number in found)
+
+
 class For(Record):
     """Whom a profile with conditions of its own is read for."""
 
@@ -58,7 +69,7 @@ class Read(Record):
 
 
 def read(data: Mapping[str, Any], *, where: str = "", whom: For | None = None) -> Read:
-    """Raises ProfileError for what cannot be meant, with its place: `where`, then keys and numbers of lists."""
+    """Raises Unfit for what cannot be meant, with its place: `where`, then keys and numbers of lists."""
     return _Reader(where, whom or For()).all(data)
 
 
@@ -141,9 +152,9 @@ class _Reader:
             self._notes.append(f"several rules of which the first counts: {', '.join(sorted(late))}")
         return kept
 
-    def _fail(self, place: str, what: str) -> ProfileError:
+    def _fail(self, place: str, what: str) -> Unfit:
         path = ".".join(part for part in (self._where, place) if part)
-        return ProfileError(f"{path}: {what}")
+        return Unfit(f"{path}: {what}", place)
 
     def _get(self, data: Mapping[str, Any], key: str, kind: type, place: str, default: Any) -> Any:
         value = data.get(key)

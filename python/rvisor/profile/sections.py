@@ -25,7 +25,7 @@ from rvisor.profile.model import (
     Syscalls,
     SysctlView,
 )
-from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS, OTHER, suggest
+from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS, OTHER, number_of, suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,8 +163,10 @@ class _Sections:
             self._wrong((*keys, "names"), "syscalls.rule.names: no call is named")
         known = []
         for number, name in enumerate(names):
-            if name in NUMBERS:
+            if name in NUMBERS or (action.kind == "plugin" and number_of(name) is not None):
                 known.append(name)
+            elif number_of(name) is not None:
+                self._wrong((*keys, "names", number), f"{name}: calls without a name are for plug-ins only")
             elif name in OTHER:
                 self._wrong(
                     (*keys, "names", number), f"{name} is a call of other architectures: x86-64 has none of this name"

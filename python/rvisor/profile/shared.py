@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rvisor._sentry import messages
     from rvisor._sentry.messages import FileRule, Program, Rlimit, SharedSpec
     from rvisor.profile.model import SysctlView
+    from rvisor.profile.plugins import Served
 
 DOCKER = 0xA80425FB
 """The capabilities of Docker's containers: the ceiling where a profile has none."""
@@ -30,6 +31,8 @@ class Parts(Record):
     rlimits: list[Rlimit]
     tuned: Profile | None = None
     """The profile, if it has policies that are set in a running container."""
+    served: Served | None = None
+    """Its plug-ins, whose process is to be started beside the container."""
 
 
 def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = False) -> Parts:
@@ -44,8 +47,9 @@ def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = Fal
     own_log = has_own_log(profile)
     mask = profile.capability_mask()
     asked = _asked(profile)
-    table = promises.table(profile, both(_table(profile), also))
+    table = _with_restarts(promises.table(profile, both(_table(profile), also)))
     limits = promises.limits(profile)
+    served, rows = _served(profile)
     shared: SharedSpec = {
         "user_namespace": False,
         "filter": [] if table is None else filter.compile_table(table),
@@ -56,6 +60,7 @@ def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = Fal
         "kernel_log": ((log.size if log is not None else None) or _LOG) if own_log else None,
         "uname": {"release": None, "version": None} if "uname" in asked else None,
         "sysinfo": "sysinfo" in asked,
+        "plugins": rows,
         "watch_escalation": True,
     }
     return Parts(
@@ -65,7 +70,19 @@ def parts(profile: Profile | None, *, also: Table | None = None, oci: bool = Fal
         millicpus=limits.millicpus,
         rlimits=promises.rlimits(profile),
         tuned=profile if promises.needed(profile) else None,
+        served=served,
     )
+
+
+def _served(profile: Profile) -> tuple[Served | None, messages.Plugins | None]:
+    rules = () if profile.syscalls is None else profile.syscalls.rules
+    if not any(rule.action.kind == "plugin" for rule in rules):
+        return None, None
+    # Few have any: what starts a container imports little.
+    from rvisor.profile import plugins
+
+    served = plugins.served(profile)
+    return served, None if served is None else plugins.rows(served)
 
 
 def has_own_log(profile: Profile) -> bool:
@@ -118,10 +135,22 @@ def _table(profile: Profile) -> Table | None:
         return None
 
     def let_through(action: Action) -> Action:
-        return ALLOW if action.kind == "notify" else action
+        return ALLOW if action.kind in ("notify", "plugin") else action
 
     cases = {number: tuple(Case(c.when, let_through(c.action)) for c in every) for number, every in table.cases.items()}
     return Table(table.default, cases)
+
+
+def _with_restarts(table: Table | None) -> Table | None:
+    """A call that waits with a time limit and is stopped for an instant, by a signal or by us, goes on by
+    restart_syscall: whoever may wait may do so, if nothing is said of it.
+    """
+    from rvisor.profile.vocabulary import NUMBERS
+
+    number = NUMBERS["restart_syscall"]
+    if table is None or number in table.cases:
+        return table
+    return Table(table.default, {**table.cases, number: (Case((), ALLOW),)})
 
 
 def _rules(profile: Profile) -> list[FileRule]:

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 ANSWERED = ("uname", "sysinfo", "syslog")
 """Calls that the shared kernel's monitor can answer."""
+START = (
+    *("execve", "execveat", "exit", "exit_group", "rt_sigreturn", "restart_syscall", "write", "sendmsg", "close"),
+    *("close_range", "seccomp", "prctl", "mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "futex"),
+    *("rt_sigprocmask", "rt_sigaction", "sigaltstack"),
+)
+"""Calls that stand between the rows and the container's program: no plug-in can serve them."""
+CEILING = ("capset", "clone", "clone3", "unshare", "setns")
+"""Calls that have rows for the ceiling of capabilities."""
 LEAVES = ("NET_RAW", "NET_ADMIN", "SYS_ADMIN", "BPF")
 """Capabilities by which what is sent goes around rules for peers, or the rules themselves go."""
 
@@ -70,10 +78,19 @@ def private(profile: Profile) -> Iterator[tuple[str, Origin]]:
 def shared(profile: Profile) -> Iterator[tuple[str, Origin]]:
     """Some of it depends on the host, and on who asks."""
     for action, origin in _actions(profile):
-        if action.kind in ("trace", "plugin"):
+        if action.kind == "trace":
             yield f"syscalls: the action {action.kind!r}", origin
     rules = () if profile.syscalls is None else profile.syscalls.rules
+    own_log = profile.kernel_log is None or profile.kernel_log.mode != "host"
     for rule in rules:
+        for name in rule.names if rule.action.kind == "plugin" else ():
+            what = f"syscalls: a plug-in for {name}"
+            if name in START:
+                yield f"{what}, which the start of a container needs,", rule.origin
+            elif name in CEILING:
+                yield f"{what}, which is looked at for the ceiling of capabilities,", rule.origin
+            elif name == "syslog" and own_log:
+                yield f"{what} beside the kernel log (its mode is not host)", rule.origin
         if rule.action.kind == "notify":
             for name in rule.names:
                 if name not in ANSWERED:

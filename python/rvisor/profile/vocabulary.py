@@ -54,6 +54,26 @@ NUMBERS = {name: first + step for first, names in _NAMES.items() for step, name 
 NAMES = {number: name for name, number in NUMBERS.items()}
 HIGHEST = max(NAMES)
 
+_HIGHEST_OF_ALL = 511
+"""From the next on numbers are of the x32 interface."""
+
+
+def number_of(name: str) -> int | None:
+    """A call's number; `syscall_400` is the one without a name that has it."""
+    if name in NUMBERS:
+        return NUMBERS[name]
+    digits = name.removeprefix("syscall_")
+    if digits == name or not digits.isdecimal() or not digits.isascii() or len(digits) > 3:
+        return None
+    number = int(digits)
+    return number if number not in NAMES and number <= _HIGHEST_OF_ALL and name == name_of(number) else None
+
+
+def name_of(number: int) -> str:
+    """A call's name; `number_of` knows it."""
+    return NAMES.get(number) or f"syscall_{number}"
+
+
 OTHER = frozenset(
     """
     _llseek _newselect arch_specific_syscall arm_fadvise64_64 arm_sync_file_range bdflush break breakpoint cacheflush

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import random
 from typing import Any
 
 import pytest
 
 from rvisor.errors import ProfileError
-from rvisor.profile import read, seccomp
+from rvisor.profile import positions, read, seccomp
 from rvisor.profile.model import ALLOW, INT, WORD, Action, Condition
 from rvisor.profile.vocabulary import NAMES, NUMBERS
 
@@ -121,6 +122,35 @@ WRONG = [
 def test_what_cannot_be_meant(data: dict[str, Any], said: str) -> None:
     with pytest.raises(ProfileError, match=said):
         seccomp.read(data)
+
+
+def test_places_in_json() -> None:
+    text = """
+ {"defaultAction": "SCMP_ACT_ERRNO",
+  "a\\"b": [1, {"x": "]}"}],
+  "syscalls" : [
+    {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+    {"names": ["write"],
+     "action": "SCMP_ACT_ALLOW",
+     "args": [{"index": 0, "op": "SCMP_CMP_EQ"}, { "index" : 6}] }
+  ]}
+"""
+    with pytest.raises(seccomp.Unfit) as caught:
+        seccomp.read(json.loads(text))
+    assert caught.value.keys == ("syscalls", 1, "args", 1, "index")
+    for keys, place in (
+        (caught.value.keys, (8, 52)),
+        (("syscalls", 1, "args", 1, "op"), (8, 50)),
+        (("syscalls", 0), (5, 5)),
+        (("syscalls", 5), (4, 3)),
+        (('a"b', 1, "x"), (3, 16)),
+        (("defaultAction", "deeper"), (2, 3)),
+        (("nowhere",), (2, 2)),
+        ((0,), (2, 2)),
+    ):
+        assert positions.find_in_json(text, keys) == place, keys
+    for empty in ("{}", "[]", " 1"):
+        assert positions.find_in_json(empty, ("x", 0))[0] == 1
 
 
 def test_deny_list_becomes_an_allow_list() -> None:

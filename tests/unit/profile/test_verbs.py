@@ -94,7 +94,7 @@ def test_build(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     assert "list.json: not an object" in profile("build", "list.json", status=2, cwd=tmp_path)
     (tmp_path / "act.json").write_text('{"defaultAction": "SCMP_ACT_NO"}')
-    assert "act.json: defaultAction: 'SCMP_ACT_NO'" in profile("build", "act.json", status=2, cwd=tmp_path)
+    assert "act.json:1:2: defaultAction: 'SCMP_ACT_NO'" in profile("build", "act.json", status=2, cwd=tmp_path)
     assert "no capability 'NO'" in profile("build", "--cap", "CAP_NO", "s.json", status=2, cwd=tmp_path)
     assert "denies already" in profile("build", "--allow-list", "s.json", status=2, cwd=tmp_path)
     assert "read" in profile("build", "/bin/true")

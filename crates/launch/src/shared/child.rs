@@ -46,6 +46,7 @@ impl From<Failure> for Stop {
 fn run(job: &Job<'_>) -> Result<Infallible, Stop> {
     let (spec, rules) = (job.spec, job.rules);
     let log = if rules.kernel_log.is_some() { kmsg::open(&job.monitor)? } else { vec![] };
+    job.doors.enter(&job.status);
     begin(spec, &job.release)?;
     // Its root is the group that this process has just been put into.
     host::process::own_cgroup_root().context("making the cgroup namespace")?;
@@ -59,16 +60,17 @@ fn run(job: &Job<'_>) -> Result<Infallible, Stop> {
     name(job)?;
     limit(&spec.process, &job.proc)?;
     let home = go(&spec.process)?;
-    let ruleset = files::ruleset(rules)?;
+    let rulesets: Vec<_> = files::ruleset(rules, &job.proc)?.into_iter().collect();
     let to = To { monitor: &job.monitor, entered: false };
-    if let Some(ruleset) = &ruleset {
+    for ruleset in &rulesets {
         host::stub::send_fds(to.monitor.as_fd(), b"r", &[ruleset.as_fd()]).context("passing the file rules on")?;
     }
-    become_program(Last { spec, rules, ids: job.ids, proc: &job.proc, ruleset, to, home })
+    become_program(Last { spec, rules, ids: job.ids, proc: &job.proc, rulesets, to, home })
 }
 
 /// Set-up that a first process and one that enters a container have in common.
 pub(super) fn begin(spec: &LaunchSpec, release: &OwnedFd) -> Result<(), Failure> {
+    host::process::end_by_signals();
     if !spec.detached {
         first::die_with_parent()?;
     }
@@ -87,7 +89,8 @@ pub(super) struct Last<'a> {
     pub rules: &'a SharedSpec,
     pub ids: IdMap,
     pub proc: &'a Proc,
-    pub ruleset: Option<host::landlock::Ruleset>,
+    /// File rules; all hold.
+    pub rulesets: Vec<host::landlock::Ruleset>,
     pub to: To<'a>,
     /// HOME, where the caller has not said it.
     pub home: Option<String>,
@@ -111,7 +114,7 @@ pub(super) fn become_program(last: Last<'_>) -> Result<Infallible, Stop> {
         rustix::thread::set_no_new_privs(true).context("PR_SET_NO_NEW_PRIVS")?;
     }
     become_user(last.spec, capabilities)?;
-    enforce(last.ruleset)?;
+    enforce(last.rulesets)?;
     if last.spec.hold {
         hold(last.to.monitor)?;
     }
@@ -229,8 +232,8 @@ fn become_user(spec: &LaunchSpec, c: Capabilities) -> Result<(), Failure> {
     first::die_with_parent()
 }
 
-fn enforce(ruleset: Option<host::landlock::Ruleset>) -> Result<(), Failure> {
-    ruleset.map_or(Ok(()), |r| r.enforce().context("landlock_restrict_self"))
+fn enforce(rulesets: Vec<host::landlock::Ruleset>) -> Result<(), Failure> {
+    rulesets.into_iter().try_for_each(|rules| rules.enforce().context("landlock_restrict_self"))
 }
 
 /// The two filters: what the monitor answers, whose listener is passed on while every call is still allowed; then the
@@ -242,7 +245,7 @@ struct Filters {
 
 impl Filters {
     fn compile(rules: &SharedSpec) -> Result<Filters, Failure> {
-        let rows = rows::policy(rules).map(|p| bpf::compile(&p)).transpose().context("the monitor's filter")?;
+        let rows = rows::filter(rules)?;
         let profile = rules.filter.iter().map(|&(code, jt, jf, k)| Insn { code, jt, jf, k }).collect();
         Ok(Filters { rows, profile })
     }

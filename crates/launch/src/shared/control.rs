@@ -1,9 +1,10 @@
 //! What the operator says to a running container: one JSON object a message, as to a sandbox (`docs/design/control.md`).
 use super::monitor::Monitor;
 use crate::error::{Context, Failure};
+use host::landlock::Ruleset;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use wire::control::REQUEST_MAX;
 use wire::shared::Uname;
@@ -29,10 +30,16 @@ enum Call {
         #[serde(default = "first")]
         pid: i32,
     },
-    /// What a further program needs: the first process, and the file rules.
-    Enter {},
+    /// What a further program needs: the first process, and the file rules. `running`: only if the first process is the
+    /// program.
+    Enter {
+        #[serde(default)]
+        running: bool,
+    },
     /// A further program's listener.
     Listener {},
+    /// File rules that hold beside those there are, for further programs.
+    MoreRules {},
     /// Which processes are held.
     Stats {},
     /// What holds now.
@@ -142,8 +149,8 @@ impl Monitor<'_> {
     }
 
     fn enter(&self) -> rustix::io::Result<Vec<OwnedFd>> {
-        let given = [Some(self.container), self.ruleset.as_ref()];
-        given.into_iter().flatten().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).collect()
+        let given = [self.container].into_iter().chain(&self.rulesets);
+        given.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).collect()
     }
 
     fn call(&mut self, call: Call, beside: &mut Beside) -> Result<Answer, (&'static str, String)> {
@@ -153,7 +160,8 @@ impl Monitor<'_> {
                 self.start().map(|()| Answer::Done {})
             }
             Call::Start { pid } => Err(("ESRCH", format!("{pid}: only the first process is held"))),
-            Call::Enter {} => {
+            Call::Enter { running: true } if !self.running => Err(("EAGAIN", "the program has not begun".into())),
+            Call::Enter { .. } => {
                 beside.answer = self.enter().map_err(|e| ("EMFILE", e.to_string()))?;
                 Ok(Answer::Done {})
             }
@@ -161,6 +169,11 @@ impl Monitor<'_> {
                 let listener =
                     beside.descriptors.pop().ok_or_else(|| ("EINVAL", "there is no listener".to_string()))?;
                 self.listen(listener);
+                Ok(Answer::Done {})
+            }
+            Call::MoreRules {} => {
+                let rules = beside.descriptors.pop().ok_or_else(|| ("EINVAL", "there are no rules".to_string()))?;
+                self.rulesets.push(rules);
                 Ok(Answer::Done {})
             }
             Call::Signal { pid: None | Some(1), number } => {
@@ -239,18 +252,35 @@ impl Monitor<'_> {
 /// What `Call::Listener` is: the sender has a filter already, and need not be able to do much.
 pub const LISTENER: &[u8] = br#"{"id":2,"call":{"listener":{}}}"#;
 
-/// Asks a monitor for what a further program needs: the container's first process, and the file rules if there are any.
-pub fn enter(monitor: &OwnedFd) -> Result<(OwnedFd, Option<host::landlock::Ruleset>), Failure> {
-    let doing = "asking the container's monitor";
-    host::process::write_all(monitor.as_raw_fd(), br#"{"id":1,"call":{"enter":{}}}"#).context(doing)?;
-    let mut ready = [rustix::event::PollFd::new(monitor, rustix::event::PollFlags::IN)];
-    rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None)).context(doing)?;
-    let mut buffer = [0; 4096];
-    let received = host::control::receive(monitor.as_fd(), &mut buffer).context(doing)?;
-    let mut descriptors = received.descriptors.into_iter();
+/// Asks a monitor for what a further program needs: the container's first process, and the file rules. `running`: fails if
+/// the first process is not yet the program.
+pub fn enter(monitor: &OwnedFd, running: bool) -> Result<(OwnedFd, Vec<Ruleset>), Failure> {
+    let text = format!(r#"{{"id":1,"call":{{"enter":{{"running":{running}}}}}}}"#);
+    let mut descriptors = ask(monitor, text.as_bytes(), &[])?.into_iter();
     match descriptors.next() {
-        Some(container) => Ok((container, descriptors.next().map(host::landlock::Ruleset::from))),
-        None => Err(Failure::new(format!("{doing}: it has ended"))),
+        Some(container) => Ok((container, descriptors.map(Ruleset::from).collect())),
+        None => Err(Failure::new(format!("{ASKING}: it has ended"))),
+    }
+}
+
+/// Gives a monitor file rules for further programs.
+pub fn more_rules(monitor: &OwnedFd, ruleset: &Ruleset) -> Result<(), Failure> {
+    ask(monitor, br#"{"id":1,"call":{"more_rules":{}}}"#, &[ruleset.as_fd()]).map(drop)
+}
+
+const ASKING: &str = "asking the container's monitor";
+
+fn ask(monitor: &OwnedFd, text: &[u8], given: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Failure> {
+    host::stub::send_fds(monitor.as_fd(), text, given).context(ASKING)?;
+    let mut ready = [rustix::event::PollFd::new(monitor, rustix::event::PollFlags::IN)];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None)).context(ASKING)?;
+    let mut buffer = [0; 4096];
+    let received = host::control::receive(monitor.as_fd(), &mut buffer).context(ASKING)?;
+    let said: serde_json::Value =
+        serde_json::from_slice(&buffer[..received.len.min(buffer.len())]).context("its answer (has it ended?)")?;
+    match said["error"]["message"].as_str() {
+        Some(message) => Err(Failure::new(message)),
+        None => Ok(received.descriptors),
     }
 }
 

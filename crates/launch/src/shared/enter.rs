@@ -1,16 +1,16 @@
 //! One more program in a running container: into its namespaces, behind the same rules, a child of the caller's.
 use super::child::{self, Last, Stop, To};
 use super::{console, control};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{self, Cgroups};
 use crate::error::{Context, Failure, report};
 use crate::parent;
 use crate::proc::Proc;
 use host::landlock::Ruleset;
-use host::process::{Cloned, clone_process};
+use host::process::Cloned;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::ThreadNameSpaceType as Kind;
 use std::convert::Infallible;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use wire::shared::SharedSpec;
 use wire::{Event, IdMap, LaunchSpec};
@@ -19,9 +19,9 @@ use wire::{Event, IdMap, LaunchSpec};
 pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, started_ns: u64) -> Result<(), Failure> {
     let proc = Proc::open()?;
     let monitor = host::process::take(spec.join_fd.ok_or_else(|| Failure::new("join_fd: there is none"))?);
-    let (container, ruleset) = control::enter(&monitor)?;
+    let (container, rulesets) = control::enter(&monitor, false)?;
     let cgroups = Cgroups::given(spec.cgroups.as_deref().unwrap_or(&[]));
-    let doors = cgroups.doors()?;
+    let mut doors = cgroups.doors()?;
     // They are the container's.
     cgroups.keep();
     let users = own_users(&proc, &container)?;
@@ -37,22 +37,21 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, started_ns: u64) -> Result<
     rustix::thread::move_into_thread_name_spaces(container.as_fd(), kinds)
         .context("entering the container's namespaces")?;
     // SAFETY: the launcher has one thread from start to end.
-    let cloned = unsafe { clone_process(abi::c::CLONE_PARENT) }.context("making a process in the container")?;
+    let cloned = unsafe { doors.clone_process(abi::c::CLONE_PARENT) }.context("making a process in the container")?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             host::process::reset_signals();
             drop((releasing, status, container));
             let ids = if users { IdMap::Single } else { IdMap::Identity };
-            let Err(stop) = run(Entered { spec, rules, ids, proc: &proc, ruleset, monitor: &monitor, release });
+            doors.enter(&reporting);
+            let Err(stop) = run(Entered { spec, rules, ids, proc: &proc, rulesets, monitor: &monitor, release });
             stop.report(&reporting)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((release, reporting));
     report(spec.events_fd, &Event::Launched { pid, cgroups: vec![] });
-    let number = proc.number_of(pidfd.as_fd())?;
-    let mut moves = doors.iter().map(|mut door| door.write_all(number.to_string().as_bytes()).context("cgroup.procs"));
-    let go = moves.try_for_each(|moved| moved);
+    let go = cgroup::entered(&status);
     let go = go.and_then(|()| rustix::io::write(&releasing, &[1]).context("releasing it").map(drop));
     drop(releasing);
     let mut message = String::new();
@@ -87,13 +86,13 @@ struct Entered<'a> {
     rules: &'a SharedSpec,
     ids: IdMap,
     proc: &'a Proc,
-    ruleset: Option<Ruleset>,
+    rulesets: Vec<Ruleset>,
     monitor: &'a OwnedFd,
     release: OwnedFd,
 }
 
 fn run(own: Entered<'_>) -> Result<Infallible, Stop> {
-    let Entered { spec, rules, ids, proc, ruleset, monitor, release } = own;
+    let Entered { spec, rules, ids, proc, rulesets, monitor, release } = own;
     child::begin(spec, &release)?;
     child::session(spec, rules)?;
     if let Some(wanted) = &rules.console {
@@ -101,5 +100,5 @@ fn run(own: Entered<'_>) -> Result<Infallible, Stop> {
     }
     child::limit(&spec.process, proc)?;
     let home = child::go(&spec.process)?;
-    child::become_program(Last { spec, rules, ids, proc, ruleset, to: To { monitor, entered: true }, home })
+    child::become_program(Last { spec, rules, ids, proc, rulesets, to: To { monitor, entered: true }, home })
 }

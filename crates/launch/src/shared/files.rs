@@ -4,6 +4,7 @@
 //! directory's rights: too few rather than too many.
 use super::{glob, root};
 use crate::error::{Context, Failure};
+use crate::proc::Proc;
 use host::landlock::{self, Ruleset};
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatxFlags};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -44,12 +45,95 @@ struct Node {
     subtree: Vec<usize>,
 }
 
+/// What rules are for, by path: indices of rules.
+struct Found {
+    tree: Node,
+    /// Of /proc.
+    mounts: BTreeMap<PathBuf, Vec<usize>>,
+}
+
 /// The ruleset; None if the rules say nothing. Called in the container's root. Rules that Landlock cannot say, in /proc,
 /// are made of mounts here.
-pub fn ruleset(spec: &SharedSpec) -> Result<Option<Ruleset>, Failure> {
+pub fn ruleset(spec: &SharedSpec, proc: &Proc) -> Result<Option<Ruleset>, Failure> {
     if spec.default_access == ALL && spec.file_rules.is_empty() {
         return Ok(None);
     }
+    let found = look_up(spec.file_rules.iter(), 0, proc)?;
+    for (path, rules) in &found.mounts {
+        in_proc(path, access(spec, rules.iter().copied()))?;
+    }
+    build(spec, &found.tree).map(Some)
+}
+
+/// The ruleset of `after` for a container whose rules so far are those of `before`: both will hold. None: nothing that is
+/// there has other rights. What would have more is refused, as no rule is ever taken away.
+pub fn narrower(before: &SharedSpec, after: &SharedSpec, proc: &Proc) -> Result<Option<Ruleset>, Failure> {
+    let split = before.file_rules.len();
+    let found = look_up(before.file_rules.iter().chain(&after.file_rules), split, proc)?;
+    let mut compared = Compared { before, after, differs: false, wider: Vec::new() };
+    for (path, rules) in &found.mounts {
+        let (old, new) = compared.both(rules);
+        if (old ^ new) & (READ | WRITE) != 0 {
+            let name = path.display();
+            return Err(Failure::new(format!("file rule {name}: in /proc a rule is a mount, made at the start")));
+        }
+    }
+    compared.walk(Path::new("/"), &found.tree, &mut Vec::new());
+    if !compared.wider.is_empty() {
+        const MOST: usize = 20;
+        let more = compared.wider.len().saturating_sub(MOST);
+        compared.wider.truncate(MOST);
+        let and = if more > 0 { format!("\n… and {more} more") } else { String::new() };
+        return Err(Failure::new(format!(
+            "rules on files that a program is behind stay, and others can only be added:\n{}{and}",
+            compared.wider.join("\n")
+        )));
+    }
+    if !compared.differs {
+        return Ok(None);
+    }
+    build(after, &look_up(after.file_rules.iter(), 0, proc)?.tree).map(Some)
+}
+
+/// Two sets of rules side by side; the indices of the second's follow those of the first's.
+struct Compared<'a> {
+    before: &'a SharedSpec,
+    after: &'a SharedSpec,
+    differs: bool,
+    wider: Vec<String>,
+}
+
+impl Compared<'_> {
+    fn both(&self, rules: &[usize]) -> (u8, u8) {
+        let split = self.before.file_rules.len();
+        let (old, new): (Vec<usize>, Vec<usize>) = rules.iter().partition(|&&rule| rule < split);
+        (access(self.before, old.into_iter()), access(self.after, new.iter().map(|rule| rule - split)))
+    }
+
+    fn walk(&mut self, path: &Path, node: &Node, above: &mut Vec<usize>) {
+        let depth = above.len();
+        above.extend(&node.subtree);
+        for rules in [above.clone(), above.iter().chain(&node.here).copied().collect()] {
+            let (old, new) = self.both(&rules);
+            self.differs |= old != new;
+            let line = format!("  {}: {} now, would be {}", path.display(), letters(old), letters(new));
+            if new & !old != 0 && self.wider.last() != Some(&line) {
+                self.wider.push(line);
+            }
+        }
+        for (name, below) in &node.below {
+            self.walk(&path.join(name), below, above);
+        }
+        above.truncate(depth);
+    }
+}
+
+fn letters(access: u8) -> String {
+    [(READ, 'r'), (WRITE, 'w'), (EXECUTE, 'x')].map(|(bit, c)| if access & bit != 0 { c } else { '-' }).iter().collect()
+}
+
+/// Of the first `old` rules the paths may be gone by now.
+fn look_up<'a>(rules: impl Iterator<Item = &'a FileRule>, old: usize, proc: &Proc) -> Result<Found, Failure> {
     let version = landlock::version().context("file rules need Landlock (security=landlock)")?;
     if version < OLDEST {
         return Err(Failure::new(format!("file rules need Landlock version {OLDEST}, Linux 6.2: this is {version}")));
@@ -57,34 +141,59 @@ pub fn ruleset(spec: &SharedSpec) -> Result<Option<Ruleset>, Failure> {
     let mut tree = Node::default();
     let mut mounts = Vec::new();
     let mut exact = HashMap::new();
-    for (index, rule) in spec.file_rules.iter().enumerate() {
-        for path in resolve(rule)? {
+    for (index, rule) in rules.enumerate() {
+        let paths = match resolve(rule) {
+            Err(_) if index < old => continue,
+            paths => paths?,
+        };
+        for path in paths {
             add(&mut tree, &mut mounts, &mut exact, &path, index, rule)?;
         }
     }
-    for (path, rules) in merge(mounts) {
-        in_proc(&path, access(spec, rules.iter().copied()))?;
-    }
-    for (path, indices) in aliases(&exact)? {
+    for (path, indices) in aliases(&exact, proc)? {
         node(&mut tree, &path).here.extend(indices);
     }
+    Ok(Found { tree, mounts: merge(mounts) })
+}
+
+fn build(spec: &SharedSpec, tree: &Node) -> Result<Ruleset, Failure> {
     let handled = handled(spec.default_access);
     let ruleset = Ruleset::new(handled).context("landlock_create_ruleset")?;
     let builder = Builder { spec, ruleset, handled };
-    builder.emit(Path::new("/"), &tree, &mut Vec::new())?;
-    Ok(Some(builder.ruleset))
+    builder.emit(Path::new("/"), tree, &mut Vec::new())?;
+    Ok(builder.ruleset)
 }
 
 /// Where the rule's path leads, links followed.
 fn resolve(rule: &FileRule) -> Result<Vec<PathBuf>, Failure> {
     if glob::is_pattern(&rule.path) {
-        let found = glob::expand(&rule.path)
+        let found = glob::expand(whole(&rule.path).unwrap_or(&rule.path))
             .ok_or_else(|| Failure::new(format!("file rule {}: it stands for too many files", rule.path)))?;
         // A name that is gone again, or leads nowhere, is no file.
-        return Ok(found.iter().filter_map(|path| canonical(path).ok()).collect());
+        let mut directories = HashMap::new();
+        return Ok(found.iter().filter_map(|path| canonical_in(path, &mut directories).ok()).collect());
     }
     let path = canonical(Path::new(&rule.path));
     Ok(vec![path.context(&format!("file rule {}", rule.path))?])
+}
+
+/// The directory of a pattern that stands for all below it: that is a subtree, and its files need not be named.
+fn whole(pattern: &str) -> Option<&str> {
+    pattern.strip_suffix("/**").map(|directory| if directory.is_empty() { "/" } else { directory })
+}
+
+/// The same for many in few directories.
+fn canonical_in(path: &Path, directories: &mut HashMap<PathBuf, PathBuf>) -> std::io::Result<PathBuf> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return canonical(path) };
+    if path.symlink_metadata()?.is_symlink() {
+        return canonical(path);
+    }
+    if let Some(known) = directories.get(directory) {
+        return Ok(known.join(name));
+    }
+    let known = canonical(directory)?;
+    directories.insert(directory.to_owned(), known.clone());
+    Ok(known.join(name))
 }
 
 fn canonical(path: &Path) -> std::io::Result<PathBuf> {
@@ -112,7 +221,11 @@ fn add(
     };
     let stat = rustix::fs::fstat(&fd).context(name)?;
     let directory = FileType::from_raw_mode(stat.st_mode).is_dir();
-    if directory && !rule.subtree {
+    let whole = whole(name).is_some();
+    if whole && !directory {
+        return Ok(());
+    }
+    if directory && !rule.subtree && !whole {
         // A pattern takes what it finds; whoever names a directory means one.
         return match glob::is_pattern(name) {
             true => Ok(()),
@@ -171,8 +284,11 @@ fn in_proc(path: &Path, access: u8) -> Result<(), Failure> {
 }
 
 /// Other names of the files that have rules: hard links, and names in other mounts of the same file system.
-fn aliases(exact: &HashMap<(u64, u64), (PathBuf, Vec<usize>)>) -> Result<Vec<(PathBuf, Vec<usize>)>, Failure> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+fn aliases(
+    exact: &HashMap<(u64, u64), (PathBuf, Vec<usize>)>,
+    proc: &Proc,
+) -> Result<Vec<(PathBuf, Vec<usize>)>, Failure> {
+    let table = proc.read("self/mountinfo")?;
     let mounts = mounts(&table);
     let mut wanted: HashMap<&str, HashSet<(u64, u64)>> = HashMap::new();
     for (&key, (path, _)) in exact {

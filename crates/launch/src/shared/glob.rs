@@ -55,22 +55,23 @@ fn walk(at: &Path, names: &[&str], found: &mut Vec<PathBuf>) -> Option<()> {
         return walk(&at.join(name), rest, found);
     }
     let deep = name.contains("**");
-    let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
-    let mut entries: Vec<_> = entries.collect();
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let text = entry.file_name().to_string_lossy().into_owned();
-        let path = entry.path();
+    for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
         // In /proc links lead to processes, which come and go; what is meant there is named itself.
-        let of_process = at.starts_with("/proc") && entry.file_type().is_ok_and(|t| t.is_symlink());
-        if fits(name.as_bytes(), text.as_bytes()) && !of_process {
-            walk(&path, rest, found)?;
+        let of_process = at.starts_with("/proc") && kind.is_symlink();
+        let leads_on = rest.is_empty() || kind.is_dir() || kind.is_symlink();
+        if leads_on && !of_process && fits(name.as_bytes(), entry.file_name().as_encoded_bytes()) {
+            match rest {
+                // It has just been seen.
+                [] => found.push(entry.path()),
+                rest => walk(&entry.path(), rest, found)?,
+            }
         }
-        if deep && entry.file_type().is_ok_and(|t| t.is_dir()) {
-            walk(&path, names, found)?;
+        if deep && kind.is_dir() {
+            walk(&entry.path(), names, found)?;
         }
     }
-    Some(())
+    (found.len() <= MOST).then_some(())
 }
 
 /// Whether a name fits a pattern. Every wildcard is tried with the fewest letters first, and only the last one again, so

@@ -10,18 +10,20 @@ mod files;
 mod glob;
 mod hooks;
 mod kmsg;
+pub mod live;
 mod log;
 mod monitor;
 mod oci;
+mod plugins;
 mod root;
 mod rows;
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{self, Cgroups, Doors};
 use crate::error::{Context, Failure, report};
 use crate::parent::{self, Files};
 use crate::proc::Proc;
 use crate::{idmap, network, programs};
-use host::process::{Cloned, clone_process};
+use host::process::Cloned;
 use monitor::{Begun, Ends};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -41,9 +43,10 @@ pub struct Job<'a> {
     pub own_users: bool,
     /// How its ids map to the host's.
     pub ids: IdMap,
+    pub doors: Doors,
     /// A byte comes when ids and limits are set; the end of file if the launcher gave up.
     pub release: OwnedFd,
-    /// For the reason of a failure. Closed by exec.
+    /// What [`Doors::enter`] says, then the reason of a failure. Closed by exec.
     pub status: OwnedFd,
     /// To the monitor: the listener, if there are rows for it.
     pub monitor: OwnedFd,
@@ -55,6 +58,8 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
     if rules.enter {
         return enter::launch(spec, rules, started_ns);
     }
+    // Hooks of the operator's may stay: nothing that the launcher was given may stay with them.
+    host::process::close_on_exec_from(3).context("close_range")?;
     let caller = rustix::process::getppid();
     let proc = Proc::open()?;
     let maps = idmap::maps(&proc, None)?;
@@ -64,9 +69,7 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
         Some(given) => Cgroups::given(given),
         None => Cgroups::create(&proc, &spec.id, &spec.limits, 0)?,
     };
-    if !rules.programs.is_empty() {
-        programs::put(&cgroups.for_programs(&proc, &spec.id)?, &rules.programs)?;
-    }
+    let for_programs = (!rules.programs.is_empty()).then(|| cgroups.for_programs(&proc, &spec.id)).transpose()?;
     let (release, releasing) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (status, reporting) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     let (ours, theirs) = host::stub::socketpair().context("making the monitor's socket")?;
@@ -78,23 +81,26 @@ pub fn launch(spec: &LaunchSpec, rules: &SharedSpec, text: &str, started_ns: u64
     if let Some(oci) = &rules.oci {
         namespaces &= !oci::joined(oci)?;
     }
+    let mut doors = cgroups.doors()?;
     // SAFETY: the launcher has one thread from start to end.
-    match unsafe { clone_process(namespaces) }.map_err(parent::no_namespaces)? {
+    match unsafe { doors.clone_process(namespaces) }.map_err(parent::no_namespaces)? {
         Cloned::Child => {
             host::process::reset_signals();
             drop((releasing, status, ours));
             let ids = maps.kind;
-            child::main(Job { spec, rules, proc, files, own_users, ids, release, status: reporting, monitor: theirs })
+            let status = reporting;
+            child::main(Job { spec, rules, proc, files, own_users, ids, doors, release, status, monitor: theirs })
         }
         Cloned::Parent { pid, pidfd } => {
             drop((release, reporting, theirs));
-            // It opens them before it is in a group where it could not.
+            // It opens them before it is in a group, or behind a program, where it could not.
             let log = if rules.kernel_log.is_some() { kmsg::receive(&ours) } else { vec![] };
             report(spec.events_fd, &Event::Launched { pid, cgroups: cgroups.paths() });
             let number = proc.number_of(pidfd.as_fd())?;
             let ids = if own_users { idmap::write(&proc, number, &maps) } else { Ok(()) };
             let go = ids
-                .and_then(|()| cgroups.add(number))
+                .and_then(|()| cgroup::entered(&status))
+                .and_then(|()| for_programs.map_or(Ok(()), |group| programs::put(&group, &rules.programs)))
                 .and_then(|()| network::wait(spec))
                 .and_then(|()| {
                     rustix::io::write(&releasing, &[1]).context("releasing the container's first process").map(drop)

@@ -7,6 +7,7 @@
 use super::control::Waiting;
 use super::kmsg::Kmsg;
 use super::log::{Log, Reply};
+use super::plugins::Plugins;
 use super::rows;
 use crate::error::{Context, Failure, report};
 use abi::Errno;
@@ -30,7 +31,7 @@ pub(super) const CLIENTS: usize = 16;
 /// What one container may have the operator keep, in bytes; its own log goes on.
 const OPERATORS_LOG: usize = 1 << 20;
 /// Its index among what is waited for.
-const FIRST_LISTENER: usize = 6;
+const FIRST_LISTENER: usize = 8;
 const NOTICE: u32 = 5;
 const WARNING: u32 = 4;
 
@@ -60,8 +61,10 @@ pub struct Monitor<'a> {
     caller: Option<OwnedFd>,
     /// The first process's, and those of programs that came in later.
     listeners: Vec<Rc<OwnedFd>>,
-    /// The file rules, for those who come in later.
-    pub(super) ruleset: Option<OwnedFd>,
+    /// The file rules, for those who come in later: all hold.
+    pub(super) rulesets: Vec<OwnedFd>,
+    /// The first process is the program.
+    pub(super) running: bool,
     /// The first process waits for its start; it was told.
     pub(super) held: bool,
     pub(super) started: bool,
@@ -71,6 +74,7 @@ pub struct Monitor<'a> {
     pub(super) clients: Vec<OwnedFd>,
     pub(super) log: Log,
     kmsg: Kmsg,
+    plugins: Plugins,
     /// Left of [`OPERATORS_LOG`].
     keeps: usize,
     /// Those who wait in syslog(2) for a record.
@@ -98,7 +102,8 @@ impl<'a> Monitor<'a> {
             socket: Some(ends.socket),
             caller: spec.caller_fd.map(host::process::take),
             listeners: Vec::new(),
-            ruleset: None,
+            rulesets: Vec::new(),
+            running: false,
             held: false,
             started: false,
             starter: None,
@@ -107,6 +112,7 @@ impl<'a> Monitor<'a> {
             clients: Vec::new(),
             log: Log::new(rules.kernel_log.unwrap_or(0)),
             kmsg: Kmsg::new(ends.log),
+            plugins: Plugins::new(rules),
             keeps: OPERATORS_LOG,
             readers: Vec::new(),
             uname: rules.uname.clone(),
@@ -119,6 +125,7 @@ impl<'a> Monitor<'a> {
             return Ok(Begun::Failed(number, text.into()));
         }
         monitor.become_small()?;
+        monitor.running = true;
         monitor.started(None);
         let ns = host::time::monotonic_ns().saturating_sub(started_ns);
         monitor.say(NOTICE, &format!("vkernel: {} started", spec.id));
@@ -159,7 +166,8 @@ impl<'a> Monitor<'a> {
         if rustix::process::geteuid().is_root() {
             host::caps::restrict(RIGHTS).context("giving up capabilities")?;
         }
-        rustix::thread::set_no_new_privs(true).context("PR_SET_NO_NEW_PRIVS")
+        let program = bpf::compile(&bpf::monitor_policy()).context("the monitor's own filter")?;
+        host::seccomp::install(&program).context("installing the monitor's own filter")
     }
 
     /// Until the container has ended. Returns what tells of the caller's end.
@@ -176,34 +184,57 @@ impl<'a> Monitor<'a> {
     fn turn(&mut self, until: BorrowedFd<'_>) -> Result<bool, Failure> {
         let own = [&self.socket, &self.caller, &self.control];
         let own = own.map(|fd| fd.as_ref().map(AsFd::as_fd));
-        let own = own.into_iter().chain(self.kmsg.wait_for());
+        let own = own.into_iter().chain(self.kmsg.wait_for()).chain(self.plugins.wait_for());
         let listeners = self.listeners.iter().map(|fd| Some(fd.as_fd()));
         let first_client = FIRST_LISTENER + self.listeners.len();
         let clients = self.clients.iter().map(|fd| Some(fd.as_fd()));
         let mut which: Vec<usize> = Vec::new();
         let mut fds: Vec<PollFd<'_>> = Vec::new();
-        for (index, fd) in [Some(until)].into_iter().chain(own).chain(listeners).chain(clients).enumerate() {
+        // What tells of the start is looked at after what the started program asks: its start is always seen first.
+        let others = own.chain(listeners).chain(clients).enumerate().map(|(index, fd)| (index + 1, fd));
+        for (index, fd) in others.chain([(0, Some(until))]) {
             if let Some(fd) = fd {
                 which.push(index);
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
         }
-        retry_on_intr(|| poll(&mut fds, None)).context("poll")?;
-        let ready: Vec<usize> =
-            which.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(&index, _)| index).collect();
+        let timeout = self.plugins.timeout();
+        retry_on_intr(|| poll(&mut fds, timeout.as_ref())).context("poll")?;
+        let ready: Vec<(usize, bool)> = which
+            .iter()
+            .zip(&fds)
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(&index, fd)| (index, fd.revents().contains(PollFlags::HUP)))
+            .collect();
         // Clients and listeners go from their lists: the last first.
-        for &index in ready.iter().rev() {
+        let told = ready.last().is_some_and(|&(index, _)| index == 0);
+        for &(index, over) in ready.iter().rev() {
             match index {
                 0 => {}
+                4 | 5 | FIRST_LISTENER.. if told && index < first_client => {}
                 1 => self.told(),
                 2 => self.caller_said(),
                 3 => self.connected(),
                 4 | 5 => self.kernel_log(index - 4),
-                listener if listener < first_client => self.asked(listener - FIRST_LISTENER),
+                6 => {
+                    let said = self.plugins.told();
+                    self.tell_operator(said);
+                }
+                7 => {
+                    let said = self.plugins.ended();
+                    self.tell_operator(said);
+                }
+                listener if listener < first_client => match over {
+                    // Nobody is left who has the filter.
+                    true => drop(self.listeners.remove(listener - FIRST_LISTENER)),
+                    false => self.asked(listener - FIRST_LISTENER),
+                },
                 client => self.client(client - first_client),
             }
         }
-        Ok(ready.first() == Some(&0))
+        let said = self.plugins.expire();
+        self.tell_operator(said);
+        Ok(told)
     }
 
     /// The container's first process passes something on.
@@ -214,7 +245,7 @@ impl<'a> Monitor<'a> {
             Ok((n, Some(fd))) if n > 0 && name[0] == b'l' => {
                 self.listen(fd);
             }
-            Ok((n, Some(fd))) if n > 0 && name[0] == b'r' => self.ruleset = Some(fd),
+            Ok((n, Some(fd))) if n > 0 && name[0] == b'r' => self.rulesets.push(fd),
             Ok((n, None)) if n > 0 && name[0] == b'h' => self.held = true,
             Ok((n, None)) if n > 0 && name[0] == b'k' => self.kmsg.mounted(),
             Ok((n, Some(fd))) if n > 0 && name[0] == b'v' => {
@@ -256,17 +287,28 @@ impl<'a> Monitor<'a> {
     /// A line for the container's log and the operator's.
     pub(super) fn say(&mut self, level: u32, text: &str) {
         let line = self.log.add(level, host::time::monotonic_ns(), text).line();
-        if let Some(fd) = self.spec.log_fd {
-            let tagged = format!("vkernel_{} {line}", self.spec.id);
-            if self.keeps >= tagged.len() {
-                self.keeps -= tagged.len();
-                let _ = host::process::write_all(fd, tagged.as_bytes());
-            }
-        }
+        self.keep(&line);
         for (listener, bell) in std::mem::take(&mut self.readers) {
             self.answer(&listener, bell);
         }
         self.kmsg.wake(&mut self.log);
+    }
+
+    /// What is not for the container to know.
+    fn tell_operator(&mut self, lines: Vec<String>) {
+        for text in lines {
+            let line = Log::new(0).add(WARNING, host::time::monotonic_ns(), &format!("vkernel: {text}")).line();
+            self.keep(&line);
+        }
+    }
+
+    fn keep(&mut self, line: &str) {
+        let Some(fd) = self.spec.log_fd else { return };
+        let tagged = format!("vkernel_{} {line}", self.spec.id);
+        if self.keeps >= tagged.len() {
+            self.keeps -= tagged.len();
+            let _ = host::process::write_all(fd, tagged.as_bytes());
+        }
     }
 
     /// Someone in the container reads or writes its kernel log by a file.
@@ -298,6 +340,7 @@ impl<'a> Monitor<'a> {
                 self.escalation(bell, "a user namespace");
                 Err(Errno::EPERM)
             }
+            nr if self.plugins.serve(nr) => self.plugins.ask(from, bell).map(|()| None),
             _ => Err(Errno::ENOSYS),
         };
         match result {
@@ -393,7 +436,7 @@ impl<'a> Monitor<'a> {
 }
 
 /// The caller's memory. It stays this process's even if the caller dies and another gets its number.
-fn memory(from: &OwnedFd, bell: Bell) -> Result<File, Errno> {
+pub(super) fn memory(from: &OwnedFd, bell: Bell) -> Result<File, Errno> {
     let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", bell.tid));
     let memory = memory.map_err(|_| Errno::EFAULT)?;
     if notify::still_waits(from.as_fd(), bell.id) { Ok(memory) } else { Err(Errno::ESRCH) }

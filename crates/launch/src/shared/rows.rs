@@ -1,4 +1,6 @@
 //! Which calls the monitor is asked about. Everything else this filter allows; the profile's own filter is a second one.
+use crate::error::{Context, Failure};
+use abi::seccomp::Insn;
 use bpf::{Action, Policy, Rule, arg};
 use wire::shared::SharedSpec;
 
@@ -10,8 +12,27 @@ pub const CLONE: i32 = abi::c::SYS_clone as i32;
 pub const UNSHARE: i32 = abi::c::SYS_unshare as i32;
 pub const SETNS: i32 = abi::c::SYS_setns as i32;
 
-/// None if there is nothing to ask.
-pub fn policy(rules: &SharedSpec) -> Option<Policy> {
+/// The program that asks the monitor; none if there is nothing to ask. What the monitor's own rows let pass is looked at by
+/// the plug-ins' rows: one program, as the host allows one listener.
+pub fn filter(rules: &SharedSpec) -> Result<Option<Vec<Insn>>, Failure> {
+    let Some(policy) = policy(rules) else { return Ok(None) };
+    let mut program = bpf::compile(&policy).context("the monitor's filter")?;
+    if let Some(plugins) = &rules.plugins {
+        const JUMP: u16 = 0x05;
+        const RETURN: u16 = 0x06;
+        let end = program.len();
+        for (at, insn) in program.iter_mut().enumerate() {
+            if (insn.code, insn.k) == (RETURN, Action::Allow.ret()) {
+                *insn = Insn { code: JUMP, jt: 0, jf: 0, k: (end - at - 1) as u32 };
+            }
+        }
+        program.extend(plugins.filter.iter().map(|&(code, jt, jf, k)| Insn { code, jt, jf, k }));
+    }
+    Ok(Some(program))
+}
+
+/// The monitor's own rows.
+fn policy(rules: &SharedSpec) -> Option<Policy> {
     let mut list = Vec::new();
     let mut ask = |nr: i32, args| list.push(Rule { nr: nr as u32, args, action: Action::Notify });
     if rules.kernel_log.is_some() {
@@ -36,7 +57,7 @@ pub fn policy(rules: &SharedSpec) -> Option<Policy> {
         let no_clone3 = Action::Errno(abi::Errno::ENOSYS.raw() as u16);
         list.push(Rule { nr: abi::c::SYS_clone3 as u32, args: vec![], action: no_clone3 });
     }
-    (!list.is_empty()).then_some(Policy {
+    (!list.is_empty() || rules.plugins.is_some()).then_some(Policy {
         rules: list,
         default: Action::Allow,
         // The other interfaces of this processor have other numbers; no row holds there.
@@ -58,6 +79,29 @@ mod tests {
     #[test]
     fn nothing_is_asked_for_nothing() {
         assert!(policy(&SharedSpec::default()).is_none());
+    }
+
+    #[test]
+    fn plug_ins_are_asked_about_what_the_own_rows_let_pass() {
+        // Call 400 is asked about, the rest passes.
+        let (load, equal, jump_to) = (0x20, 0x15, 0x06);
+        let own = [
+            (load, 0, 0, 0),
+            (equal, 0, 1, 400),
+            (jump_to, 0, 0, Action::Notify.ret()),
+            (jump_to, 0, 0, Action::Allow.ret()),
+        ];
+        let plugins = wire::shared::Plugins { filter: own.to_vec(), ..Default::default() };
+        for watch_escalation in [false, true] {
+            let rules = SharedSpec { watch_escalation, plugins: Some(plugins.clone()), ..SharedSpec::default() };
+            let program = filter(&rules).expect("compiled").expect("there is one");
+            let answer = |nr: u32, arch: u32| bpf::interp::run(&program, &CallData { nr, arch, ip: 0, args: [0; 6] });
+            assert_eq!(answer(400, AUDIT_ARCH_X86_64), Some(Action::Notify.ret()));
+            assert_eq!(answer(1, AUDIT_ARCH_X86_64), Some(Action::Allow.ret()));
+            assert_eq!(answer(400, 0x4000_0003), Some(Action::Errno(38).ret()));
+            let capset = if watch_escalation { Action::Notify } else { Action::Allow };
+            assert_eq!(answer(CAPSET as u32, AUDIT_ARCH_X86_64), Some(capset.ret()));
+        }
     }
 
     #[test]

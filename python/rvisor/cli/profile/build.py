@@ -83,7 +83,7 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
     import json
     import re
 
-    from rvisor.profile import read, seccomp
+    from rvisor.profile import positions, read, seccomp
     from rvisor.profile.model import Profile
     from rvisor.profile.vocabulary import CAPABILITIES, DOCKER_CAPABILITIES
 
@@ -94,8 +94,9 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
     for name in set(caps) - set(CAPABILITIES):
         raise UsageError(f"--cap: there is no capability {name!r}", hint="they are named as in capabilities(7): CHOWN")
     whom = seccomp.For(caps or DOCKER_CAPABILITIES, (int(version[1]), int(version[2])))
+    text = read.text_of(path)
     try:
-        data = json.loads(read.text_of(path))
+        data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ProfileError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from None
     except (ValueError, RecursionError):
@@ -104,8 +105,9 @@ def _seccomp(path: str, options: object) -> tuple[Profile, list[str]]:
         raise ProfileError(f"{path}: not an object")
     try:
         found = seccomp.read(data, whom=whom)
-    except ProfileError as error:
-        raise ProfileError(f"{path}: {error}") from None
+    except seccomp.Unfit as error:
+        line, column = positions.find_in_json(text, error.keys)
+        raise ProfileError(f"{path}:{line}:{column}: {error}") from None
     name = os.path.basename(path).removesuffix(".json")
     profile = Profile(name=name, description=f"from {os.path.basename(path)}", syscalls=found.syscalls)
     return profile, [f"{path}: {note}" for note in found.notes]

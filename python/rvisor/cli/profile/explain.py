@@ -59,15 +59,16 @@ def _name(profile: Profile, subject: str) -> list[Row]:
     from itertools import groupby
 
     from rvisor.profile import conditions, read
-    from rvisor.profile.vocabulary import CAPABILITIES, NUMBERS, suggest
+    from rvisor.profile.vocabulary import CAPABILITIES, number_of, suggest
 
     short = subject.upper().removeprefix("CAP_")
-    if subject not in NUMBERS and short in CAPABILITIES:
+    number = number_of(subject)
+    if number is None and short in CAPABILITIES:
         if profile.capabilities is None:
             return [_row(subject, "as the kernel gives it")]
         answer = "below the ceiling" if short in profile.capabilities else "refused"
         return [_row(subject, answer, place=read.place(profile.capabilities_origin))]
-    if subject not in NUMBERS:
+    if number is None:
         near = suggest(subject)
         raise UsageError(
             f"{subject!r} is no system call, capability or absolute path", hint=f"did you mean {near}?" if near else ""
@@ -77,7 +78,7 @@ def _name(profile: Profile, subject: str) -> list[Row]:
         return [_row(subject, "allow", reason="nothing is said of system calls")]
     rows: list[Row] = []
     rules = profile.syscalls.rules if profile.syscalls is not None else ()
-    cases = table.cases.get(NUMBERS[subject], ())
+    cases = table.cases.get(number, ())
     for rule, alternatives in groupby(cases, key=lambda case: _of(rules, subject, case)):
         same = list(alternatives)
         case = same[0]
