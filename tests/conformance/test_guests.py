@@ -19,7 +19,7 @@ from framework import inside
 from framework.guests import PROGRAMS, SECONDS, compiled
 
 HERE = Path(__file__).resolve().parent
-ON_HOST_DIRECTORY = ("file_io", "file_meta", "file_names", "memory", "unix_sockets")
+ON_HOST_DIRECTORY = ("file_io", "file_meta", "file_names", "memory", "readlink", "unix_sockets")
 """Programs that also run on a bind-mounted host directory, apart from the root's layer in memory."""
 
 GAPS = tomllib.loads((HERE / "gaps.toml").read_text())

@@ -50,6 +50,10 @@ pub trait Memory {
     fn waits_at_host(&self) -> bool {
         false
     }
+    /// What the process is told of names holds under this number; 0: nothing does. True: the number is new to it.
+    fn tell_names(&self, _number: u64) -> bool {
+        false
+    }
     /// Reads from a host descriptor into guest memory: [`Sink::put_from`] for guest buffers.
     fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
         let mut buf = vec![0u8; len.min(BUFFER)];

@@ -84,6 +84,8 @@ pub enum Resume {
     Context(i64),
     /// The host answers the call: a private futex.
     Natively,
+    /// The call, readlink(2), returns EINVAL, and will as long as the number is the last of [`Memory::tell_names`](crate::Memory::tell_names).
+    NoLink(u64),
     /// The operations are done, then the thread asks again (`Done`) and waits.
     Pause,
     /// The host thread ends.

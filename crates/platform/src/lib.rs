@@ -49,8 +49,8 @@ pub struct Features {
     pub hwcap2: u64,
     /// Whether call sites can be rewritten ([`Op::Patch`]), and gain by it.
     pub sites: bool,
-    /// Whether threads of one process can wait for each other at the host ([`Resume::Natively`]).
-    pub futexes: bool,
+    /// Whether a process can answer calls without the kernel ([`Resume::Natively`], [`Resume::NoLink`]).
+    pub answers: bool,
 }
 
 /// Runs guest threads in address spaces of their own, apart from each other and from the kernel.

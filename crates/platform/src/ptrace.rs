@@ -322,8 +322,8 @@ impl Platform for Ptrace {
                     t.set_result(value(ret));
                 }
             }
-            // `Natively` is not said here: `Features::futexes`.
-            Resume::Unchanged | Resume::Natively => {}
+            // `Natively` and `NoLink` are not said here: `Features::answers`.
+            Resume::Unchanged | Resume::Natively | Resume::NoLink(_) => {}
             Resume::Context(ret) => {
                 t.set_result(value(ret));
                 return self.events.push_back(Event::Ask { tag, ask: Ask::Context });

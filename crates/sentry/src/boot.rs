@@ -99,8 +99,8 @@ fn run_on<P: Platform>(
         vdso_len: features.vdso_len,
         hwcap: features.hwcap,
         hwcap2: features.hwcap2,
-        // What the host answers would be missing in the trace.
-        futexes: features.futexes && !strace.on(),
+        // What others answer would be missing in the trace.
+        answers: features.answers && !strace.on(),
         guarded_init: spec.guarded_init,
         sysctls: spec.sysctls.clone(),
         id_ranges: spec.id_ranges.as_ref().map(|r| [&r.uids, &r.gids].map(|list| extents(list))),

@@ -120,6 +120,12 @@ impl<P: Platform> Sentry<P> {
             t.changed.set(false);
             return self.send(t, Resume::Regs);
         }
+        if t.outcome.get() == Outcome::NoLink {
+            t.outcome.set(Outcome::Return);
+            if !t.full.get() {
+                return self.send(t, Resume::NoLink(vfs::names::number()));
+            }
+        }
         if let Some(Err(e)) = result
             && e.is_restart()
         {

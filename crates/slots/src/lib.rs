@@ -84,9 +84,11 @@ pub mod tls {
 pub struct Control {
     /// The process's secret: who rings with it is this process.
     pub cookie: AtomicU64,
+    /// The number under which the process was told of names that are no links; 0: it holds no longer.
+    pub names: AtomicU64,
     /// Nonzero while the process's private futexes are the host's.
     pub futexes: AtomicU32,
-    pub pad: [AtomicU32; 13],
+    pub pad: [AtomicU32; 11],
     /// Threads that wait for one: they need no CPU.
     pub waiting: AtomicU32,
 }
@@ -156,6 +158,8 @@ pub mod then {
     pub const RETURN_AT: u32 = 6;
     /// The host is to answer the call: a private futex.
     pub const NATIVELY: u32 = 7;
+    /// Return EINVAL: the name is no link, as long as `Control::names` is `ret`.
+    pub const NO_LINK: u32 = 8;
 }
 
 #[repr(C, align(64))]

@@ -99,6 +99,7 @@ pub fn prepare_tls(index: usize, cookie: u64) -> *mut Tls {
         (*t).index = index as u64;
         (*t).seq = (*slot).answer.seq.load(Relaxed);
         (*t).cookie = cookie;
+        (*t).names.number = 0;
     }
     t
 }
@@ -122,6 +123,8 @@ pub fn become_child(t: &mut Tls, fds: &[i32; 8]) {
         sys::call3(sys::CLOSE, *fd as u64, 0, 0);
     }
     t.kick = 0;
+    // The child may be in another mount namespace.
+    t.names.number = 0;
     t.cookie = crate::control().cookie.load(Relaxed);
     t.seq = t.slot().answer.seq.load(Relaxed);
 }

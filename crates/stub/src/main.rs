@@ -11,6 +11,7 @@ mod entry;
 mod futex;
 mod init;
 mod mem;
+mod names;
 mod signals;
 mod sys;
 
@@ -38,12 +39,14 @@ pub struct Tls {
     pub regs: [u64; 23],
     pub pad2: [u64; 9],
     pub xmm: [u128; 16],
+    pub names: names::Names,
 }
 
 const _: () = assert!(core::mem::offset_of!(Tls, regs) as u64 == slots::tls::REGS);
 const _: () = assert!(core::mem::offset_of!(Tls, xmm) as u64 == slots::tls::XMM);
 const _: () = assert!(core::mem::offset_of!(Tls, kick) as u64 == slots::tls::KICK);
 const _: () = assert!(core::mem::offset_of!(Tls, seen) as u64 == slots::tls::SEEN);
+const _: () = assert!(size_of::<Tls>() <= 4096);
 
 /// Indices into `regs`.
 pub mod reg {
@@ -182,6 +185,11 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
     let regs: *const [u64; 23] = &t.regs;
     // SAFETY: `regs` stays valid and unchanged while write_call borrows the rest of `t` shared.
     write_call(t, unsafe { &*regs });
+    let name = names::asked(t);
+    if name.is_some_and(|name| names::is_known(t, name)) {
+        t.regs[reg::RAX] = -sys::EINVAL as u64;
+        return 0;
+    }
     let mut kind = ask::CALL;
     loop {
         ask_and_wait(t, kind);
@@ -200,6 +208,14 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
                 return 2;
             }
             actions::Next::Then(slots::then::EXIT) => t.exit(),
+            actions::Next::Then(slots::then::NO_LINK) => {
+                let number = t.slot().answer.ret.load(Relaxed);
+                if let Some(name) = name {
+                    names::learn(t, name, number);
+                }
+                t.regs[reg::RAX] = -sys::EINVAL as u64;
+                return 0;
+            }
             actions::Next::Then(_) => {
                 t.regs[reg::RAX] = t.slot().answer.ret.load(Relaxed);
                 return 0;

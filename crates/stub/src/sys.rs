@@ -4,6 +4,7 @@ use core::arch::asm;
 /// The notified call: `bpf::DOORBELL_NR`.
 pub const DOORBELL: u64 = 447;
 pub const EINTR: i64 = 4;
+pub const EINVAL: i64 = 22;
 pub const ENOSYS: i64 = 38;
 
 pub const MMAP: u64 = 9;
@@ -15,6 +16,7 @@ pub const RECVMSG: u64 = 47;
 pub const CLONE: u64 = 56;
 pub const CLOSE: u64 = 3;
 pub const SIGALTSTACK: u64 = 131;
+pub const READLINK: u64 = 89;
 pub const ARCH_PRCTL: u64 = 158;
 pub const FUTEX: u64 = 202;
 pub const EXIT_GROUP: u64 = 231;

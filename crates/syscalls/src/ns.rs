@@ -95,6 +95,7 @@ pub fn unshare(t: &Rc<Task>, flags: Flags) -> Result {
     let files = if flags & c::CLONE_FILES != 0 { Some(t.files()?.fork()?) } else { None };
     if let Some(fs) = made.fs {
         t.fs.replace(fs);
+        vfs::names::changed();
     } else if flags & c::CLONE_FS != 0 {
         let own = t.fs().fork();
         t.fs.replace(own);
@@ -184,6 +185,7 @@ fn enter(t: &Task, all: &[Namespace]) -> Result {
         t.undo_semaphores();
     }
     t.fs.replace(fs);
+    vfs::names::changed();
     t.ns.replace(Rc::new(ns));
     if *cred != *t.cred() {
         t.set_cred(Cred::clone(&cred));

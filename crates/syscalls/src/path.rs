@@ -431,7 +431,10 @@ pub fn readlinkat(t: &Rc<Task>, dir: Fd, path: PathArg, buf: OutBuf<3>, size: i3
         return Err(Errno::ENOENT);
     }
     let target = match p.inode().readlink() {
-        Err(Errno::EINVAL) if !p.inode().attr()?.is_link() => return Err(Errno::EINVAL),
+        Err(Errno::EINVAL) if !p.inode().attr()?.is_link() => {
+            t.tell_no_link(&path.get(&*t.mem())?, &p);
+            return Err(Errno::EINVAL);
+        }
         r => r?,
     };
     let n = target.len().min(size as usize);
@@ -597,6 +600,7 @@ pub fn chroot(t: &Rc<Task>, path: PathArg) -> Result {
         return Err(Errno::EPERM);
     }
     *t.fs().root.borrow_mut() = p;
+    vfs::names::changed();
     Ok(())
 }
 

@@ -13,21 +13,10 @@ impl Task {
         if mm.users.get() != 1 {
             return;
         }
-        let at_host = self.kernel.config.futexes && !self.traced.get() && self.may_call_futex();
+        let at_host = self.unseen(c::SYS_futex);
         mm.futexes_at_host.set(at_host);
         if !at_host {
             mem.take_futexes();
-        }
-    }
-
-    fn may_call_futex(&self) -> bool {
-        self.seccomp.borrow().allows(c::SYS_futex as u64)
-    }
-
-    /// The thread's filter is another.
-    pub(crate) fn review_futexes(&self) {
-        if !self.may_call_futex() {
-            self.take_futexes();
         }
     }
 

@@ -23,8 +23,8 @@ pub struct Config {
     pub vdso_len: u64,
     pub hwcap: u64,
     pub hwcap2: u64,
-    /// Threads of one process may wait for each other at the host.
-    pub futexes: bool,
+    /// The platform can answer calls without the kernel, and nobody wants to see them all.
+    pub answers: bool,
     /// Pid 1 is sent only what it handles, and from outside SIGKILL and SIGSTOP.
     pub guarded_init: bool,
     /// Settings of the network that the operator has changed, by their names in /proc/sys.

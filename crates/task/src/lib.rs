@@ -5,6 +5,7 @@
 
 mod access;
 mod aio;
+mod answers;
 mod debug;
 pub mod dnotify;
 mod exit;

@@ -59,6 +59,8 @@ pub enum Outcome {
     Exec,
     /// The host answers the call: a private futex.
     Natively,
+    /// As Return, and the guest's side knows from now on that the name is no link.
+    NoLink,
     /// The operations are done, then the thread waits on (vfork).
     Pause,
     /// The thread ends.
@@ -303,6 +305,9 @@ impl Task {
         self.cred.borrow().clone()
     }
     pub fn set_cred(&self, c: Cred) {
+        if **self.cred.borrow() != c {
+            vfs::names::changed();
+        }
         *self.cred.borrow_mut() = Rc::new(c);
     }
     pub fn fs(&self) -> Rc<FsContext> {
@@ -425,7 +430,7 @@ impl Task {
     pub fn set_seccomp(&self, s: Seccomp) {
         self.seccomp.replace(s);
         self.watch();
-        self.review_futexes();
+        self.review_answers();
     }
 
     /// Takes the next signal to deliver.

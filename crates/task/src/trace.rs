@@ -153,7 +153,7 @@ impl Task {
         self.traced.set(true);
         self.watch();
         self.mm().traced.set(true);
-        self.take_futexes();
+        self.review_answers();
         by.tracees.borrow_mut().push(self.clone());
     }
 

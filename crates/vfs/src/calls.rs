@@ -3,7 +3,7 @@ use crate::busy::Writing;
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
-use crate::{inotify, lease, mount};
+use crate::{inotify, lease, mount, names};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
 use std::rc::Rc;
@@ -455,6 +455,7 @@ impl Caller<'_> {
             mode &= !c::S_ISGID;
         }
         p.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        names::changed_at(&p.dentry);
         inotify::happened(&p.dentry, c::IN_ATTRIB);
         Ok(())
     }
@@ -481,6 +482,7 @@ impl Caller<'_> {
             set.mode = Some(a.mode & 0o7777 & !c::S_ISUID & if keep_gid { !0 } else { !c::S_ISGID });
         }
         p.inode().set_attr(&set)?;
+        names::changed_at(&p.dentry);
         inotify::happened(&p.dentry, c::IN_ATTRIB);
         Ok(())
     }

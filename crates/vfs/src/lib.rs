@@ -12,6 +12,7 @@ mod kept;
 pub mod lease;
 pub mod locks;
 pub mod mount;
+pub mod names;
 mod path;
 mod walk;
 

@@ -1,5 +1,5 @@
 //! Mounts, and the namespaces they are in: mount_namespaces(7).
-use crate::{Dentry, Inode, Path, StatFs, name_of};
+use crate::{Dentry, Inode, Path, StatFs, name_of, names};
 use abi::{Errno, Result};
 use kernel::userns::{FIRST_MOUNT_INO, UserNs, new_ino};
 use std::cell::{Cell, RefCell};
@@ -378,12 +378,14 @@ fn stand(m: &Rc<Mount>, on: Path) {
     on.dentry.mounted.set(on.dentry.mounted.get() + 1);
     on.mount.children.borrow_mut().push(Rc::downgrade(m));
     m.on.replace(Some(on));
+    names::changed();
 }
 
 fn leave(m: &Mount) -> Option<Path> {
     let on = m.on.take()?;
     on.dentry.mounted.set(on.dentry.mounted.get() - 1);
     on.mount.children.borrow_mut().retain(|c| !std::ptr::eq(c.as_ptr(), m));
+    names::changed();
     Some(on)
 }
 

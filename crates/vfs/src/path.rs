@@ -1,5 +1,5 @@
 //! The tree: dentries, mounts, and places in it.
-use crate::{Inode, Mount, kept};
+use crate::{Inode, Mount, kept, names};
 use abi::{Errno, Result};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ pub struct Dentry {
     pub removed: Cell<bool>,
     /// How many mounts stand on it.
     pub mounted: Cell<u32>,
+    /// Something was said of it or of what is below, and may be known outside ([`names`]).
+    pub(crate) told: Cell<bool>,
 }
 
 impl Dentry {
@@ -35,6 +37,7 @@ impl Dentry {
             used: Cell::new(false),
             removed: Cell::new(false),
             mounted: Cell::new(0),
+            told: Cell::new(false),
         })
     }
 
@@ -102,6 +105,7 @@ impl Dentry {
     pub fn forget(&self, name: &[u8]) {
         if let Some(d) = self.take(name) {
             d.removed.set(true);
+            names::changed_at(&d);
             kept::release(&d);
         }
     }
@@ -110,6 +114,7 @@ impl Dentry {
     pub fn moved(self: &Rc<Dentry>, name: &[u8], to: &Rc<Dentry>, new_name: &[u8]) {
         to.forget(new_name);
         if let Some(d) = self.take(name) {
+            names::changed_at(&d);
             *d.parent.borrow_mut() = Some(to.clone());
             *d.name.borrow_mut() = new_name.into();
             to.children.borrow_mut().insert(new_name.into(), Rc::downgrade(&d));
@@ -124,13 +129,15 @@ impl Dentry {
 
     /// Leaves its parent, which comes back.
     fn leave(&mut self) -> Option<Rc<Dentry>> {
+        // Who comes in its place knows nothing of what was said.
+        names::changed_at(self);
         let up = self.parent.take()?;
-        let mut names = up.children.borrow_mut();
+        let mut children = up.children.borrow_mut();
         // Another may have the name by now.
-        if names.get(&**self.name.borrow()).is_some_and(|w| w.strong_count() == 0) {
-            names.remove(&**self.name.borrow());
+        if children.get(&**self.name.borrow()).is_some_and(|w| w.strong_count() == 0) {
+            children.remove(&**self.name.borrow());
         }
-        drop(names);
+        drop(children);
         Some(up)
     }
 }

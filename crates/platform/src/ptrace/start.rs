@@ -39,7 +39,7 @@ impl Ptrace {
             hwcap: word(2),
             hwcap2: word(3),
             sites: false,
-            futexes: false,
+            answers: false,
         };
         let (inject, scratch) = (word(4), word(5));
 

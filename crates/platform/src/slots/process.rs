@@ -19,6 +19,8 @@ pub struct Process {
     /// Tag of the thread on each slot.
     pub threads: RefCell<Vec<Option<u64>>>,
     pub dead: Cell<bool>,
+    /// What its region says of names.
+    pub names: Cell<u64>,
 }
 
 impl Process {
@@ -38,6 +40,7 @@ impl Process {
             token: Cell::new(0),
             threads: RefCell::default(),
             dead: Cell::new(false),
+            names: Cell::new(0),
         };
         Ok((p, theirs))
     }

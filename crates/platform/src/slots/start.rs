@@ -31,7 +31,7 @@ impl Slots {
         let listener = listener.filter(|_| n == reply.len()).ok_or(Errno::EPROTO)?;
         let word = |i: usize| u64::from_ne_bytes(reply[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
         let features =
-            Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3), sites: true, futexes: true };
+            Features { vdso: word(0), vdso_len: word(1), hwcap: word(2), hwcap2: word(3), sites: true, answers: true };
         // Without it (before Linux 6.6) only doorbells are slower.
         let _ = host::notify::set_sync_wake_up(listener.as_fd(), true);
         let epoll = host::epoll::Epoll::new()?;

@@ -196,6 +196,7 @@ impl Slots {
             Resume::ReturnAt(r) => (then::RETURN_AT, r),
             Resume::Unchanged => (then::RESUME, 0),
             Resume::Natively => (then::NATIVELY, 0),
+            Resume::NoLink(number) => (then::NO_LINK, number as i64),
             Resume::Pause => (then::MORE, 0),
             Resume::Context(r) => (then::CONTEXT, r),
             Resume::Exit => (then::EXIT, 0),

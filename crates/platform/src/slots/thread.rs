@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// A step that did not fit into the current answer.
 pub enum Step {
@@ -61,6 +61,8 @@ pub struct Thread {
     pub dense: Cell<u32>,
     /// How many such bells it takes to be looked at, and calls served while it was.
     pub needed: Cell<u32>,
+    /// It is looked at for its own bells, not because others were.
+    pub earned: Cell<bool>,
     pub served: Cell<u32>,
     /// Whether the sentry looks at the slot.
     pub hot: Cell<bool>,
@@ -90,6 +92,7 @@ impl Thread {
             bell_answered: Cell::new(0),
             dense: Cell::new(0),
             needed: Cell::new(super::DENSE),
+            earned: Cell::new(false),
             served: Cell::new(0),
             hot: Cell::new(false),
             moved: Cell::new(false),
@@ -255,6 +258,11 @@ impl Memory for Thread {
 
     fn waits_at_host(&self) -> bool {
         self.slot().mode.waits.load(Relaxed) != 0
+    }
+
+    fn tell_names(&self, number: u64) -> bool {
+        self.process.region.control().names.store(number, Release);
+        self.process.names.replace(number) != number
     }
 
     fn fill(&self, addr: u64, len: usize, fd: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
