@@ -31,7 +31,7 @@ need wrk wrk
 need ab apache2-utils
 need sqlite3 sqlite3
 need pwgen pwgen
-need convert imagemagick
+need identify imagemagick
 need tmux tmux
 need curl curl
 need openssl openssl

@@ -242,6 +242,7 @@ fn own() -> Vec<Permission> {
             Allow,
             "a CPU for the kernel thread and the others for stubs, while calls are dense"
         ),
+        permit!(SYS_sched_getaffinity, [], Allow, "which CPUs the operator lets the sandbox have"),
         permit!(SYS_sysinfo, [], Allow, "how much memory there is, for /proc/meminfo"),
         permit!(SYS_timerfd_settime, [], Allow, "the kernel's next timer"),
         permit!(SYS_getrandom, [], Allow, "the guest's random bytes, cookies and hash keys"),

@@ -4,7 +4,7 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A set of the host's CPUs (sched_setaffinity(2)).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Cpus(CpuSet);
 
 impl Cpus {

@@ -134,9 +134,14 @@ impl Slots {
         self.running.saturating_sub(self.threaded.iter().take(HOT_MAX).map(waiting).sum())
     }
 
+    /// How many CPUs it may use at once: by its quota, and by where its threads may run.
+    fn cpus(&self) -> usize {
+        self.cpus.min(self.crowd.count())
+    }
+
     /// Spinning pays only while a CPU is to spare.
     fn may_spin(&self) -> bool {
-        self.cpus > 1 && (self.crowd.apart() || self.busy() < self.cpus)
+        self.cpus() > 1 && (self.crowd.apart() || self.busy() < self.cpus())
     }
 
     /// Right while callers are sparse: both sides share a CPU and no wake-up crosses. Wrong while spinning,
@@ -358,8 +363,10 @@ impl Slots {
             let close = host::time::monotonic_ns() - t.bell_answered.get() < SPIN_NS;
             t.dense.set(if close { t.dense.get() + 1 } else { 0 });
             // Who is looked at beside others costs nothing more. The stub is placed before it is answered.
-            if t.dense.get() >= t.needed.get() || !self.hot.is_empty() || self.crowd.apart() {
+            let earned = t.dense.get() >= t.needed.get();
+            if earned || !self.hot.is_empty() || self.crowd.apart() {
                 self.go_apart();
+                t.earned.set(earned);
                 self.heat(&t);
             }
         }
@@ -462,7 +469,7 @@ impl Slots {
         handshake::answer(&t.slot().answer.seq, t.seq.get());
         if let Some(id) = t.bell.take() {
             // Not across CPUs while there is work for all: who calls would gather on one, and leave the others idle.
-            let here = self.busy() < self.cpus || t.cpu.get() == host::cpu::Cpus::current();
+            let here = self.busy() < self.cpus() || t.cpu.get() == host::cpu::Cpus::current();
             self.set_sync(here && self.hot.is_empty() && !self.crowd.apart());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
@@ -545,8 +552,12 @@ impl Platform for Slots {
             }
         }
         while let Some(t) = self.hot.first().cloned() {
-            let worth = t.served.get() >= WORTH;
-            t.needed.set(if worth { DENSE } else { (t.needed.get() * 4).min(DENSE_MAX) });
+            // Whose bells asked for it pays for a look in vain.
+            match (t.served.get() >= WORTH, t.earned.take()) {
+                (true, _) => t.needed.set(DENSE),
+                (false, true) => t.needed.set((t.needed.get() * 4).min(DENSE_MAX)),
+                (false, false) => {}
+            }
             t.dense.set(0);
             self.cool(&t);
         }

@@ -20,10 +20,10 @@ const LEAVE_NS: u64 = 1_000_000;
 const ENOUGH: u64 = LEAVE_NS / 28_000;
 
 pub(super) struct Crowd {
-    /// What the sandbox may use.
+    /// What the sandbox may use, as the operator has set it.
     all: Cpus,
-    /// While the kernel thread has a CPU of its own: what is left for the stubs.
-    others: Option<Cpus>,
+    /// While the kernel thread has a CPU of its own: that, and what is left for the stubs.
+    parts: Option<(Cpus, Cpus)>,
     /// Threads kept on those.
     moved: Vec<Rc<Thread>>,
     /// Bells in this window, and those that found all CPUs taken.
@@ -39,21 +39,24 @@ pub(super) struct Crowd {
 impl Crowd {
     pub fn new() -> abi::Result<Crowd> {
         let all = Cpus::allowed()?;
-        Ok(Crowd {
-            all,
-            others: None,
-            moved: Vec::new(),
-            bells: 0,
-            crowded: 0,
-            begun: 0,
-            calls: 0,
-            refused: all.count() < 2,
-        })
+        Ok(Crowd { all, parts: None, moved: Vec::new(), bells: 0, crowded: 0, begun: 0, calls: 0, refused: false })
     }
 
     /// Whether the kernel thread has a CPU of its own.
     pub fn apart(&self) -> bool {
-        self.others.is_some()
+        self.parts.is_some()
+    }
+
+    /// How many CPUs the sandbox may use.
+    pub fn count(&self) -> usize {
+        self.all.count()
+    }
+
+    /// Sees what the operator has set since, who sets the kernel thread's CPUs like everybody's. True: something else than we.
+    fn look(&mut self) -> bool {
+        let now = Cpus::allowed().ok().filter(|now| self.parts.is_none_or(|(own, _)| own != *now));
+        self.all = now.unwrap_or(self.all);
+        now.is_some()
     }
 
     /// `child` was made by `parent`, on whose CPUs it begins.
@@ -77,8 +80,10 @@ impl Crowd {
         if t.tag >= WARM {
             return;
         }
-        match &self.others {
-            Some(others) if !t.moved.get() && t.host_tid.get() != 0 && others.keep(Some(t.host_tid.get())).is_ok() => {
+        match &self.parts {
+            Some((_, others))
+                if !t.moved.get() && t.host_tid.get() != 0 && others.keep(Some(t.host_tid.get())).is_ok() =>
+            {
                 t.moved.set(true);
                 self.moved.push(t.clone());
             }
@@ -88,19 +93,26 @@ impl Crowd {
     }
 
     fn enter(&mut self) {
-        let mine = Cpus::current();
-        let others = self.all.without(mine);
-        self.refused = Cpus::only(mine).keep(None).is_err();
+        self.look();
+        if self.count() < 2 {
+            return;
+        }
+        let cpu = Cpus::current();
+        let mine = Cpus::only(cpu);
+        self.refused = mine.keep(None).is_err();
         if !self.refused {
-            self.others = Some(others);
+            self.parts = Some((mine, self.all.without(cpu)));
         }
     }
 
     pub fn leave(&mut self) {
-        if self.others.take().is_none() {
+        if !self.apart() {
             return;
         }
-        let _ = self.all.keep(None);
+        if !self.look() {
+            let _ = self.all.keep(None);
+        }
+        self.parts = None;
         for t in std::mem::take(&mut self.moved) {
             // One that has not rung yet is set free when it does.
             if t.host_tid.get() != 0 {
@@ -114,7 +126,7 @@ impl Crowd {
 impl Slots {
     /// A bell has rung.
     pub(super) fn count_bell(&mut self) {
-        let full = self.busy() >= self.cpus && self.cpus > 1;
+        let full = self.busy() >= self.cpus() && self.cpus() > 1;
         let c = &mut self.crowd;
         if c.refused || c.apart() {
             return;
@@ -127,6 +139,7 @@ impl Slots {
         let now = host::time::monotonic_ns();
         let dense = now - c.begun < ENTER_NS && c.crowded * 2 > WINDOW;
         (c.bells, c.crowded, c.begun) = (0, 0, now);
+        c.look();
         if dense {
             self.go_apart();
         }
@@ -139,6 +152,9 @@ impl Slots {
             return;
         }
         c.enter();
+        if !c.apart() {
+            return;
+        }
         c.begun = host::time::monotonic_ns();
         c.calls = self.counters.hot_calls + self.counters.bells;
         self.counters.apart += 1;
@@ -150,6 +166,9 @@ impl Slots {
         let c = &mut self.crowd;
         if !c.apart() || now - c.begun < LEAVE_NS {
             return;
+        }
+        if c.look() {
+            return c.leave();
         }
         // Longer than the window when a call took long: the rate counts.
         if (calls - c.calls) * LEAVE_NS < ENOUGH * (now - c.begun) {
