@@ -139,7 +139,8 @@ impl OverlayInode {
         Ok(made)
     }
 
-    /// Prepares a name of the upper directory for something new: a whiteout goes away. True: there was one.
+    /// Prepares a name for something new: a whiteout in the upper directory goes away. True: there was one. EEXIST: above or
+    /// below there is something of that name; whoever creates may not have looked.
     fn clear(&self, name: &[u8]) -> Result<bool> {
         match self.in_upper(name)? {
             Some((_, a)) if is_whiteout(&a) => {
@@ -147,6 +148,7 @@ impl OverlayInode {
                 Ok(true)
             }
             Some(_) => Err(Errno::EEXIST),
+            None if self.in_lower(name)?.is_some() => Err(Errno::EEXIST),
             None => Ok(false),
         }
     }
@@ -415,5 +417,51 @@ impl FileOps for Merged {
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: u64 = 1 << 20;
+    const FILE: New = New { mode: c::S_IFREG | 0o644, uid: 0, gid: 0 };
+    const DIRECTORY: New = New { mode: c::S_IFDIR | 0o755, uid: 0, gid: 0 };
+    const LINK: New = New { mode: c::S_IFLNK | 0o777, uid: 0, gid: 0 };
+
+    /// A file and a directory below, with a file in it.
+    fn layers() -> Rc<dyn Inode> {
+        let (lower, upper) = (crate::tmp::mount(1, 0o755, ROOM, 100), crate::tmp::mount(2, 0o755, ROOM, 100));
+        lower.create(b"file", FILE, 0).unwrap();
+        lower.mkdir(b"directory", DIRECTORY).unwrap().create(b"within", FILE, 0).unwrap();
+        mount(3, lower, upper)
+    }
+
+    #[test]
+    fn nothing_is_made_over_what_is_below() {
+        let top = layers();
+        let other = top.create(b"other", FILE, 0).unwrap();
+        for name in [b"file".as_slice(), b"directory"] {
+            let made: [Result; 4] = [
+                top.create(name, FILE, 0).map(drop),
+                top.mkdir(name, DIRECTORY).map(drop),
+                top.symlink(name, b"target", LINK).map(drop),
+                top.link(name, &other),
+            ];
+            assert_eq!(made, [Err(Errno::EEXIST); 4], "{}", name.escape_ascii());
+        }
+        assert!(top.lookup(b"directory").unwrap().lookup(b"within").is_ok());
+    }
+
+    #[test]
+    fn what_was_removed_is_made_anew_without_what_was_below() {
+        let top = layers();
+        top.unlink(b"file").unwrap();
+        assert!(top.symlink(b"file", b"target", LINK).is_ok());
+        top.lookup(b"directory").unwrap().unlink(b"within").unwrap();
+        top.rmdir(b"directory").unwrap();
+        let made = top.mkdir(b"directory", DIRECTORY).unwrap();
+        assert_eq!(made.lookup(b"within").err(), Some(Errno::ENOENT));
+        assert_eq!(top.mkdir(b"directory", DIRECTORY).err(), Some(Errno::EEXIST));
     }
 }
