@@ -60,6 +60,14 @@ pub enum Op {
         word: u64,
         prot: i32,
     },
+    /// Rewrite call sites in a mapping where nothing has run yet. `words`, for each: the address of two aligned words, those as
+    /// they must be, and as they become; others stay.
+    Rewrite {
+        addr: u64,
+        len: u64,
+        prot: i32,
+        words: Vec<u8>,
+    },
     /// Copy the thread's floating point state (XSAVE format, as in a host signal frame) to guest memory.
     SaveFp {
         addr: u64,

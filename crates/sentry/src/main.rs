@@ -13,7 +13,6 @@ mod proc;
 mod report;
 mod seccomp;
 mod serve;
-mod sites;
 mod start;
 mod sys;
 mod trace;

@@ -1,6 +1,5 @@
 //! What a thread's own filters say of its calls. seccomp(2).
 use crate::serve::Sentry;
-use crate::sites;
 use abi::seccomp::{AUDIT_ARCH_X86_64, CallData};
 use abi::signal::SigInfo;
 use abi::{Errno, c};
@@ -9,6 +8,7 @@ use kernel::seccomp::{ACTION, DATA, Seccomp};
 use kernel::seccomp::{RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_KILL_THREAD, RET_LOG, RET_TRACE, RET_TRAP};
 use platform::Platform;
 use std::rc::Rc;
+use syscalls::sites;
 use task::{At, ExitStatus, Stop, Task};
 
 const SYS_SECCOMP: i32 = 1;

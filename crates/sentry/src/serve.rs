@@ -387,7 +387,7 @@ impl<P: Platform> Sentry<P> {
         if full {
             self.context(t);
             if self.p.features().sites {
-                crate::sites::consider(t, nr);
+                syscalls::sites::consider(t, nr);
             }
         } else {
             t.full.set(false);

@@ -4,7 +4,6 @@
 //! its memory as it will be), and puts back the call sites that were rewritten. Then it stands, and everything is in `regs`.
 use crate::deliver::restart_ip;
 use crate::serve::Sentry;
-use crate::sites;
 use abi::signal::SigInfo;
 use abi::{Errno, Result, c};
 use guest::ops::{Op, Resume};
@@ -100,7 +99,7 @@ impl<P: Platform> Sentry<P> {
         }
         // Before a call nothing has been done for it.
         let early = matches!(c.stop.at, At::Entry | At::Filter(_));
-        let mut ops = sites::restore(t);
+        let mut ops = syscalls::sites::restore(t);
         ops.extend(t.ops.take());
         if !c.flushed && (!early || !ops.is_empty()) {
             c.flushed = true;
@@ -116,7 +115,7 @@ impl<P: Platform> Sentry<P> {
 
     /// Everything is done: the registers are those the tracer sees.
     fn stand(&mut self, t: &Rc<Task>, mut stop: Stop) {
-        let (ip, rax) = sites::own_ip(t, t.regs.borrow().rip);
+        let (ip, rax) = syscalls::sites::own_ip(t, t.regs.borrow().rip);
         {
             let mut r = t.regs.borrow_mut();
             r.rip = ip;

@@ -221,9 +221,14 @@ pub mod op {
     pub const SAVE_FP: u32 = 10;
     /// Replace it by `args[1]` bytes at data offset `args[0]`.
     pub const LOAD_FP: u32 = 11;
+    /// Rewrite words: `args[1]` bytes at data offset `args[0]`, [`REWRITE`](super::REWRITE) for each pair: its address, the pair as it must
+    /// be, and as it becomes. Others stay as they are.
+    pub const REWRITE: u32 = 12;
 }
 
 pub const ACTIONS: usize = 40;
+/// Bytes of one entry of [`op::REWRITE`].
+pub const REWRITE: usize = 40;
 
 /// A fault, from siginfo.
 #[repr(C)]

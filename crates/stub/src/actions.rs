@@ -2,7 +2,7 @@
 use crate::signals::Ucontext;
 use crate::{Tls, entry, init, mem, sys};
 use core::sync::atomic::Ordering::Relaxed;
-use slots::{ACTIONS, ask, layout, op, then};
+use slots::{ACTIONS, REWRITE, ask, layout, op, then};
 
 /// What to do next.
 pub enum Next {
@@ -33,6 +33,19 @@ pub fn perform(t: &mut Tls, uc: Option<&mut Ucontext>) -> Next {
         return next(s.answer.then.load(Relaxed));
     }
     perform_all(t, uc, n.min(ACTIONS))
+}
+
+/// A pair of words that is not as it must be, or not there, stays.
+fn rewrite(t: &Tls, offset: u64, len: usize) {
+    for i in 0..len / REWRITE {
+        let entry = (t.data() as u64 + offset) + (i * REWRITE) as u64;
+        // SAFETY: within the slot's data area, as the sentry says; it writes nothing there until it is asked again.
+        let [at, old @ .., new0, new1] = unsafe { (entry as *const [u64; 5]).read_unaligned() };
+        let (mut now, new) = ([0u64; 2], [new0, new1]);
+        if mem::copy((&raw mut now).cast(), at as *const u8, size_of_val(&now)) == 0 && now == old {
+            mem::copy(at as *mut u8, (&raw const new).cast(), size_of_val(&new));
+        }
+    }
 }
 
 fn next(then: u32) -> Next {
@@ -80,6 +93,7 @@ fn perform_all(t: &mut Tls, uc: Option<&mut Ucontext>, n: usize) -> Next {
             op::ZERO => {
                 mem::zero(args[0] as *mut u8, args[1] as usize);
             }
+            op::REWRITE => rewrite(t, args[0], args[1] as usize),
             op::POKE => {
                 // SAFETY: an aligned word of a guest page that the action before made writable; the guest's own
                 // memory, and a fault is the guest's death.

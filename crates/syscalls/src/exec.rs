@@ -3,6 +3,7 @@ use crate::args::{Addr, Fd, Flags, PathArg};
 use crate::memory::{Mapped, backing};
 use crate::path::{as_caller, base};
 use crate::privileges;
+use crate::sites::Ahead;
 use abi::regs::Regs;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::Memory;
@@ -293,6 +294,13 @@ fn build(
     let sp = st.sp;
     ops.push(Op::Write { addr: sp, bytes: st.bytes });
     let mm = Mm::new(t.kernel.new_mm_id(), space);
+    if !t.traced.get() {
+        let images: Vec<Vma> = mm.space.borrow().iter().filter(|v| v.file.is_some()).cloned().collect();
+        for Ahead { before, after } in images.iter().filter_map(|v| crate::sites::ahead(&mm, v)) {
+            ops.extend(before);
+            ops.push(after);
+        }
+    }
     mm.args.set(st.args);
     mm.env.set(st.env);
     mm.auxv.replace(st.auxv);

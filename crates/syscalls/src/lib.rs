@@ -31,6 +31,7 @@ pub mod row;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
+pub mod sites;
 pub mod sockaddr;
 pub mod socket;
 pub mod splice;

@@ -1,6 +1,7 @@
 //! Memory: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2), memfd_create(2).
 use crate::args::{Addr, Fd, Flags, StrArg};
 use crate::fd::install;
+use crate::sites::Ahead;
 use abi::signal::SigInfo;
 use abi::{Errno, PAGE_SIZE, Result, c};
 use guest::ops::Op;
@@ -237,20 +238,23 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
     let file = file.map(|(m, o)| (m as Rc<dyn MappedFile>, o));
     let grows = flags & c::MAP_GROWSDOWN != 0 && !shared && file.is_none();
     let v = Vma { start: range.start, end: range.end, prot, shared, file, locked, grows, ..anonymous() };
-    mm.space.borrow_mut().map(v);
+    mm.space.borrow_mut().map(v.clone());
     mm.forget_sites(range.clone());
+    let sites = crate::sites::ahead(&mm, &v);
     let flags = (flags & HOST_FLAGS & !0xf) | if shared { c::MAP_SHARED } else { c::MAP_PRIVATE };
     mm.takes_off(t, range.clone());
-    t.op(Op::Map {
-        addr: range.start,
-        len: range.end - range.start,
-        prot,
-        flags,
-        file: host_fd.map(|fd| (fd, offset)),
-    });
+    let mapping =
+        Op::Map { addr: range.start, len: range.end - range.start, prot, flags, file: host_fd.map(|fd| (fd, offset)) };
+    match sites {
+        Some(Ahead { before, after }) => before.into_iter().chain([mapping, after]).for_each(|op| t.op(op)),
+        None => t.op(mapping),
+    }
     t.undo.replace(Some(Box::new({
         let r = range.clone();
-        move |t: &Task| t.mm().space.borrow_mut().forget(r)
+        move |t: &Task| {
+            t.mm().forget_sites(r.clone());
+            t.mm().space.borrow_mut().forget(r);
+        }
     })));
     Ok(range.start)
 }

@@ -48,7 +48,7 @@ pub struct Mm {
     /// return there.
     pub covered: RefCell<HashMap<u64, u64>>,
     /// The bytes that were at each site that was rewritten.
-    pub rewritten: RefCell<BTreeMap<u64, [u8; 7]>>,
+    pub rewritten: RefCell<Rc<BTreeMap<u64, [u8; 7]>>>,
     /// Somebody traces a thread of it: its sites stay as they are in the file.
     pub traced: Cell<bool>,
     /// Registered for membarrier(2)'s private commands.
@@ -130,8 +130,16 @@ impl Mm {
         if !sites.is_empty() {
             sites.retain(|s, _| !r.contains(s));
             self.covered.borrow_mut().retain(|ip, _| !r.contains(ip));
-            self.rewritten.borrow_mut().retain(|s, _| !r.contains(s));
         }
+        let mut rewritten = self.rewritten.borrow_mut();
+        if rewritten.range(r.clone()).next().is_some() {
+            Rc::make_mut(&mut rewritten).retain(|s, _| !r.contains(s));
+        }
+    }
+
+    /// What was at sites that are rewritten.
+    pub fn keep_rewritten(&self, sites: impl IntoIterator<Item = (u64, [u8; 7])>) {
+        Rc::make_mut(&mut self.rewritten.borrow_mut()).extend(sites);
     }
 
     /// The copy that a forked child has.

@@ -51,7 +51,7 @@ impl Ptrace {
             Op::Thread { tag } => self.new_thread(t, tag)?,
             Op::Fork { tag } => self.fork(t, tag)?,
             // Never asked for: `Features::sites`.
-            Op::Patch { .. } => return Err(Trouble::Failed(Errno::EOPNOTSUPP)),
+            Op::Patch { .. } | Op::Rewrite { .. } => return Err(Trouble::Failed(Errno::EOPNOTSUPP)),
             Op::SaveFp { addr, len } => {
                 let state = self.xstate.framed(t.tid).map_err(|_| Trouble::Broken)?;
                 let n = state.len().min(len as usize);

@@ -68,7 +68,13 @@ impl Slots {
                 host(c::SYS_mprotect, [page, abi::PAGE_SIZE, prot as u64, 0, 0, 0])
             }
             Op::SaveFp { addr, len } => Step::Plain { op: op::SAVE_FP, args: [addr, len, 0, 0, 0, 0, 0] },
-            Op::LoadFp(bytes) => Step::LoadFp(bytes),
+            Op::LoadFp(bytes) => Step::Data { op: op::LOAD_FP, bytes },
+            Op::Rewrite { addr, len, prot, words } => {
+                let mut q = t.queue.borrow_mut();
+                q.push_back(host(c::SYS_mprotect, [addr, len, (prot | c::PROT_WRITE) as u64, 0, 0, 0]));
+                q.push_back(Step::Data { op: op::REWRITE, bytes: words });
+                host(c::SYS_mprotect, [addr, len, prot as u64, 0, 0, 0])
+            }
         };
         t.queue.borrow_mut().push_back(step);
         Ok(())
@@ -84,7 +90,11 @@ impl Slots {
             self.running += 1;
         }
         let new = Rc::new(Thread::new(child.clone(), t.index, tag));
-        self.crowd.born(t, &new);
+        if tag < WARM {
+            self.crowd.born(t, &new);
+        } else {
+            new.moved.set(t.moved.get());
+        }
         self.insert(new);
         t.queue.borrow_mut().push_back(Step::Fork { socket, region: child });
         Ok(())
@@ -122,13 +132,13 @@ impl Slots {
                         break;
                     }
                 }
-                Step::LoadFp(bytes) => match t.reserve(bytes.len()) {
+                Step::Data { op, bytes } => match t.reserve(bytes.len()) {
                     Some(offset) => {
                         t.process.region.put(t.index, offset, &bytes);
-                        t.push(op::LOAD_FP, 0, &[offset as u64, bytes.len() as u64]);
+                        t.push(op, 0, &[offset as u64, bytes.len() as u64]);
                     }
                     None => {
-                        t.queue.borrow_mut().push_front(Step::LoadFp(bytes));
+                        t.queue.borrow_mut().push_front(Step::Data { op, bytes });
                         full = true;
                         break;
                     }

@@ -27,7 +27,11 @@ pub enum Step {
         bytes: Vec<u8>,
         at: usize,
     },
-    LoadFp(Vec<u8>),
+    /// An action on what is put in the data area.
+    Data {
+        op: u32,
+        bytes: Vec<u8>,
+    },
     /// Fork into this process: the descriptors are its socket and region.
     Fork {
         socket: OwnedFd,
