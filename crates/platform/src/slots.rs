@@ -76,6 +76,13 @@ pub struct Slots {
     hot: Vec<Rc<Thread>>,
     /// Where the next scan of `hot` begins.
     turn: usize,
+    /// Processes that are over and whose threads all wait: they are killed when there is time.
+    doomed: Vec<Rc<Process>>,
+    /// The CPU that was last given back to a guest.
+    guest_cpu: usize,
+    /// A program waits for a warm stub; one has come.
+    wanted: bool,
+    came: bool,
     warm: VecDeque<u64>,
     warm_next: u64,
     warm_coming: usize,
@@ -230,6 +237,7 @@ impl Slots {
         if t.tag >= WARM {
             if a == Ask::Ready && t.tag != TEMPLATE {
                 self.warm.push_back(t.tag);
+                self.came |= std::mem::take(&mut self.wanted);
                 self.warm_coming -= 1;
             }
             return None;
@@ -308,7 +316,7 @@ impl Slots {
             // talk to each other never wake it.
             self.look_around();
             // A bell may have made a slot hot, which then asks without ringing.
-            if self.others_ready || !self.events.is_empty() || !self.hot.is_empty() {
+            if self.has_news() || !self.hot.is_empty() {
                 return;
             }
         }
@@ -473,6 +481,31 @@ impl Slots {
             self.set_sync(here && self.hot.is_empty() && !self.crowd.apart());
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
+            if self.sync {
+                t.cpu.set(host::cpu::Cpus::current());
+            }
+        }
+        if t.tag < WARM {
+            self.guest_cpu = t.cpu.get();
+        }
+    }
+
+    /// There is something to do other than to wait.
+    fn has_news(&self) -> bool {
+        !self.events.is_empty() || self.others_ready || self.came
+    }
+
+    /// While a CPU is to spare: has a stub that no guest waits for run where no guest is.
+    fn put_aside(&self, tid: i32) -> bool {
+        let spare = self.busy() < self.cpus() && !self.crowd.apart() && tid != 0;
+        spare && self.crowd.put_aside(tid, self.guest_cpu)
+    }
+
+    /// Ends those that are over. An end takes longer than most calls: the host gives back all that was mapped.
+    fn end_doomed(&mut self) {
+        for p in std::mem::take(&mut self.doomed) {
+            self.put_aside(p.pid.get());
+            let _ = p.pidfd.get().map(|fd| host::stub::kill(fd.as_fd()));
         }
     }
 
@@ -482,6 +515,10 @@ impl Slots {
             self.warm_next += 1;
             self.warm_coming += 1;
             let t = self.template.clone();
+            // Its children begin there, and are let go when they are wanted.
+            if self.put_aside(t.host_tid.get()) {
+                t.moved.set(true);
+            }
             if self.begin_fork(&t, tag).is_err() {
                 self.warm_coming -= 1;
                 return;
@@ -498,6 +535,7 @@ impl Platform for Slots {
     }
 
     fn poll(&mut self) -> Option<Event> {
+        self.came = false;
         if !self.mourned.is_empty() {
             self.tell_deaths();
         }
@@ -509,6 +547,7 @@ impl Platform for Slots {
             return self.scan();
         }
         self.streak = 0;
+        self.end_doomed();
         if self.crowd.apart() {
             self.review_crowd(host::time::monotonic_ns());
         }
@@ -521,7 +560,7 @@ impl Platform for Slots {
             self.others_added = true;
             self.inner.add(others, host::epoll::LEVEL_IN, OTHERS).expect("host epoll");
         }
-        if !self.events.is_empty() || self.others_ready {
+        if self.has_news() {
             return;
         }
         let deadline = self.or_told(deadline);
@@ -535,9 +574,10 @@ impl Platform for Slots {
             let until = deadline.unwrap_or(u64::MAX).min(begun + patience);
             loop {
                 self.look_around();
-                if !self.events.is_empty() || self.others_ready || self.spin(LOOKS / 4) {
+                if self.has_news() || self.spin(LOOKS / 4) {
                     return;
                 }
+                self.end_doomed();
                 if self.hot.is_empty() && !self.crowd.apart() {
                     return;
                 }
@@ -561,8 +601,9 @@ impl Platform for Slots {
             t.dense.set(0);
             self.cool(&t);
         }
+        self.end_doomed();
         self.request_warm();
-        if !self.events.is_empty() {
+        if self.has_news() {
             return;
         }
         if deadline.is_none_or(|d| d > host::time::monotonic_ns()) {
@@ -577,6 +618,7 @@ impl Platform for Slots {
     fn spawn(&mut self, tag: u64) -> bool {
         // The next one is asked for when there is time, before sleeping.
         let Some(w) = self.warm.pop_front() else {
+            self.wanted = true;
             self.request_warm();
             return false;
         };
@@ -587,6 +629,9 @@ impl Platform for Slots {
         t.state.set(State::Asking);
         t.bell.set(old.bell.take());
         t.host_tid.set(old.host_tid.get());
+        if old.moved.get() {
+            self.crowd.let_go(old.host_tid.get());
+        }
         self.insert(Rc::new(t));
         self.events.push_back(Event::Ask { tag, ask: Ask::Ready });
         true
@@ -709,7 +754,12 @@ impl Platform for Slots {
             if self.by_token.remove(&t.process.token.get()).is_some() {
                 let _ = self.inner.remove(fd.as_fd());
             }
-            let _ = host::stub::kill(fd.as_fd());
+            let waits = |tag: &u64| self.thread(*tag).is_some_and(|t| t.state.get() == State::Asking);
+            if t.process.tags().iter().all(waits) {
+                self.doomed.push(t.process.clone());
+            } else {
+                let _ = host::stub::kill(fd.as_fd());
+            }
         }
         self.forget(&t.process);
     }

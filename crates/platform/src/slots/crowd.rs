@@ -92,6 +92,16 @@ impl Crowd {
         }
     }
 
+    /// Keeps a thread off `cpu`.
+    pub fn put_aside(&self, tid: i32, cpu: usize) -> bool {
+        self.all.without(cpu).keep(Some(tid)).is_ok()
+    }
+
+    /// Gives a thread back what [`Crowd::put_aside`] took.
+    pub fn let_go(&self, tid: i32) {
+        let _ = self.all.keep(Some(tid));
+    }
+
     fn enter(&mut self) {
         self.look();
         if self.count() < 2 {
