@@ -496,7 +496,7 @@ impl Slots {
     }
 
     /// While a CPU is to spare: has a stub that no guest waits for run where no guest is.
-    fn put_aside(&self, tid: i32) -> bool {
+    fn put_aside(&mut self, tid: i32) -> bool {
         let spare = self.busy() < self.cpus() && !self.crowd.apart() && tid != 0;
         spare && self.crowd.put_aside(tid, self.guest_cpu)
     }

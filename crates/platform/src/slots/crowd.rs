@@ -93,12 +93,14 @@ impl Crowd {
     }
 
     /// Keeps a thread off `cpu`.
-    pub fn put_aside(&self, tid: i32, cpu: usize) -> bool {
+    pub fn put_aside(&mut self, tid: i32, cpu: usize) -> bool {
+        self.look();
         self.all.without(cpu).keep(Some(tid)).is_ok()
     }
 
     /// Gives a thread back what [`Crowd::put_aside`] took.
-    pub fn let_go(&self, tid: i32) {
+    pub fn let_go(&mut self, tid: i32) {
+        self.look();
         let _ = self.all.keep(Some(tid));
     }
 
