@@ -1,4 +1,4 @@
-//! The rest: uname(2), sysinfo(2), prctl(2), getrlimit(2), arch_prctl(2), getrandom(2), personality(2).
+//! The rest: uname(2), sysinfo(2), sysfs(2), prctl(2), getrlimit(2), arch_prctl(2), getrandom(2), personality(2).
 use crate::args::{Flags, InBuf, OutBuf};
 use crate::privileges;
 use abi::sys::{Rlimit, Rusage, Sysinfo, Timeval, Utsname};
@@ -14,6 +14,36 @@ pub const RELEASE: &str = "6.1.0-rvisor";
 /// The same, for programs that only know version 2 (UNAME26).
 const RELEASE_26: &str = "2.6.61-rvisor";
 pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC rVisor";
+
+/// Types of file systems there are, and whether they need a block device: /proc/filesystems.
+pub const FILE_SYSTEMS: [(&str, bool); 10] = [
+    ("sysfs", false),
+    ("tmpfs", false),
+    ("proc", false),
+    ("cgroup2", false),
+    ("devtmpfs", false),
+    ("devpts", false),
+    ("ramfs", false),
+    ("mqueue", false),
+    ("overlay", false),
+    ("ext4", true),
+];
+
+/// sysfs(2): a type's number by its name (at `at`), the name of number `at`, how many there are.
+pub fn sysfs(t: &Rc<Task>, option: i32, at: u64, name: u64) -> Result<usize> {
+    match option {
+        1 => {
+            let wanted = guest::read_cstr(&*t.mem(), at, abi::PAGE_SIZE as usize)?;
+            FILE_SYSTEMS.iter().position(|(name, _)| name.as_bytes() == wanted).ok_or(Errno::EINVAL)
+        }
+        2 => {
+            let (found, _) = FILE_SYSTEMS.get(at as u32 as usize).ok_or(Errno::EINVAL)?;
+            t.mem().write(name, format!("{found}\0").as_bytes()).map(|()| 0)
+        }
+        3 => Ok(FILE_SYSTEMS.len()),
+        _ => Err(Errno::EINVAL),
+    }
+}
 
 pub fn uname(t: &Rc<Task>, out: UserOut<Utsname>) -> Result {
     let field = |s: &[u8]| {

@@ -147,6 +147,7 @@ crate::syscall_table! {
     136 ustat(dev: u32, out: UserOut<Ustat>) => path::ustat, full;
     137 statfs(path: PathArg, out: UserOut<Statfs>) => path::statfs, full;
     138 fstatfs(fd: Fd, out: UserOut<Statfs>) => path::fstatfs, full;
+    139 sysfs(option: i32, at: u64, name: u64) => misc::sysfs, full;
     140 getpriority(which: i32, who: i32) => sched::getpriority, partial, "kept, without effect";
     141 setpriority(which: i32, who: i32, nice: i32) => sched::setpriority, partial, "kept, without effect";
     142 sched_setparam(pid: i32, param: UserIn<i32>) => sched::sched_setparam, partial, "SCHED_OTHER only";

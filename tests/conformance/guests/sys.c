@@ -62,3 +62,23 @@ CASE(interfaces) {
     EQ(sscanf(slurp("/sys/class/net/lo/statistics/rx_bytes"), "%lu", &bytes), 1);
     ERR(open("/sys/class/net/nosuch0/mtu", O_RDONLY), ENOENT);
 }
+
+CASE(types_of_file_systems) {
+    enum { NUMBER = 1, NAME, COUNT };
+    char name[64], listed[80];
+    long count = syscall(SYS_sysfs, COUNT);
+    if (count < 0 && errno == ENOSYS)
+        SKIP("this kernel was built without sysfs(2)");
+    CHECK(count > 3);
+    for (long i = 0; i < count; i++) {
+        OK(syscall(SYS_sysfs, NAME, i, name));
+        EQ(syscall(SYS_sysfs, NUMBER, name), i);
+        snprintf(listed, sizeof listed, "\t%s\n", name);
+        CHECK(strstr(slurp("/proc/filesystems"), listed));
+    }
+    ERR(syscall(SYS_sysfs, NUMBER, "nosuch"), EINVAL);
+    ERR(syscall(SYS_sysfs, NUMBER, BAD_ADDRESS), EFAULT);
+    ERR(syscall(SYS_sysfs, NAME, count, name), EINVAL);
+    ERR(syscall(SYS_sysfs, NAME, 0, BAD_ADDRESS), EFAULT);
+    ERR(syscall(SYS_sysfs, 4), EINVAL);
+}

@@ -173,7 +173,10 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         }
         "cgroups" => {
             let line = |name: &&str| format!("{name}\t0\t1\t1\n");
-            file("#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned() + &CONTROLLERS.iter().map(line).collect::<String>())
+            file(
+                "#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned()
+                    + &CONTROLLERS.iter().map(line).collect::<String>(),
+            )
         }
         "locks" => file(super::locks::text(k)),
         // No block devices, no modules, and no interrupts but the host's.
@@ -212,10 +215,16 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
             file(format!("0.00 0.00 0.00 {}/{} {}\n", running(k), k.task_count(), k.last_pid()))
         }
         "version" => file(format!("Linux version {RELEASE} (rvisor) {VERSION}\n")),
-        "filesystems" => file("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tramfs\nnodev\tmqueue\nnodev\toverlay\n\text4\n".into()),
+        "filesystems" => {
+            let line = |(name, device): &(&str, bool)| format!("{}\t{name}\n", if *device { "" } else { "nodev" });
+            file(syscalls::misc::FILE_SYSTEMS.iter().map(line).collect())
+        }
         "cmdline" => file("rvisor\n".into()),
         "swaps" => file("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".into()),
-        "devices" => file("Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n".into()),
+        "devices" => file(
+            "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
+                .into(),
+        ),
         _ => Err(Errno::ENOENT),
     }
 }
