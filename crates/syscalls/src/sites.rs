@@ -157,9 +157,6 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
     }
     mm.takes_off(t, pages);
     let Some(n) = room(&mm, 1) else { return };
-    if mm.in_flight(t, &TABLE).is_some() {
-        return;
-    }
     if n == 0 {
         mm.takes_off(t, TABLE);
         let Some(op) = map_table(&mm) else { return };
