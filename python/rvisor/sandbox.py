@@ -84,8 +84,9 @@ class Sandbox:
     `SRC:DST[:ro]`. `user` is `UID[:GID]`, numbers or names of the container's own. `memory` is bytes or `512m`.
     `network` is `none`, `host`, `user` or `ns:PATH`; `publish` are `[IP:]HOST:GUEST[/udp]` for `user`; `network_rules`
     are `allow:NET[:PORTS]` and `deny:NET[:PORTS]`, of which the first that fits decides. `profile` is the name of one
-    that is shipped, a file, or one that was read; of its limits and these the lower ones hold. `kernel` is `private`,
-    one of its own, or `shared`, the host's.
+    that is shipped, a file, or one that was read; of its limits and these the lower ones hold. `cap_add` and `cap_drop`
+    change the capabilities that root has on a private kernel, Docker's by default; ALL is every one. They are those of
+    the sandbox's own kernel: none is one on the host. `kernel` is `private`, one of its own, or `shared`, the host's.
     Raises UsageError when one of them is wrong, ProfileError for a profile that is wrong or cannot be enforced.
     """
 
@@ -107,6 +108,8 @@ class Sandbox:
         network_rules: Sequence[str] = (),
         platform: str = "slots",
         profile: str | os.PathLike[str] | Profile | None = None,
+        cap_add: Sequence[str] = (),
+        cap_drop: Sequence[str] = (),
         kernel: str = "private",
     ) -> None:
         if rootfs is None and overlay == "none":
@@ -151,6 +154,7 @@ class Sandbox:
             self._share(profile)
         elif profile is not None:
             self._obey(profile)
+        self._have(_options.capabilities(cap_add, cap_drop))
         self._running: list[spawn.Running] = []
 
     def _obey(self, profile: str | os.PathLike[str] | Profile) -> None:
@@ -164,6 +168,20 @@ class Sandbox:
         if found.network_rules and self._rules:
             raise UsageError(_TWO_LISTS)
         self._rules = self._rules or found.network_rules
+
+    def _have(self, capabilities: int | None) -> None:
+        if capabilities is None:
+            return
+        if self.shared is not None:
+            raise UsageError(
+                "--cap-add, --cap-drop, --privileged: with --kernel=shared they would be the host's",
+                hint='a profile says which a program has: `capabilities = ["CHOWN"]`',
+            )
+        if self.confinement is None:
+            self.confinement = {"seccomp": [], "ceiling": None, "rlimits": []}
+        if self.confinement["ceiling"] is not None:
+            raise UsageError("--cap-add, --cap-drop, --privileged: the profile says which capabilities there are")
+        self.confinement["ceiling"] = capabilities
 
     def _share(self, profile: str | os.PathLike[str] | Profile | None) -> None:
         from rvisor.profile import read, shared

@@ -176,6 +176,23 @@ def test_at_a_terminal(web: subprocess.Popen[bytes]) -> None:
     os.close(master)
 
 
+def test_capabilities() -> None:
+    """What `run` gives its root, another program of the sandbox has too; nobody else gains anything."""
+    masks = "grep -E 'Cap(Prm|Bnd)' /proc/self/status"
+    with host.sandbox(
+        "run", "--name", "box", "--cap-drop", "ALL", "--cap-add", "SYS_ADMIN", "--", "sh", "-c", SERVE, ready="up"
+    ):
+        assert [line.split()[1] for line in rvisor("exec", "box", "sh", "-c", masks).out.splitlines()] == [
+            f"{1 << 21:016x}"
+        ] * 2
+        assert rvisor("exec", "box", "mount", "-t", "tmpfs", "none", "/mnt").status == 0
+        other = rvisor("exec", "-u", "1000", "box", "sh", "-c", f"{masks}; mount -t tmpfs none /srv")
+        assert other.status != 0
+        assert [line.split()[1] for line in other.out.splitlines()[:2]] == ["0" * 16, f"{1 << 21:016x}"]
+    assert "1ffffffffff" in rvisor("run", "--privileged", "--", "sh", "-c", masks).out
+    assert rvisor("run", "--", "mount", "-t", "tmpfs", "none", "/mnt").status != 0
+
+
 def test_from_python() -> None:
     with Sandbox(env={"A": "b"}, cwd="/tmp") as box:
         running = box.start(["sleep", "1000"], control=True)

@@ -52,6 +52,35 @@ def test_timeout_and_pids() -> None:
             _options.pids(text)
 
 
+@pytest.mark.parametrize(
+    ("add", "drop", "mask"),
+    [
+        ([], [], None),
+        (["SYS_ADMIN"], [], 0xA82425FB),
+        (["cap_sys_admin"], ["CHOWN"], 0xA82425FA),
+        (["ALL"], [], 0x1FFFFFFFFFF),
+        (["ALL"], ["CAP_CHOWN"], 0x1FFFFFFFFFE),
+        ([], ["ALL"], 0),
+        (["CHOWN"], ["all"], 1),
+    ],
+)
+def test_capabilities(add: list[str], drop: list[str], mask: int | None) -> None:
+    assert _options.capabilities(add, drop) == mask
+
+
+def test_capabilities_refused() -> None:
+    for text in ("", "SYS", "CAP_", "21"):
+        with pytest.raises(UsageError, match="--cap-add"):
+            _options.capabilities([text], [])
+    with pytest.raises(UsageError, match="--cap-drop: 'CHWN'") as caught:
+        _options.capabilities([], ["CHWN"])
+    assert "CHOWN" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="host's"):
+        Sandbox(kernel="shared", cap_add=["ALL"])
+    with pytest.raises(UsageError, match="the profile says"):
+        Sandbox(profile="default", cap_add=["ALL"])
+
+
 def test_volume(tmp_path: Path) -> None:
     assert _options.volume(f"{tmp_path}:/data") == (str(tmp_path), "/data", False)
     assert _options.volume(f"{tmp_path}:/data/../x:ro") == (str(tmp_path), "/x", True)

@@ -43,6 +43,7 @@ Examples:
   rvisor run --memory 256m --cpus 0.5 --pids 64 --timeout 10 -- ./untrusted
   rvisor run --strace=calls.txt -- ls
   rvisor run --profile default -- ./server
+  rvisor run --privileged -- sh -c 'mount -t tmpfs none /mnt && df /mnt'
   rvisor run --kernel shared --profile default -- ./server
   rvisor run --network user -p 127.0.0.1:8080:80 -- python3 -m http.server 80
   rvisor run --network user --net-rule allow:10.0.0.5:443 --net-rule deny:0.0.0.0/0 --net-rule deny:::/0 -- ./client
@@ -131,6 +132,26 @@ def parser() -> Parser:
         metavar="NAME|FILE",
         help="what the program may do, from a profile's file or the name of a shipped one; `rvisor profile` makes them",
     )
+    add(
+        "--cap-add",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a capability that root has inside, beside Docker's fourteen; ALL is every one; may be given again",
+    )
+    add(
+        "--cap-drop",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a capability that nobody has inside; may be given again",
+    )
+    add(
+        "--privileged",
+        action="store_true",
+        help="as --cap-add ALL: root may mount, change settings and make namespaces on the sandbox's own kernel; on "
+        "the host it has no more rights than before",
+    )
     add("-i", "--interactive", action="store_true", help="pass on standard input (else it is /dev/null)")
     add("-t", "--tty", action="store_true", help="give the program a terminal")
     add(
@@ -189,6 +210,8 @@ def main(argv: list[str]) -> int:
         network_rules=options.net_rule,
         platform=options.platform,
         profile=options.profile,
+        cap_add=[*options.cap_add, *(["ALL"] if options.privileged else [])],
+        cap_drop=options.cap_drop,
         kernel=options.kernel,
     )
     shared = options.kernel == "shared"
