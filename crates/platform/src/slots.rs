@@ -275,8 +275,8 @@ impl Slots {
         None
     }
 
-    /// Looks at the descriptors.
-    fn look_around(&mut self) {
+    /// Looks at the descriptors. True: something was there.
+    fn look_around(&mut self) -> bool {
         let mut ready = [(0, 0); 2];
         let n = self.epoll.wait(&mut ready, Some(0)).expect("host epoll");
         for (token, what) in &ready[..n] {
@@ -291,6 +291,7 @@ impl Slots {
                 _ => self.look_inside(),
             }
         }
+        n > 0
     }
 
     /// Looks at everything but the listener.
@@ -314,15 +315,17 @@ impl Slots {
         if self.poller.as_ref().is_some_and(|p| p.holds()) {
             // What woke it last was taken. It is sent back to sleep only when nothing more has come: sockets of guests that
             // talk to each other never wake it.
-            self.look_around();
-            // A bell may have made a slot hot, which then asks without ringing.
-            if self.has_news() || !self.hot.is_empty() {
+            // A bell may have made a slot hot, which then asks without ringing; the template's, that it is to make another stub.
+            if self.look_around() {
                 return;
             }
         }
         // Not before that look: it takes what the timer says, and may learn of a death.
         self.timer.set(self.or_told(deadline));
-        let Some(p) = &self.poller else { return self.look_around() };
+        let Some(p) = &self.poller else {
+            self.look_around();
+            return;
+        };
         p.release();
         let bell = if p.begin_sleep() { host::notify::receive(self.listener.as_fd()) } else { Err(Errno::EINTR) };
         let ready = p.end_sleep();
