@@ -6,10 +6,6 @@ import os
 
 from rvisor.errors import UsageError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SMALLEST_MEMORY = 16 << 20
 _LARGEST_PIDS = 1 << 22
@@ -54,38 +50,6 @@ def pids(value: str | int) -> int:
     if not 1 <= count <= _LARGEST_PIDS:
         raise UsageError(f"--pids: {value} is out of range", hint=f"at least 1, at most {_LARGEST_PIDS}")
     return count
-
-
-def capabilities(add: Sequence[str], drop: Sequence[str]) -> int | None:
-    """The set as Linux writes it, bit n for capability n, by Docker's rules: what is dropped is taken from Docker's
-    default, or from all when ALL is added; what is added is added to what is left. None when nothing is said.
-    """
-    if not add and not drop:
-        return None
-    from rvisor.profile.vocabulary import CAPABILITIES, DOCKER_CAPABILITIES
-
-    wanted, unwanted = (
-        {_capability(option, name, CAPABILITIES) for name in names}
-        for option, names in (("--cap-add", add), ("--cap-drop", drop))
-    )
-    if "ALL" in wanted:
-        left = set(CAPABILITIES) - unwanted
-    else:
-        left = wanted | (set() if "ALL" in unwanted else DOCKER_CAPABILITIES - unwanted)
-    return sum(1 << CAPABILITIES.index(name) for name in left)
-
-
-def _capability(option: str, text: str, known: Sequence[str]) -> str:
-    name = text.upper().removeprefix("CAP_")
-    if name != "ALL" and name not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, known, n=1)
-        raise UsageError(
-            f"{option}: {text!r} is no capability",
-            hint=f"did you mean {near[0]}?" if near else "capabilities(7) lists them; ALL is every one",
-        )
-    return name
 
 
 def seconds(value: str | float) -> float:

@@ -154,7 +154,7 @@ class Sandbox:
             self._share(profile)
         elif profile is not None:
             self._obey(profile)
-        self._have(_options.capabilities(cap_add, cap_drop))
+        self._have(cap_add, cap_drop)
         self._running: list[spawn.Running] = []
 
     def _obey(self, profile: str | os.PathLike[str] | Profile) -> None:
@@ -169,9 +169,12 @@ class Sandbox:
             raise UsageError(_TWO_LISTS)
         self._rules = self._rules or found.network_rules
 
-    def _have(self, capabilities: int | None) -> None:
-        if capabilities is None:
+    def _have(self, add: Sequence[str], drop: Sequence[str]) -> None:
+        if not add and not drop:
             return
+        from rvisor.profile import private
+
+        capabilities = private.capabilities(add, drop)
         if self.shared is not None:
             raise UsageError(
                 "--cap-add, --cap-drop, --privileged: with --kernel=shared they would be the host's",

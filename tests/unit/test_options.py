@@ -10,6 +10,7 @@ import pytest
 from rvisor import Sandbox, UsageError, _options
 from rvisor.cli.parser import split_command
 from rvisor.cli.run import parser
+from rvisor.profile import private
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_timeout_and_pids() -> None:
 @pytest.mark.parametrize(
     ("add", "drop", "mask"),
     [
-        ([], [], None),
+        ([], [], 0xA80425FB),
         (["SYS_ADMIN"], [], 0xA82425FB),
         (["cap_sys_admin"], ["CHOWN"], 0xA82425FA),
         (["ALL"], [], 0x1FFFFFFFFFF),
@@ -64,16 +65,16 @@ def test_timeout_and_pids() -> None:
         (["CHOWN"], ["all"], 1),
     ],
 )
-def test_capabilities(add: list[str], drop: list[str], mask: int | None) -> None:
-    assert _options.capabilities(add, drop) == mask
+def test_capabilities(add: list[str], drop: list[str], mask: int) -> None:
+    assert private.capabilities(add, drop) == mask
 
 
 def test_capabilities_refused() -> None:
     for text in ("", "SYS", "CAP_", "21"):
         with pytest.raises(UsageError, match="--cap-add"):
-            _options.capabilities([text], [])
+            private.capabilities([text], [])
     with pytest.raises(UsageError, match="--cap-drop: 'CHWN'") as caught:
-        _options.capabilities([], ["CHWN"])
+        private.capabilities([], ["CHWN"])
     assert "CHOWN" in str(caught.value.hint)
     with pytest.raises(UsageError, match="host's"):
         Sandbox(kernel="shared", cap_add=["ALL"])

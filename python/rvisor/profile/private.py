@@ -1,12 +1,16 @@
-"""What a profile is for the private kernel: parts of what its launcher is told."""
+"""What a profile, or a choice of capabilities, is for the private kernel: parts of what its launcher is told."""
 
 from __future__ import annotations
 
 from rvisor._record import Record
+from rvisor.errors import UsageError
 from rvisor.profile import filter, promises, support
+from rvisor.profile.vocabulary import CAPABILITIES, DOCKER_CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rvisor._sentry.messages import Confinement, NetworkRule
     from rvisor.profile.model import Network, Profile
 
@@ -51,3 +55,30 @@ def _network(network: Network) -> list[NetworkRule]:
 
 
 _EVERYONE = ("0.0.0.0/0", "::/0")
+
+
+def capabilities(add: Sequence[str], drop: Sequence[str]) -> int:
+    """The set as Linux writes it, bit n for capability n, by Docker's rules: what is dropped is taken from Docker's
+    default, or from all when ALL is added; what is added is added to what is left. Raises UsageError for what is none.
+    """
+    wanted, unwanted = (
+        {_capability(option, name) for name in names} for option, names in (("--cap-add", add), ("--cap-drop", drop))
+    )
+    if "ALL" in wanted:
+        left = set(CAPABILITIES) - unwanted
+    else:
+        left = wanted | (set() if "ALL" in unwanted else DOCKER_CAPABILITIES - unwanted)
+    return sum(1 << CAPABILITIES.index(name) for name in left)
+
+
+def _capability(option: str, text: str) -> str:
+    name = text.upper().removeprefix("CAP_")
+    if name != "ALL" and name not in CAPABILITIES:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, CAPABILITIES, n=1)
+        raise UsageError(
+            f"{option}: {text!r} is no capability",
+            hint=f"did you mean {near[0]}?" if near else "capabilities(7) lists them; ALL is every one",
+        )
+    return name
