@@ -8,6 +8,7 @@ pub mod errno;
 pub mod fs;
 pub mod inet;
 pub mod ipc;
+pub mod keys;
 pub mod poll;
 pub mod regs;
 pub mod seccomp;

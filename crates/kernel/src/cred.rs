@@ -1,4 +1,5 @@
 //! Credentials of a thread: credentials(7), capabilities(7).
+use crate::keys::Rings;
 use crate::userns::UserNs;
 use std::rc::Rc;
 
@@ -22,6 +23,7 @@ pub struct Cred {
     pub securebits: u32,
     pub no_new_privs: bool,
     pub user_ns: Rc<UserNs>,
+    pub keys: Rings,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -88,6 +90,7 @@ impl Cred {
             securebits: 0,
             no_new_privs: false,
             user_ns: UserNs::first(),
+            keys: Rings::default(),
         }
     }
 

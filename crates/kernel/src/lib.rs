@@ -6,6 +6,7 @@ pub mod elf;
 pub mod futex;
 pub mod helper;
 pub mod itimer;
+pub mod keys;
 pub mod mm;
 pub mod pages;
 pub mod reactor;

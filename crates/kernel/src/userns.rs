@@ -1,5 +1,6 @@
 //! User namespaces: user_namespaces(7). Ids inside the kernel are those of the first namespace; the others' are
 //! translated where calls take and give them.
+use crate::keys::Key;
 use abi::{Errno, Result};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct UserNs {
     pub setgroups: Cell<bool>,
     /// Its maker could give capabilities to files.
     pub setfcap: bool,
+    /// The ring that holds those of its users, once there is one.
+    pub keys: RefCell<Option<Rc<Key>>>,
 }
 
 impl PartialEq for UserNs {
@@ -68,6 +71,7 @@ thread_local! {
         maps: Default::default(),
         setgroups: Cell::new(true),
         setfcap: true,
+        keys: RefCell::default(),
     });
     static NEXT_INO: Cell<u64> = const { Cell::new(0xf000_0000) };
 }
@@ -97,6 +101,7 @@ impl UserNs {
             maps: Default::default(),
             setgroups: Cell::new(parent.setgroups.get()),
             setfcap,
+            keys: RefCell::default(),
         }))
     }
 
