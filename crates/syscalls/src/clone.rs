@@ -128,6 +128,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     }
     let fresh = crate::ns::fresh(t, (a.flags & NAMESPACES) as i32)?;
     let k = &t.kernel;
+    let cred = k.keys.at_clone(fresh.cred.map_or_else(|| t.cred(), Rc::new), thread)?;
     let pid = k.new_pid()?;
     let files = if has(c::CLONE_FILES) { t.files()? } else { t.files()?.fork()? };
     // The descriptor's number is taken before anything is made that would have to be unmade.
@@ -146,7 +147,6 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     }
     let mm = if has(c::CLONE_VM) { t.mm() } else { t.mm().fork(k.new_mm_id()) };
     let fs = fresh.fs.unwrap_or_else(|| if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() });
-    let cred = fresh.cred.map_or_else(|| t.cred(), Rc::new);
     let child = Task::new(pid, &process, mm, cred, fs, files);
     child.ns.replace(fresh.ns.unwrap_or_else(|| t.namespaces()));
     if has(c::CLONE_SYSVSEM) {

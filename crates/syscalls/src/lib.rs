@@ -13,6 +13,7 @@ pub mod futex;
 pub mod ids;
 pub mod inotify;
 pub mod io;
+pub mod keys;
 mod lease;
 pub mod memory;
 pub mod message;

@@ -41,7 +41,7 @@ pub fn is_file_caps(value: &[u8]) -> bool {
 pub fn at_exec(t: &Task, p: &Path) -> Result<(Cred, bool)> {
     let a = p.inode().attr()?;
     let old = t.cred();
-    let mut new = Cred::clone(&old);
+    let mut new = Cred { keys: old.keys.passed_on(), ..Cred::clone(&old) };
     let honour = !p.mount.has(vfs::mount::NO_SUID) && t.fs().mounts.holds(&p.mount);
     let honour = honour && old.user_ns.is_within(&p.mount.sb.user_ns);
     if honour && !old.no_new_privs && old.user_ns.maps(a.uid, a.gid) {
@@ -187,9 +187,11 @@ fn gains(old: &Cred, new: &Cred) -> bool {
 
 /// Changes a thread's credentials as its own doing.
 pub fn commit(t: &Task, new: Cred) {
-    if gains(&t.cred(), &new) {
+    let old = t.cred();
+    if gains(&old, &new) {
         t.process.dumpable.set(0);
         t.process.parent_death_signal.set(0);
     }
+    new.keys.follow_ids(&old, &new);
     t.set_cred(new);
 }

@@ -238,6 +238,9 @@ crate::syscall_table! {
     245 mq_getsetattr(fd: Fd, new: UserIn<MqAttr>, old: UserOut<MqAttr>) => mq::mq_getsetattr, full;
     246 kexec_load() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     247 waitid(kind: i32, id: i32, info: UserOut<SigInfo>, options: Flags, rusage: UserOut<Rusage>) => @wait exit::waitid, full;
+    248 add_key(kind: StrArg, desc: StrArg, data: InBuf<3>, len: usize, ring: i32) => keys::add_key, partial, "the types user, logon, big_key and keyring";
+    249 request_key(kind: StrArg, desc: StrArg, callout: StrArg, ring: i32) => keys::request_key, partial, "no program is called to make a key";
+    250 keyctl(op: i32, a: u64, b: u64, d: u64, e: u64) => keys::keyctl, partial, "no cryptography, persistent rings or notifications: EOPNOTSUPP";
     251 ioprio_set(which: i32, who: i32, priority: i32) => sched::ioprio_set, partial, "kept, without effect";
     252 ioprio_get(which: i32, who: i32) => sched::ioprio_get, partial, "kept, without effect";
     253 inotify_init() => inotify::inotify_init, full;

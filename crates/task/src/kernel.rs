@@ -77,6 +77,7 @@ pub struct Kernel {
     next_dev: Cell<u64>,
     pub locks: vfs::locks::Locks,
     pub queues: Rc<ipc::mqueue::Queues>,
+    pub keys: Rc<kernel::keys::Keys>,
     pub sigio: Rc<crate::sigio::Sigio>,
     pub dnotify: crate::dnotify::Dnotify,
     /// Lines for the debug log.
@@ -122,6 +123,7 @@ impl Kernel {
             next_dev: Cell::new(FIRST_DEV),
             locks: Default::default(),
             queues: ipc::mqueue::Queues::new(),
+            keys: kernel::keys::Keys::new(),
             dnotify: crate::dnotify::Dnotify::new(&sigio),
             sigio,
             log: RefCell::default(),
