@@ -1,6 +1,7 @@
 //! What /proc shows, from the task tree.
 mod cpuinfo;
 mod fdinfo;
+mod keys;
 mod locks;
 mod memory;
 mod pid;
@@ -89,7 +90,7 @@ impl fs::proc::Source for Source {
     }
 
     fn writable(&self, path: &str) -> bool {
-        const SET: [&str; 2] = ["sys/kernel/hostname", "sys/fs/mqueue/"];
+        const SET: [&str; 3] = ["sys/kernel/hostname", "sys/fs/mqueue/", "sys/kernel/keys/"];
         memory::is(path)
             || SET.iter().any(|s| path.starts_with(s))
             || path.ends_with("/oom_score_adj")
@@ -123,6 +124,10 @@ impl fs::proc::Source for Source {
             p if let Some(limit) = p.strip_prefix("sys/fs/mqueue/") => {
                 let text = std::str::from_utf8(data.trim_ascii()).map_err(|_| Errno::EINVAL)?;
                 k.queues.set_limit(limit, text.parse().map_err(|_| Errno::EINVAL)?)
+            }
+            p if let Some(limit) = p.strip_prefix("sys/kernel/keys/") => {
+                let text = std::str::from_utf8(data.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+                k.keys.set_limit(limit, text)
             }
             p if p.ends_with("/oom_score_adj") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;

@@ -452,6 +452,88 @@ CASE(sessions) {
     OK(CTL(KEYCTL_SETPERM, S, POS(ALL & ~LINK)));
     ERR(CTL(KEYCTL_SESSION_TO_PARENT), EACCES);
 }
+/* Of a user's line in /proc/key-users: keys, bytes, and the most of both. */
+static int used(int uid, int *n) {
+    FILE *f = fopen("/proc/key-users", "r");
+    char line[200];
+    int found = 0, user, records, all, live;
+    CHECK(f);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%d: %d %d/%d %d/%d %d/%d", &user, &records, &all, &live, n, n + 1, n + 2, n + 3) == 8)
+            found |= user == uid;
+        else
+            t_fail("/proc/key-users has %s", line);
+    rewind(f);
+    while (found && fgets(line, sizeof line, f))
+        if (sscanf(line, "%d: %*d %*d/%*d %d/%d %d/%d", &user, n, n + 1, n + 2, n + 3) == 5 && user == uid)
+            break;
+    fclose(f);
+    return found;
+}
+CASE(quotas) {
+    NEED_ROOT();
+    begin();
+    int uid = 52000 + getpid() % 10000, n[4], before[4];
+    OK(setresuid(uid, uid, uid));
+    CHECK(!used(uid, n));
+    OK(RING(T, 1));
+    CHECK(used(uid, before));
+    EQ(before[0], 1);
+    EQ(before[2], 5);
+    static char data[32767];
+    int room = before[3] - before[2] - 4 - 2;
+    ERR(ADD("user", "k", data, room + 1, T), EDQUOT);
+    used(uid, n);
+    EQ(n[0], 1);
+    EQ(n[2], 5);
+    OK(ADD("user", "k", data, room, T));
+    used(uid, n);
+    EQ(n[2], n[3]);
+    ERR(ADD("user", "k", data, room + 1, T), EDQUOT);
+    ERR(ADD("user", "l", data, 1, T), EDQUOT);
+    OK(CTL(KEYCTL_CLEAR, T));
+    /* The real kernel counts a dead key until it has been swept up. */
+    for (int i = 0; i < 500 && used(uid, n) && n[0] > 1; i++)
+        t_sleep_ms(10);
+    EQ(n[2], 5);
+    char name[16];
+    for (int i = 1; i < before[1]; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        OK(ADD("user", name, data, 1, T));
+    }
+    ERR(ADD("user", "more", data, 1, T), EDQUOT);
+    used(uid, n);
+    EQ(n[0], n[1]);
+}
+CASE(what_proc_tells) {
+    begin();
+    int key = user_key("name of it", "four", S), ring = new_ring("r", S);
+    OK(CTL(KEYCTL_SET_TIMEOUT, key, 7200 + 1800));
+    char line[300], want[2][200];
+    snprintf(want[0], sizeof want[0], "%08x I--Q---     1   2h 3f010000 %5d %5d user      name of it: 4\n", key, getuid(), getgid());
+    snprintf(want[1], sizeof want[1], "%08x I--Q---     1 perm 3f010000 %5d %5d keyring   r: empty\n", ring, getuid(), getgid());
+    FILE *f = fopen("/proc/keys", "r");
+    CHECK(f);
+    int found = 0;
+    while (fgets(line, sizeof line, f))
+        found |= (strcmp(line, want[0]) == 0) | (strcmp(line, want[1]) == 0) << 1;
+    fclose(f);
+    EQ(found, 3);
+    /* Who may not view it does not see it. */
+    OK(CTL(KEYCTL_SETPERM, key, POS(ALL & ~VIEW)));
+    CHECK((f = fopen("/proc/keys", "r")));
+    while (fgets(line, sizeof line, f))
+        CHECK(strtoul(line, NULL, 16) != (unsigned long)key);
+    fclose(f);
+    const char *settings[] = {"gc_delay", "maxbytes", "maxkeys", "root_maxbytes", "root_maxkeys"};
+    for (int i = 0; i < 5; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/sys/kernel/keys/%s", settings[i]);
+        FD(fd, open(path, O_RDONLY));
+        CHECK(read(fd, line, sizeof line) > 1);
+        close(fd);
+    }
+}
 CASE(other_operations) {
     begin();
     int key = user_key("k", "x", S);

@@ -115,7 +115,7 @@ const SAME: [(&str, &str); 106] = [
     ("vm/dirty_ratio", "20"),
 ];
 /// Those that are made when they are read.
-const MADE: [&str; 18] = [
+const MADE: [&str; 23] = [
     "fs/file-nr",
     "fs/inode-nr",
     "fs/inotify/max_queued_events",
@@ -128,6 +128,11 @@ const MADE: [&str; 18] = [
     "fs/mqueue/queues_max",
     "kernel/domainname",
     "kernel/hostname",
+    "kernel/keys/gc_delay",
+    "kernel/keys/maxbytes",
+    "kernel/keys/maxkeys",
+    "kernel/keys/root_maxbytes",
+    "kernel/keys/root_maxkeys",
     "kernel/ns_last_pid",
     "kernel/osrelease",
     "kernel/pty/nr",
@@ -160,6 +165,7 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         _ if let Some(n) = path.strip_prefix("fs/mqueue/").and_then(|l| k.queues.limit(l)) => {
             n.to_string().into_bytes()
         }
+        _ if let Some(n) = path.strip_prefix("kernel/keys/").and_then(|l| k.keys.limits().get(l)) => number(n),
         _ => return directory(k, path),
     };
     line.push(b'\n');

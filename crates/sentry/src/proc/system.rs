@@ -7,7 +7,7 @@ use std::rc::Rc;
 use syscalls::misc::{RELEASE, VERSION};
 use task::{Kernel, Task};
 
-const FILES: [&str; 22] = [
+const FILES: [&str; 24] = [
     "cgroups",
     "cmdline",
     "consoles",
@@ -17,6 +17,8 @@ const FILES: [&str; 22] = [
     "execdomains",
     "filesystems",
     "interrupts",
+    "key-users",
+    "keys",
     "loadavg",
     "locks",
     "meminfo",
@@ -179,6 +181,8 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
             )
         }
         "locks" => file(super::locks::text(k)),
+        "keys" => file(super::keys::text(k)),
+        "key-users" => file(super::keys::users(k)),
         // No block devices, no modules, and no interrupts but the host's.
         "diskstats" | "modules" | "misc" | "consoles" => file(String::new()),
         "partitions" => file("major minor  #blocks  name\n\n".into()),
