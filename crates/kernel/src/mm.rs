@@ -6,6 +6,7 @@ mod maps;
 
 use abi::{Errno, PAGE_SIZE, Result, c};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -18,6 +19,14 @@ pub const SITES: Range<u64> = 0x050f_0000..0x0530_0000;
 
 /// Kept free below a mapping that grows.
 const GUARD_GAP: u64 = 256 * PAGE_SIZE;
+
+/// How many of its host's mappings a stub needs for itself, at most.
+const STUB_MAPS: usize = 64;
+
+thread_local! {
+    /// Mappings an address space may have, the stub's own with them: /proc/sys/vm/max_map_count.
+    pub static MAX_MAP_COUNT: Cell<usize> = const { Cell::new(65_530) };
+}
 
 /// A file behind a mapping.
 pub trait MappedFile: Any {
@@ -93,6 +102,8 @@ pub struct Limits {
 #[derive(Clone, Default)]
 pub struct AddressSpace {
     vmas: BTreeMap<u64, Vma>,
+    /// Of all mappings together, kept so that mapping the thousandth costs no more than the first.
+    bytes: u64,
     pub brk_start: u64,
     pub brk: u64,
     /// Mappings grow down from here.
@@ -118,7 +129,16 @@ impl AddressSpace {
     }
 
     pub fn total(&self) -> u64 {
-        self.vmas.values().map(|v| v.end - v.start).sum()
+        self.bytes
+    }
+
+    fn put(&mut self, v: Vma) {
+        self.bytes += v.end - v.start;
+        self.vmas.insert(v.start, v);
+    }
+
+    fn take(&mut self, start: u64) {
+        self.bytes -= self.vmas.remove(&start).map_or(0, |v| v.end - v.start);
     }
 
     /// Bytes that may be touched: what counts as resident, since the host alone knows which pages are there.
@@ -140,6 +160,22 @@ impl AddressSpace {
         self.overlapping(r).next().is_none()
     }
 
+    /// ENOMEM: there are more mappings than there may be, if `more` are made.
+    fn room(&self, more: usize) -> Result {
+        if self.vmas.len() + STUB_MAPS + more > MAX_MAP_COUNT.get() { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// ENOMEM: a change of what lies in the range, where `changes` says it is one, would make too many mappings.
+    fn room_to_split(&self, r: &Range<u64>, changes: impl Fn(&Vma) -> bool) -> Result {
+        let split = |edge: u64| self.at(edge).is_some_and(|v| v.start < edge && changes(v));
+        if split(r.start) || split(r.end) { self.room(1) } else { Ok(()) }
+    }
+
+    /// What moves may be cut out of the middle of one mapping, and land in that of another.
+    fn room_to_move(&self) -> Result {
+        self.room(3)
+    }
+
     fn covered(&self, r: Range<u64>) -> bool {
         let mut at = r.start;
         for v in self.overlapping(r.clone()) {
@@ -156,12 +192,12 @@ impl AddressSpace {
         let old: Vec<Vma> = self.overlapping(r.clone()).cloned().collect();
         let mut cut = Vec::with_capacity(old.len());
         for v in old {
-            self.vmas.remove(&v.start);
+            self.take(v.start);
             if v.start < r.start {
-                self.vmas.insert(v.start, v.slice(v.start..r.start));
+                self.put(v.slice(v.start..r.start));
             }
             if v.end > r.end {
-                self.vmas.insert(r.end, v.slice(r.end..v.end));
+                self.put(v.slice(r.end..v.end));
             }
             cut.push(v.slice(v.start.max(r.start)..v.end.min(r.end)));
         }
@@ -174,16 +210,16 @@ impl AddressSpace {
             && p.continues(&v)
         {
             v = Vma { end: v.end, ..p.clone() };
-            self.vmas.remove(&v.start);
+            self.take(v.start);
         }
         if let Some(n) = self.vmas.get(&v.end)
             && v.continues(n)
         {
             let end = n.end;
-            self.vmas.remove(&v.end);
+            self.take(v.end);
             v.end = end;
         }
-        self.vmas.insert(v.start, v);
+        self.put(v);
     }
 
     /// The highest free range of `len` bytes below `below`.
@@ -213,6 +249,7 @@ impl AddressSpace {
         if len > USER_END {
             return Err(Errno::ENOMEM);
         }
+        self.room(0)?;
         if flags & (c::MAP_FIXED | c::MAP_FIXED_NOREPLACE) != 0 {
             if !hint.is_multiple_of(PAGE_SIZE) {
                 return Err(Errno::EINVAL);
@@ -275,7 +312,7 @@ impl AddressSpace {
         Some(new)
     }
 
-    /// Unmaps; EINVAL for a bad range.
+    /// Unmaps; EINVAL for a bad range, ENOMEM where that leaves too many mappings.
     pub fn unmap(&mut self, addr: u64, len: u64) -> Result<Range<u64>> {
         if !addr.is_multiple_of(PAGE_SIZE) || len == 0 {
             return Err(Errno::EINVAL);
@@ -284,12 +321,16 @@ impl AddressSpace {
         if end > USER_END || self.overlapping(addr..end).any(|v| v.fixed) {
             return Err(Errno::EINVAL);
         }
+        if self.at(addr).is_some_and(|v| v.start < addr && end < v.end) {
+            self.room(1)?;
+        }
         self.carve(addr..end);
         Ok(addr..end)
     }
 
     /// The last thread of process `pid` left: nothing is mapped any more.
     pub fn end(&mut self, pid: i32) {
+        self.bytes = 0;
         for (f, _) in std::mem::take(&mut self.vmas).into_values().filter_map(|v| v.file) {
             f.left(pid);
         }
@@ -327,26 +368,33 @@ impl AddressSpace {
                 return Err(Errno::EACCES);
             }
         }
+        self.room_to_split(&r, |v| v.prot != prot)?;
         for v in self.carve(r.clone()) {
             self.insert(Vma { prot, ..v });
         }
         Ok(r)
     }
 
-    /// Marks a range for madvise(2)'s fork advice.
-    pub fn advise_fork(&mut self, r: Range<u64>, dont: Option<bool>, wipe: Option<bool>) {
+    /// Marks a range for madvise(2)'s fork advice. ENOMEM: too many mappings.
+    pub fn advise_fork(&mut self, r: Range<u64>, dont: Option<bool>, wipe: Option<bool>) -> Result {
+        let differs = |new: Option<bool>, old| new.is_some_and(|new| new != old);
+        self.room_to_split(&r, |v| differs(dont, v.dont_fork) || differs(wipe, v.wipe_on_fork))?;
         for v in self.carve(r) {
             let dont_fork = dont.unwrap_or(v.dont_fork);
             let wipe_on_fork = wipe.unwrap_or(v.wipe_on_fork);
             self.insert(Vma { dont_fork, wipe_on_fork, ..v });
         }
+        Ok(())
     }
 
     /// Locks or unlocks what is mapped in a range: mlock(2). The stack, mapped in full from the start, does not count.
-    pub fn lock(&mut self, r: Range<u64>, on: bool) {
+    /// ENOMEM: too many mappings.
+    pub fn lock(&mut self, r: Range<u64>, on: bool) -> Result {
+        self.room_to_split(&r, |v| v.locked != on && v.lockable())?;
         for v in self.carve(r) {
             self.insert(Vma { locked: on && v.lockable(), ..v });
         }
+        Ok(())
     }
 
     /// Bytes that [`lock`](Self::lock) locks of everything.
@@ -405,10 +453,12 @@ impl AddressSpace {
             if self.overlapping(to.clone()).any(|v| v.fixed) {
                 return Err(Errno::EINVAL);
             }
+            self.room_to_move()?;
             self.carve(to);
             return Ok(self.moved(&v, addr, old_len, new_len, new_addr, keep));
         }
         if new_len < old_len {
+            self.room(usize::from(end < v.end))?;
             self.carve(addr + new_len..end);
             return Ok(Remap::InPlace);
         }
@@ -430,6 +480,7 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         let to = self.find_below(new_len, self.mmap_base).ok_or(Errno::ENOMEM)?;
+        self.room_to_move()?;
         Ok(self.moved(&v, addr, old_len, new_len, to, keep))
     }
 
@@ -475,6 +526,7 @@ impl AddressSpace {
     pub fn fork(&self) -> AddressSpace {
         let mut s = self.clone();
         s.vmas.retain(|_, v| !v.dont_fork);
+        s.bytes = s.vmas.values().map(|v| v.end - v.start).sum();
         s.vmas.values_mut().for_each(|v| v.locked = false);
         s.lock_future = false;
         s

@@ -19,14 +19,14 @@ pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result 
     }
     let has = |f: fn(&Vma) -> bool| mm.space.borrow().overlapping(r.clone()).any(f);
     match advice {
-        c::MADV_DONTFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(true), None),
-        c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None),
+        c::MADV_DONTFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(true), None)?,
+        c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None)?,
         c::MADV_WIPEONFORK if has(|v| v.file.is_some() || v.shared) => return Err(Errno::EINVAL),
         c::MADV_FREE if has(|v| v.file.is_some() || v.shared) => return Err(Errno::EINVAL),
         c::MADV_DONTNEED | c::MADV_FREE if has(|v| v.locked) => return Err(Errno::EINVAL),
         c::MADV_REMOVE => return remove(t, r),
-        c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true)),
-        c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false)),
+        c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true))?,
+        c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false))?,
         c::MADV_NORMAL
         | c::MADV_RANDOM
         | c::MADV_SEQUENTIAL
@@ -83,7 +83,7 @@ fn lock(t: &Task, addr: Addr, len: u64, on: bool) -> Result {
         return Err(Errno::ENOMEM);
     }
     let whole = space.check_mapped(r.clone());
-    space.lock(r, on);
+    space.lock(r, on)?;
     whole
 }
 
@@ -120,7 +120,7 @@ pub fn mlockall(t: &Rc<Task>, flags: Flags) -> Result {
         if space.lockable() > limit {
             return Err(Errno::ENOMEM);
         }
-        space.lock(0..USER_END, true);
+        space.lock(0..USER_END, true)?;
     }
     space.lock_future = flags & c::MCL_FUTURE != 0;
     Ok(())
@@ -129,8 +129,7 @@ pub fn munlockall(t: &Rc<Task>) -> Result {
     let mm = t.mm();
     let mut space = mm.space.borrow_mut();
     space.lock_future = false;
-    space.lock(0..USER_END, false);
-    Ok(())
+    space.lock(0..USER_END, false)
 }
 
 /// pkey_mprotect(2) on a machine without keys: only -1, no key, will do.

@@ -152,3 +152,27 @@ fn what_grows_stops_before_its_neighbour_and_at_the_limit() {
     let at = s.find_below(PAGE_SIZE, top).unwrap();
     assert!(at < top - (43 + 255) * PAGE_SIZE);
 }
+
+#[test]
+fn mappings_are_counted() {
+    let mut s = space();
+    put(&mut s, 0x10_0000, 8, RW);
+    s.protect(0x10_2000, 0x1000, c::PROT_READ).unwrap();
+    assert_eq!((s.iter().count(), s.total()), (3, 8 * PAGE_SIZE));
+    MAX_MAP_COUNT.set(STUB_MAPS + 3);
+    assert_eq!(s.unmap(0x10_5000, 0x1000), Err(Errno::ENOMEM));
+    assert_eq!(s.protect(0x10_0000, 0x1000, c::PROT_READ), Err(Errno::ENOMEM));
+    assert_eq!(s.advise_fork(0x10_5000..0x10_6000, Some(true), None), Err(Errno::ENOMEM));
+    assert_eq!(s.lock(0x10_5000..0x10_6000, true), Err(Errno::ENOMEM));
+    assert_eq!(s.remap(0x10_5000, 0x3000, 0x4000, c::MREMAP_MAYMOVE, 0, UNLIMITED), Ok(Remap::InPlace));
+    assert_eq!(s.remap(0x10_5000, 0x1000, 0x2000, c::MREMAP_MAYMOVE, 0, UNLIMITED), Err(Errno::ENOMEM));
+    // What changes nothing splits nothing, and what goes as a whole leaves fewer.
+    s.protect(0x10_5000, 0x1000, RW).unwrap();
+    s.lock(0x10_5000..0x10_6000, false).unwrap();
+    assert!(s.place(0, 1, 0, UNLIMITED).is_ok());
+    put(&mut s, 0x20_0000, 1, RW);
+    assert_eq!(s.place(0, 1, 0, UNLIMITED), Err(Errno::ENOMEM));
+    s.unmap(0x10_7000, 0x10_0000).unwrap();
+    assert_eq!((s.iter().count(), s.total()), (3, 7 * PAGE_SIZE));
+    MAX_MAP_COUNT.set(65_530);
+}
