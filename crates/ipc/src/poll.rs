@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn answers_at_once_what_is_ready() {
         let mut ex = Executor::new();
-        let (r, w) = pipe(0).unwrap();
+        let (r, w) = pipe(0, false).unwrap();
         let h = poll(&mut ex, &[(&r, Ready::IN), (&w, Ready::OUT | Ready::IN)], None);
         assert_eq!(h.take(), (Ok(1), vec![Ready::empty(), Ready::OUT]));
         drop(r);
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn waits_for_the_first_of_many() {
         let mut ex = Executor::new();
-        let (a, b) = (pipe(0).unwrap(), pipe(0).unwrap());
+        let (a, b) = (pipe(0, false).unwrap(), pipe(0, false).unwrap());
         let h = poll(&mut ex, &[(&a.0, Ready::IN), (&b.0, Ready::IN)], None);
         ex.idle();
         assert!(!h.done());
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn times_out_and_is_interrupted() {
         let mut ex = Executor::new();
-        let (r, _w) = pipe(0).unwrap();
+        let (r, _w) = pipe(0, false).unwrap();
         assert_eq!(poll(&mut ex, &[(&r, Ready::IN)], Some(0)).take().0, Ok(0));
         let start = host::time::monotonic_ns();
         let h = poll(&mut ex, &[(&r, Ready::IN)], Some(3));

@@ -63,7 +63,7 @@ fn host_readiness(fd: &OwnedFd) -> u32 {
 fn pipes_behave_as_the_hosts() {
     for seed in 0..40 {
         let mut rng = Random(seed);
-        let (r, w) = pipe(c::O_NONBLOCK).unwrap();
+        let (r, w) = pipe(c::O_NONBLOCK, false).unwrap();
         let (host_r, host_w) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK).unwrap();
         let mut packets = false;
         let mut byte = 0u8;
@@ -82,7 +82,7 @@ fn pipes_behave_as_the_hosts() {
                 }
                 8 => {
                     let size = rng.pick(&[1, 4096, 8192, 10_000, 65536, 131_072]);
-                    let ours = r.downcast::<PipeEnd>().unwrap().pipe().set_capacity(size);
+                    let ours = r.downcast::<PipeEnd>().unwrap().pipe().set_capacity(size, false);
                     assert_eq!(ours, host(rustix::pipe::fcntl_setpipe_size(&host_r, size)), "{at}: size {size}");
                 }
                 _ => {
@@ -125,7 +125,7 @@ const OUT: u32 = c::EPOLLOUT as u32;
 fn files() -> Vec<Option<Both>> {
     let mut v = Vec::new();
     for _ in 0..3 {
-        let (r, w) = pipe(c::O_NONBLOCK).unwrap();
+        let (r, w) = pipe(c::O_NONBLOCK, false).unwrap();
         let (host_r, host_w) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK).unwrap();
         v.push(Some(Both { ours: r, host: host_r, events: &[IN, 0, IN | OUT] }));
         v.push(Some(Both { ours: w, host: host_w, events: &[OUT, 0, IN | OUT] }));
@@ -212,7 +212,7 @@ fn epoll_behaves_as_the_hosts() {
 
 #[test]
 fn refusals_are_the_hosts() {
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     let (host_r, host_w) = rustix::pipe::pipe().unwrap();
     assert_eq!(read(&w, 1), host_read(&host_w, 1));
     assert_eq!(r.ops().write(&r, &mut SliceSource(b"x"), 0), host(rustix::io::write(&host_r, b"x")));

@@ -3,6 +3,7 @@ use crate::args::{Fd, Flags, OutBuf};
 use abi::fs::Flock;
 use abi::{Errno, Result, c};
 use guest::{UserInOut, UserOut};
+use kernel::cred::CAP_SYS_RESOURCE;
 use kernel::wait;
 use net::SocketFile;
 use std::rc::Rc;
@@ -135,7 +136,8 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
         c::F_SETPIPE_SZ | c::F_GETPIPE_SZ => {
             let end = f.downcast::<ipc::pipe::PipeEnd>().ok_or(Errno::EBADF)?;
             if cmd == c::F_SETPIPE_SZ {
-                end.pipe().set_capacity(usize::try_from(arg).map_err(|_| Errno::EINVAL)?)?;
+                let bytes = usize::try_from(arg).map_err(|_| Errno::EINVAL)?;
+                end.pipe().set_capacity(bytes, t.cred().has(CAP_SYS_RESOURCE))?;
             }
             Ok(end.pipe().capacity() as i64)
         }
@@ -461,7 +463,7 @@ pub fn pipe(t: &Rc<Task>, out: UserOut<[i32; 2]>) -> Result {
 
 pub fn pipe2(t: &Rc<Task>, out: UserOut<[i32; 2]>, flags: Flags) -> Result {
     let flags = flags.only(c::O_CLOEXEC | c::O_NONBLOCK | c::O_DIRECT)?;
-    let (r, w) = ipc::pipe::pipe(flags & !c::O_CLOEXEC)?;
+    let (r, w) = ipc::pipe::pipe(flags & !c::O_CLOEXEC, t.cred().has(CAP_SYS_RESOURCE))?;
     let files = t.files()?;
     let a = install(t, r, flags)?;
     let b = match install(t, w, flags) {

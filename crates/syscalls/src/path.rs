@@ -55,7 +55,7 @@ async fn finish_open(t: &Rc<Task>, mut opened: Opened, flags: i32) -> Result<i32
             Opened::File(f) if f.downcast::<net::SocketFile>().is_some() => return Err(Errno::ENXIO),
             Opened::File(f) => f,
             Opened::Fifo(p, id) => {
-                let end = ipc::pipe::fifo_open(id, flags).await?;
+                let end = ipc::pipe::fifo_open(id, flags, t.cred().has(kernel::cred::CAP_SYS_RESOURCE)).await?;
                 vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
             }
             Opened::Terminal(p, rdev) => crate::tty::open(t, p, rdev, flags)?,

@@ -41,7 +41,7 @@ fn events(ep: &OpenFile, max: usize) -> Vec<(u64, u32)> {
 #[test]
 fn level_triggered_reports_as_long_as_it_is_so() {
     let ep = epoll(0).unwrap();
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     add(&ep, 3, &r, IN).unwrap();
     assert_eq!(events(&ep, 9), []);
     write(&w, b"x");
@@ -56,7 +56,7 @@ fn level_triggered_reports_as_long_as_it_is_so() {
 #[test]
 fn edge_triggered_reports_each_change_once() {
     let ep = epoll(0).unwrap();
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     write(&w, b"before");
     add(&ep, 3, &r, IN | ET).unwrap();
     assert_eq!(events(&ep, 9), [(3, IN)]);
@@ -134,7 +134,7 @@ fn a_refused_event_is_not_lost() {
 #[test]
 fn closing_ends_it_and_leaves_nothing() {
     let ep = epoll(0).unwrap();
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     write(&w, b"x");
     add(&ep, 3, &r, IN).unwrap();
     let dup = r.clone();
@@ -177,7 +177,7 @@ fn deleting_a_listed_item() {
 fn a_waiting_call_is_woken() {
     let mut ex = Executor::new();
     let ep = epoll(0).unwrap();
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     add(&ep, 3, &r, IN).unwrap();
     let h = {
         let ep = ep.clone();
@@ -199,7 +199,7 @@ fn a_waiting_call_is_woken() {
 #[test]
 fn nested() {
     let (outer, inner) = (epoll(0).unwrap(), epoll(0).unwrap());
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     add(&inner, 3, &r, IN).unwrap();
     add(&outer, 4, &inner, IN).unwrap();
     assert_eq!(events(&outer, 9), []);

@@ -17,14 +17,15 @@ pub(super) fn forget(id: FifoId) {
     let _ = FIFOS.try_with(|f| f.borrow_mut().remove(&id));
 }
 
-/// Opens the FIFO `id`: without O_NONBLOCK waits until there is someone at the other end. `flags`: open(2)'s.
+/// Opens the FIFO `id`: without O_NONBLOCK waits until there is someone at the other end. `flags`: open(2)'s;
+/// `privileged`: see [`Pipe::set_capacity`].
 ///
 /// Errors: ENXIO (O_WRONLY|O_NONBLOCK and no reader), EINVAL (access mode 3), ERESTARTSYS (a signal came first).
-pub async fn fifo_open(id: FifoId, flags: i32) -> Result<Rc<PipeEnd>> {
+pub async fn fifo_open(id: FifoId, flags: i32, privileged: bool) -> Result<Rc<PipeEnd>> {
     let pipe = match FIFOS.with_borrow(|f| f.get(&id).and_then(Weak::upgrade)) {
         Some(pipe) => pipe,
         None => {
-            let pipe = Pipe::new(Some(id));
+            let pipe = Pipe::new(Some(id), privileged);
             FIFOS.with_borrow_mut(|f| f.insert(id, Rc::downgrade(&pipe)));
             pipe
         }

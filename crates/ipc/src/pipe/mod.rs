@@ -20,16 +20,35 @@ use vfs::OpenFile;
 
 /// A new pipe's capacity, in pages.
 const DEFAULT_SLOTS: usize = 16;
-/// The largest capacity F_SETPIPE_SZ gives, in bytes: /proc/sys/fs/pipe-max-size.
-pub const MAX_SIZE: usize = 1 << 20;
-/// Beyond so many pages in all pipes, new pipes get two: /proc/sys/fs/pipe-user-pages-soft.
-pub const SOFT_PAGES: usize = 16384;
+/// The largest capacity there is, in bytes.
+const HARD_SIZE: usize = 1 << 31;
 const SMALL_SLOTS: usize = 2;
 
 thread_local! {
+    /// The largest capacity without privilege, in bytes: /proc/sys/fs/pipe-max-size.
+    pub static MAX_SIZE: Cell<usize> = const { Cell::new(1 << 20) };
+    /// Beyond so many pages in all pipes, new pipes get two; 0: no limit. /proc/sys/fs/pipe-user-pages-soft.
+    pub static SOFT_PAGES: Cell<usize> = const { Cell::new(16384) };
     static NEXT_ID: Cell<u64> = const { Cell::new(1) };
     /// Capacity of all pipes, in pages.
     static PAGES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Sets [`MAX_SIZE`], rounded as a capacity is. EINVAL: more than there is.
+pub fn set_max_size(bytes: usize) -> Result {
+    MAX_SIZE.set(slots(bytes)? * PAGE_SIZE as usize);
+    Ok(())
+}
+
+/// What a capacity becomes: a power of two of pages.
+fn slots(bytes: usize) -> Result<usize> {
+    let known = Some(bytes).filter(|n| *n <= HARD_SIZE).ok_or(Errno::EINVAL)?;
+    Ok(known.max(1).div_ceil(PAGE_SIZE as usize).next_power_of_two())
+}
+
+/// Have all pipes together too many pages for who has no privilege?
+fn too_many(pages: usize) -> bool {
+    SOFT_PAGES.get() != 0 && pages > SOFT_PAGES.get()
 }
 
 /// A pipe, shared by its ends.
@@ -51,12 +70,12 @@ pub struct Pipe {
 }
 
 /// pipe2(2): the read end and the write end. `flags`: O_NONBLOCK, O_DIRECT; O_CLOEXEC is the caller's business.
-/// EINVAL for others.
-pub fn pipe(flags: i32) -> Result<(Rc<OpenFile>, Rc<OpenFile>)> {
+/// EINVAL for others. `privileged`: see [`Pipe::set_capacity`].
+pub fn pipe(flags: i32, privileged: bool) -> Result<(Rc<OpenFile>, Rc<OpenFile>)> {
     if flags & !(c::O_NONBLOCK | c::O_DIRECT | c::O_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let pipe = Pipe::new(None);
+    let pipe = Pipe::new(None, privileged);
     let reader = PipeEnd::attach(&pipe, true, false);
     let writer = PipeEnd::attach(&pipe, false, true);
     let keep = flags & c::O_NONBLOCK;
@@ -67,8 +86,12 @@ pub fn pipe(flags: i32) -> Result<(Rc<OpenFile>, Rc<OpenFile>)> {
 }
 
 impl Pipe {
-    fn new(fifo: Option<FifoId>) -> Rc<Pipe> {
-        let slots = if PAGES.get() + DEFAULT_SLOTS > SOFT_PAGES { SMALL_SLOTS } else { DEFAULT_SLOTS };
+    fn new(fifo: Option<FifoId>, privileged: bool) -> Rc<Pipe> {
+        let slots = match privileged {
+            true => DEFAULT_SLOTS,
+            false if too_many(PAGES.get() + DEFAULT_SLOTS) => SMALL_SLOTS,
+            false => DEFAULT_SLOTS.min(MAX_SIZE.get() / PAGE_SIZE as usize),
+        };
         PAGES.set(PAGES.get() + slots);
         let id = NEXT_ID.replace(NEXT_ID.get() + 1);
         Rc::new_cyclic(|me| Pipe {
@@ -103,17 +126,15 @@ impl Pipe {
 
     /// F_SETPIPE_SZ: rounds up to a power of two of pages, at least one, and returns what it became.
     ///
-    /// Errors: EINVAL (above 2 GiB), EPERM (more than [`MAX_SIZE`], or all pipes together would have more
-    /// than [`SOFT_PAGES`]), EBUSY (holds more than that now).
-    pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
-        if bytes > 1 << 31 {
-            return Err(Errno::EINVAL);
-        }
-        let slots = bytes.max(1).div_ceil(PAGE_SIZE as usize).next_power_of_two();
+    /// `privileged` (CAP_SYS_RESOURCE): the limits are not for it. Errors: EINVAL (above 2 GiB), EPERM (more than
+    /// [`MAX_SIZE`], or all pipes together would have more than [`SOFT_PAGES`]), EBUSY (holds more than that now).
+    pub fn set_capacity(&self, bytes: usize, privileged: bool) -> Result<usize> {
+        let slots = slots(bytes)?;
         let mut ring = self.ring.borrow_mut();
         let old = ring.capacity_slots();
         let total = PAGES.get() - old + slots;
-        if slots > old && (slots * PAGE_SIZE as usize > MAX_SIZE || total > SOFT_PAGES) {
+        let over = slots * PAGE_SIZE as usize > MAX_SIZE.get() || too_many(total);
+        if slots > old && over && !privileged {
             return Err(Errno::EPERM);
         }
         if slots != old {

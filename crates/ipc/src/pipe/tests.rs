@@ -20,7 +20,7 @@ fn end(f: &OpenFile) -> &PipeEnd {
 
 #[test]
 fn bytes_come_out_as_they_went_in() {
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     assert_eq!(read(&r, 9), Err(Errno::EAGAIN));
     assert_eq!(write(&w, b"hello "), Ok(6));
     assert_eq!(write(&w, b"world"), Ok(5));
@@ -34,14 +34,14 @@ fn bytes_come_out_as_they_went_in() {
 
 #[test]
 fn the_end_and_the_broken_pipe() {
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     assert_eq!(r.ops().ready(), Ready::empty());
     write(&w, b"last").unwrap();
     drop(w);
     assert_eq!(r.ops().ready(), Ready::IN | Ready::RDNORM | Ready::HUP);
     assert_eq!(read(&r, 9).unwrap(), b"last");
     assert_eq!(read(&r, 9).unwrap(), b"");
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     drop(r);
     assert_eq!(write(&w, b"x"), Err(Errno::EPIPE));
     assert_eq!(write(&w, b""), Ok(0));
@@ -50,7 +50,7 @@ fn the_end_and_the_broken_pipe() {
 
 #[test]
 fn long_writes_are_partial_and_short_ones_whole() {
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     let big: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
     assert_eq!(end(&w).pipe().room_for(big.len()), 65536);
     assert_eq!(write(&w, &big), Ok(65536));
@@ -65,37 +65,53 @@ fn long_writes_are_partial_and_short_ones_whole() {
 
 #[test]
 fn capacity_is_rounded_bounded_and_not_below_what_is_there() {
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     let p = end(&r).pipe();
     assert_eq!(p.capacity(), 65536);
-    assert_eq!(p.set_capacity(1), Ok(4096));
-    assert_eq!(p.set_capacity(4097), Ok(8192));
+    assert_eq!(p.set_capacity(1, false), Ok(4096));
+    assert_eq!(p.set_capacity(4097, false), Ok(8192));
     assert_eq!(write(&w, &[1; 9000]), Ok(8192));
-    assert_eq!(p.set_capacity(4096), Err(Errno::EBUSY));
-    assert_eq!(p.set_capacity(65536), Ok(65536));
+    assert_eq!(p.set_capacity(4096, false), Err(Errno::EBUSY));
+    assert_eq!(p.set_capacity(65536, false), Ok(65536));
     assert_eq!(w.ops().ready(), Ready::OUT | Ready::WRNORM);
     assert_eq!(write(&w, &[2; 10]), Ok(10));
     assert_eq!(read(&r, 9999).unwrap(), [vec![1; 8192], vec![2; 10]].concat());
-    assert_eq!(p.set_capacity(MAX_SIZE), Ok(MAX_SIZE));
-    assert_eq!(p.set_capacity(MAX_SIZE + 1), Err(Errno::EPERM));
-    assert_eq!(p.set_capacity(0), Ok(4096));
-    assert_eq!(p.set_capacity(usize::MAX), Err(Errno::EINVAL));
+    assert_eq!(p.set_capacity(MAX_SIZE.get(), false), Ok(MAX_SIZE.get()));
+    assert_eq!(p.set_capacity(MAX_SIZE.get() + 1, false), Err(Errno::EPERM));
+    assert_eq!(p.set_capacity(0, false), Ok(4096));
+    assert_eq!(p.set_capacity(usize::MAX, false), Err(Errno::EINVAL));
 }
 
 #[test]
 fn all_pipes_together_are_bounded() {
-    let many: Vec<_> = (0..SOFT_PAGES / DEFAULT_SLOTS).map(|_| pipe(0).unwrap()).collect();
-    let (r, _w) = pipe(0).unwrap();
+    let many: Vec<_> = (0..SOFT_PAGES.get() / DEFAULT_SLOTS).map(|_| pipe(0, false).unwrap()).collect();
+    let (r, _w) = pipe(0, false).unwrap();
     assert_eq!(end(&r).pipe().capacity(), 8192);
-    assert_eq!(end(&r).pipe().set_capacity(65536), Err(Errno::EPERM));
+    assert_eq!(end(&r).pipe().set_capacity(65536, false), Err(Errno::EPERM));
     drop(many);
-    assert_eq!(end(&r).pipe().set_capacity(65536), Ok(65536));
+    assert_eq!(end(&r).pipe().set_capacity(65536, false), Ok(65536));
     assert_eq!(PAGES.get(), 16);
 }
 
 #[test]
+fn limits_are_set_and_not_for_the_privileged() {
+    set_max_size(8193).unwrap();
+    assert_eq!(set_max_size(HARD_SIZE + 1), Err(Errno::EINVAL));
+    assert_eq!(MAX_SIZE.get(), 16384);
+    let ((r, _w), (big, _b)) = (pipe(0, false).unwrap(), pipe(0, true).unwrap());
+    assert_eq!((end(&r).pipe().capacity(), end(&big).pipe().capacity()), (16384, 65536));
+    assert_eq!(end(&r).pipe().set_capacity(16385, false), Err(Errno::EPERM));
+    assert_eq!(end(&r).pipe().set_capacity(16385, true), Ok(32768));
+    SOFT_PAGES.set(24);
+    assert_eq!(end(&r).pipe().set_capacity(16384, false), Ok(16384));
+    assert_eq!(end(&pipe(0, false).unwrap().0).pipe().capacity(), 8192);
+    SOFT_PAGES.set(0);
+    assert_eq!(end(&pipe(0, false).unwrap().0).pipe().capacity(), 16384);
+}
+
+#[test]
 fn packets_stay_apart() {
-    let (r, w) = pipe(c::O_DIRECT).unwrap();
+    let (r, w) = pipe(c::O_DIRECT, false).unwrap();
     write(&w, b"one").unwrap();
     write(&w, b"two").unwrap();
     assert_eq!(read(&r, 99).unwrap(), b"one");
@@ -110,7 +126,7 @@ fn packets_stay_apart() {
 #[test]
 fn fionread() {
     use guest::Memory;
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     write(&w, &[0; 5000]).unwrap();
     let m = guest::fake::FakeMemory::new(0x1000, 8);
     assert_eq!(r.ops().ioctl(&r, &m, c::FIONREAD as u32, 0x1000), Ok(0));
@@ -122,7 +138,7 @@ fn fionread() {
 }
 
 fn open(ex: &mut Executor, flags: i32) -> kernel::testing::Handle<Result<Rc<PipeEnd>>> {
-    ex.spawn(move || fifo_open((1, 2), flags))
+    ex.spawn(move || fifo_open((1, 2), flags, false))
 }
 
 #[test]
@@ -187,7 +203,7 @@ fn fifo_without_waiting() {
 #[test]
 fn a_waiting_reader_is_woken_by_bytes_and_by_the_end() {
     let mut ex = Executor::new();
-    let (r, w) = pipe(0).unwrap();
+    let (r, w) = pipe(0, false).unwrap();
     let reader = |ex: &mut Executor| {
         let r = r.clone();
         ex.spawn(move || {
@@ -213,8 +229,8 @@ fn a_waiting_reader_is_woken_by_bytes_and_by_the_end() {
 
 #[test]
 fn splice_and_tee() {
-    let (a_r, a_w) = pipe(0).unwrap();
-    let (b_r, b_w) = pipe(0).unwrap();
+    let (a_r, a_w) = pipe(0, false).unwrap();
+    let (b_r, b_w) = pipe(0, false).unwrap();
     let (a, b) = (end(&a_r), end(&b_w));
     assert_eq!(tee(a, b, 9), Err(Errno::EAGAIN));
     write(&a_w, b"abcdef").unwrap();
