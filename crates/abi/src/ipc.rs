@@ -40,7 +40,7 @@ pub const SEM_STAT_ANY: i32 = 20;
 pub const SEM_UNDO: i16 = 0x1000;
 pub const SEMMNI: usize = 32000;
 pub const SEMMSL: usize = 32000;
-pub const SEMMNS: i32 = 1_024_000_000;
+pub const SEMMNS: usize = 1_024_000_000;
 pub const SEMOPM: usize = 500;
 pub const SEMVMX: i32 = 32767;
 

@@ -86,14 +86,21 @@ struct Place<T> {
 pub struct Table<T> {
     places: RefCell<Vec<Option<Place<T>>>>,
     next_seq: Cell<u16>,
-    max: usize,
+    /// How many objects there may be.
+    pub max: Cell<usize>,
+    /// The identifier that the next object is to have, or -1.
+    pub next_id: Cell<i32>,
 }
 
 const INDEX_BITS: u32 = 15;
+const INDEXES: u32 = (1 << INDEX_BITS) - 1;
+/// No kind has more objects.
+pub const OBJECTS_MAX: usize = 1 << INDEX_BITS;
 
 impl<T: Object> Table<T> {
     fn new(max: usize) -> Self {
-        Table { places: RefCell::default(), next_seq: Cell::new(0), max }
+        let (max, next_id) = (Cell::new(max), Cell::new(-1));
+        Table { places: RefCell::default(), next_seq: Cell::new(0), max, next_id }
     }
 
     /// Every object, with its identifier, by place.
@@ -108,12 +115,12 @@ impl<T: Object> Table<T> {
 
     /// The highest place in use; 0 if none is.
     pub fn highest(&self) -> i32 {
-        self.all().last().map_or(0, |(id, _)| id & ((1 << INDEX_BITS) - 1))
+        self.all().last().map_or(0, |(id, _)| id & INDEXES as i32)
     }
 
     /// EINVAL if there is none.
     pub fn get(&self, want: i32) -> Result<Rc<T>> {
-        let i = usize::try_from(want).map_err(|_| Errno::EINVAL)? & ((1 << INDEX_BITS) - 1);
+        let i = usize::try_from(want).map_err(|_| Errno::EINVAL)? & INDEXES as usize;
         self.at(i).filter(|(found, _)| *found == want).map(|(_, o)| o).ok_or(Errno::EINVAL)
     }
 
@@ -154,11 +161,20 @@ impl<T: Object> Table<T> {
     fn add(&self, object: T) -> Result<i32> {
         let mut places = self.places.borrow_mut();
         let free = |p: &Option<Place<T>>| p.as_ref().is_none_or(|p| p.weak.strong_count() == 0);
-        let i = places.iter().position(free).unwrap_or(places.len());
-        if i >= self.max {
+        if places.iter().filter(|p| !free(p)).count() >= self.max.get() {
             return Err(Errno::ENOSPC);
         }
-        let seq = self.next_seq.replace((self.next_seq.get() + 1) & 0x7fff);
+        let wanted = u32::try_from(self.next_id.replace(-1)).ok();
+        let first = wanted.map_or(0, |id| (id & INDEXES) as usize);
+        let i = (first..).find(|i| places.get(*i).is_none_or(free)).unwrap_or(first);
+        if i > INDEXES as usize {
+            return Err(Errno::ENOSPC);
+        }
+        let next = || self.next_seq.replace((self.next_seq.get() + 1) & 0x7fff);
+        let seq = wanted.map_or_else(next, |id| (id >> INDEX_BITS) as u16);
+        if i > places.len() {
+            places.resize_with(i, || None);
+        }
         object.perm().change(|p| p.seq = seq);
         let strong = Rc::new(object);
         let place = Some(Place { seq, weak: Rc::downgrade(&strong), strong: Some(strong) });
@@ -191,8 +207,34 @@ fn id(index: usize, seq: u16) -> i32 {
     (i32::from(seq) << INDEX_BITS) | index as i32
 }
 
-/// All of a sandbox.
+/// What /proc/sys/kernel sets besides the numbers of objects: msgget(2), shmget(2), semget(2).
+pub struct Limits {
+    pub msgmax: Cell<usize>,
+    pub msgmnb: Cell<u64>,
+    pub shmmax: Cell<u64>,
+    pub shmall: Cell<u64>,
+    pub semmsl: Cell<usize>,
+    pub semmns: Cell<usize>,
+    pub semopm: Cell<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            msgmax: Cell::new(abi::ipc::MSGMAX),
+            msgmnb: Cell::new(abi::ipc::MSGMNB),
+            shmmax: Cell::new(abi::ipc::SHMMAX),
+            shmall: Cell::new(abi::ipc::SHMALL),
+            semmsl: Cell::new(abi::ipc::SEMMSL),
+            semmns: Cell::new(abi::ipc::SEMMNS),
+            semopm: Cell::new(abi::ipc::SEMOPM),
+        }
+    }
+}
+
+/// All of a namespace.
 pub struct Sysv {
+    pub limits: Limits,
     pub sems: Table<sem::SemSet>,
     pub queues: Table<msg::Queue>,
     pub segments: Table<shm::Segment>,
@@ -201,6 +243,7 @@ pub struct Sysv {
 impl Default for Sysv {
     fn default() -> Self {
         Sysv {
+            limits: Limits::default(),
             sems: Table::new(abi::ipc::SEMMNI),
             queues: Table::new(abi::ipc::MSGMNI),
             segments: Table::new(abi::ipc::SHMMNI),

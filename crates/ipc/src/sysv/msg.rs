@@ -1,6 +1,6 @@
 //! Message queues: msgget(2).
 use super::{Object, Perm, Sysv, now};
-use abi::ipc::{MSG_COPY, MSG_EXCEPT, MSG_NOERROR, MSGMNB};
+use abi::ipc::{MSG_COPY, MSG_EXCEPT, MSG_NOERROR};
 use abi::{Errno, Result};
 use kernel::cred::Cred;
 use kernel::wait::WaitQueue;
@@ -37,12 +37,12 @@ impl Object for Queue {
 }
 
 impl Queue {
-    fn new(perm: Perm) -> Queue {
+    fn new(perm: Perm, bytes_max: u64) -> Queue {
         Queue {
             perm,
             messages: RefCell::default(),
             bytes: Cell::new(0),
-            bytes_max: Cell::new(MSGMNB),
+            bytes_max: Cell::new(bytes_max),
             stime: Cell::new(0),
             rtime: Cell::new(0),
             ctime: Cell::new(now()),
@@ -121,7 +121,7 @@ impl Queue {
 impl Sysv {
     /// msgget(2).
     pub fn queue(&self, key: i32, flags: i32, cred: &Cred) -> Result<i32> {
-        self.queues.open(key, flags, cred, |_| Ok(()), |perm| Ok(Queue::new(perm)))
+        self.queues.open(key, flags, cred, |_| Ok(()), |perm| Ok(Queue::new(perm, self.limits.msgmnb.get())))
     }
 
     /// IPC_RMID: who waits learns of it.
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn messages_are_chosen_by_type() {
-        let q = Queue::new(Perm::new(0, 0o600, &Cred::new(0, 0, &[])));
+        let q = Queue::new(Perm::new(0, 0o600, &Cred::new(0, 0, &[])), 16384);
         for (kind, text) in [(5, "five"), (3, "three"), (7, "seven"), (3, "again")] {
             assert_eq!(q.send(&Message { kind, text: text.into() }, 1), Some(Ok(())));
         }

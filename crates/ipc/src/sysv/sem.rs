@@ -1,6 +1,6 @@
 //! Semaphore sets: semget(2), and what is undone when a process ends (SEM_UNDO).
 use super::{Object, Perm, Sysv, now};
-use abi::ipc::{IPC_NOWAIT, SEM_UNDO, SEMMSL, SEMVMX, Sembuf};
+use abi::ipc::{IPC_NOWAIT, SEM_UNDO, SEMVMX, Sembuf};
 use abi::{Errno, Result};
 use kernel::cred::Cred;
 use kernel::wait::WaitQueue;
@@ -225,14 +225,18 @@ impl Drop for UndoList {
 impl Sysv {
     /// semget(2).
     pub fn semaphores(&self, key: i32, n: i32, flags: i32, cred: &Cred) -> Result<i32> {
-        let n = usize::try_from(n).ok().filter(|n| *n <= SEMMSL).ok_or(Errno::EINVAL)?;
+        let n = usize::try_from(n).ok().filter(|n| *n <= self.limits.semmsl.get()).ok_or(Errno::EINVAL)?;
         let fits = |s: &SemSet| if s.len() < n { Err(Errno::EINVAL) } else { Ok(()) };
         self.sems.open(key, flags, cred, fits, |perm| {
             if n == 0 {
                 return Err(Errno::EINVAL);
             }
             let used: usize = self.sems.all().iter().map(|(_, s)| s.len()).sum();
-            if used + n > SEMAPHORES { Err(Errno::ENOSPC) } else { Ok(SemSet::new(perm, n)) }
+            if used + n > SEMAPHORES.min(self.limits.semmns.get()) {
+                Err(Errno::ENOSPC)
+            } else {
+                Ok(SemSet::new(perm, n))
+            }
         })
     }
 

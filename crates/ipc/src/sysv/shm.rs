@@ -1,6 +1,6 @@
 //! Shared memory segments: shmget(2). Who has one attached holds it.
 use super::{Object, Perm, Sysv, now};
-use abi::ipc::{SHM_DEST, SHMALL, SHMMAX};
+use abi::ipc::SHM_DEST;
 use abi::{Errno, PAGE_SIZE, Result};
 use kernel::cred::Cred;
 use std::cell::Cell;
@@ -54,11 +54,11 @@ impl Sysv {
     ) -> Result<i32> {
         let fits = |s: &Segment| if s.size < size { Err(Errno::EINVAL) } else { Ok(()) };
         self.segments.open(key, flags, cred, fits, |perm| {
-            if size == 0 || size > SHMMAX {
+            if size == 0 || size > self.limits.shmmax.get() {
                 return Err(Errno::EINVAL);
             }
             let used: u64 = self.segments.all().iter().map(|(_, s)| s.pages()).sum();
-            if size.div_ceil(PAGE_SIZE).checked_add(used).is_none_or(|n| n > SHMALL) {
+            if size.div_ceil(PAGE_SIZE).checked_add(used).is_none_or(|n| n > self.limits.shmall.get()) {
                 return Err(Errno::ENOSPC);
             }
             let zero = || Cell::new(0);

@@ -17,7 +17,7 @@ pub fn msgget(t: &Rc<Task>, key: i32, flags: i32) -> Result<i32> {
 pub async fn msgsnd(t: &Rc<Task>, id: i32, msg: Addr, size: usize, flags: i32) -> Result {
     let mem = t.mem();
     let kind: i64 = UserIn::new(msg.0).get(&*mem)?;
-    if size > MSGMAX || id < 0 || kind < 1 {
+    if size > t.ipc().sysv.limits.msgmax.get() || id < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
     let mut text = vec![0u8; size];
@@ -83,7 +83,7 @@ pub fn msgctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
             let new: MsqidDs = UserIn::new(arg).get(&*mem)?;
             let q = table.get(id)?;
             q.perm().owner(&cred)?;
-            if new.qbytes > MSGMNB && !cred.has(CAP_SYS_RESOURCE) {
+            if new.qbytes > t.ipc().sysv.limits.msgmnb.get() && !cred.has(CAP_SYS_RESOURCE) {
                 return Err(Errno::EPERM);
             }
             q.perm().set(&new.perm)?;
@@ -114,20 +114,22 @@ fn stat(q: &Queue) -> MsqidDs {
 
 /// The limits; with `used`, what is in use in three of the fields.
 fn info(t: &Task, used: bool) -> MsgInfo {
-    let all = t.ipc().sysv.queues.all();
+    let ns = t.ipc();
+    let (all, limits) = (ns.sysv.queues.all(), &ns.sysv.limits);
+    let (msgmni, msgmnb) = (ns.sysv.queues.max.get() as i32, limits.msgmnb.get() as i32);
     let messages: usize = all.iter().map(|(_, q)| q.count()).sum();
     let bytes: u64 = all.iter().map(|(_, q)| q.bytes.get()).sum();
     let (pool, map, tql) = if used {
         (all.len() as i32, messages as i32, bytes as i32)
     } else {
-        ((MSGMNI as u64 * MSGMNB / 1024) as i32, MSGMNB as i32, MSGMNB as i32)
+        ((i64::from(msgmni) * i64::from(msgmnb) / 1024) as i32, msgmnb, msgmnb)
     };
     MsgInfo {
         msgpool: pool,
         msgmap: map,
-        msgmax: MSGMAX as i32,
-        msgmnb: MSGMNB as i32,
-        msgmni: MSGMNI as i32,
+        msgmax: limits.msgmax.get() as i32,
+        msgmnb,
+        msgmni,
         msgssz: 16,
         msgtql: tql,
         msgseg: 0xffff,

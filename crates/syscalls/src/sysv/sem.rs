@@ -26,7 +26,7 @@ async fn operate(t: &Rc<Task>, id: i32, ops: UserIn<Sembuf>, n: usize, limit: Op
     if n == 0 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    if n > SEMOPM {
+    if n > t.ipc().sysv.limits.semopm.get() {
         return Err(Errno::E2BIG);
     }
     let ops = ops.get_array(&*t.mem(), n)?;
@@ -135,16 +135,18 @@ fn stat(s: &SemSet) -> SemidDs {
 
 /// The limits; with `used`, what is in use in two of the fields.
 fn info(t: &Task, used: bool) -> SemInfo {
-    let all = t.ipc().sysv.sems.all();
+    let ns = t.ipc();
+    let (all, limits) = (ns.sysv.sems.all(), &ns.sysv.limits);
     let sems: usize = all.iter().map(|(_, s)| s.len()).sum();
+    let (semmns, semopm) = (limits.semmns.get() as i32, limits.semopm.get() as i32);
     SemInfo {
-        semmap: SEMMNS,
-        semmni: SEMMNI as i32,
-        semmns: SEMMNS,
-        semmnu: SEMMNS,
-        semmsl: SEMMSL as i32,
-        semopm: SEMOPM as i32,
-        semume: SEMOPM as i32,
+        semmap: semmns,
+        semmni: ns.sysv.sems.max.get() as i32,
+        semmns,
+        semmnu: semmns,
+        semmsl: limits.semmsl.get() as i32,
+        semopm,
+        semume: semopm,
         semusz: if used { all.len() as i32 } else { 20 },
         semvmx: SEMVMX,
         semaem: if used { sems as i32 } else { SEMVMX },

@@ -118,14 +118,9 @@ pub fn shmctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
     let table = &t.ipc().sysv.segments;
     match cmd {
         IPC_INFO => {
-            let limits = ShmInfo64 {
-                shmmax: SHMMAX,
-                shmmin: 1,
-                shmmni: SHMMNI as u64,
-                shmseg: SHMMNI as u64,
-                shmall: SHMALL,
-                ..Default::default()
-            };
+            let (set, shmmni) = (&t.ipc().sysv.limits, table.max.get() as u64);
+            let (shmmax, shmall) = (set.shmmax.get(), set.shmall.get());
+            let limits = ShmInfo64 { shmmax, shmmin: 1, shmmni, shmseg: shmmni, shmall, ..Default::default() };
             UserOut::new(arg).put(&*mem, &limits)?;
             Ok(table.highest())
         }
