@@ -58,9 +58,11 @@ pub fn mount(dev: u64, source: Rc<dyn Source>) -> Rc<dyn Inode> {
     Rc::new(ProcInode { source, dev, path: String::new() })
 }
 
-/// A number that is the same each time for the same name.
-fn ino(path: &str) -> u64 {
-    path.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3)) >> 16 | 1
+/// A number that is the same each time for the same name, but another for each process that has it.
+fn ino(source: &dyn Source, path: &str) -> u64 {
+    let began = source.process(path).map_or(0, |(_, began)| began);
+    let bytes = path.bytes().chain(began.to_ne_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)) >> 16 | 1
 }
 
 impl Inode for ProcInode {
@@ -81,7 +83,7 @@ impl Inode for ProcInode {
         let now = crate::now();
         Ok(Attr {
             dev: self.dev,
-            ino: ino(&self.path),
+            ino: ino(&*self.source, &self.path),
             mode,
             nlink,
             uid,
@@ -209,9 +211,9 @@ impl FileOps for ProcDir {
         let Node::Dir(names) = self.source.node(&self.path)? else { return Err(Errno::ENOTDIR) };
         let full = |n: &str| if self.path.is_empty() { n.to_owned() } else { format!("{}/{n}", self.path) };
         let entries: Vec<_> =
-            names.into_iter().map(|(n, kind)| (n.clone().into_bytes(), ino(&full(&n)), kind)).collect();
+            names.into_iter().map(|(n, kind)| (n.clone().into_bytes(), ino(&*self.source, &full(&n)), kind)).collect();
         let up = self.path.rsplit_once('/').map_or("", |(p, _)| p);
-        crate::emit_entries(ino(&self.path), ino(up), &entries, from, emit);
+        crate::emit_entries(ino(&*self.source, &self.path), ino(&*self.source, up), &entries, from, emit);
         Ok(())
     }
     fn as_any(&self) -> &dyn Any {
