@@ -52,6 +52,12 @@ pub struct HostInode {
     this: RefCell<Weak<HostInode>>,
 }
 
+/// EOPNOTSUPP: an attribute that needs privilege at the host, and is the host's to make or read.
+fn at_host(name: &[u8]) -> Result {
+    let privileged = name.starts_with(b"trusted.") || name.starts_with(b"security.");
+    if privileged && name != b"security.capability" { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+}
+
 /// The file system of a donated descriptor.
 pub fn mount(fd: OwnedFd, read_only: bool, exclusive: bool, single_id: bool) -> Rc<dyn Inode> {
     let fs = Rc::new(HostFs { exclusive, read_only, single_id, open: RefCell::default() });
@@ -386,17 +392,24 @@ impl Inode for HostInode {
     }
 
     fn xattr_get(&self, name: &[u8]) -> Result<Vec<u8>> {
+        at_host(name)?;
         ::host::fs::getxattr(self.real()?.as_fd(), name)
     }
     fn xattr_set(&self, name: &[u8], value: &[u8], flags: i32) -> Result {
+        at_host(name)?;
         ::host::fs::setxattr(self.real()?.as_fd(), name, value, flags)
     }
     fn xattr_remove(&self, name: &[u8]) -> Result {
+        at_host(name)?;
         ::host::fs::removexattr(self.real()?.as_fd(), name)
     }
     fn xattr_list(&self) -> Result<Vec<u8>> {
         match self.real() {
-            Ok(fd) => ::host::fs::listxattr(fd.as_fd()),
+            Ok(fd) => {
+                let all = ::host::fs::listxattr(fd.as_fd())?;
+                let ours = |name: &&[u8]| at_host(name.strip_suffix(b"\0").unwrap_or(name)).is_ok();
+                Ok(all.split_inclusive(|b| *b == 0).filter(ours).collect::<Vec<_>>().concat())
+            }
             Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
             Err(e) => Err(e),
         }

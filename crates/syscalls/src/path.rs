@@ -670,9 +670,11 @@ mod xattr {
             if write && (!a.is_file() || !cred.has(kernel::cred::CAP_SETFCAP)) {
                 return Err(Errno::EPERM);
             }
-        } else if write && n.starts_with(b"security.") && !cred.has(kernel::cred::CAP_SYS_ADMIN) {
-            return Err(Errno::EPERM);
-        } else if write || !(n.starts_with(b"security.") || n.starts_with(b"system.")) {
+        } else if n.starts_with(b"security.") {
+            if write && !cred.has(kernel::cred::CAP_SYS_ADMIN) {
+                return Err(Errno::EPERM);
+            }
+        } else if write || !n.starts_with(b"system.") {
             return Err(Errno::EOPNOTSUPP);
         }
         Ok(n)
@@ -714,7 +716,11 @@ mod xattr {
         p.inode().xattr_remove(&n)
     }
     pub fn list(t: &Task, p: Result<Path>, buf: u64, size: usize) -> Result<usize> {
-        let all = p?.inode().xattr_list()?;
+        let mut all = p?.inode().xattr_list()?;
+        if !t.cred().has(kernel::cred::CAP_SYS_ADMIN) {
+            let seen = |name: &&[u8]| !name.starts_with(b"trusted.");
+            all = all.split_inclusive(|b| *b == 0).filter(seen).collect::<Vec<_>>().concat();
+        }
         give(t, &all, buf, size)
     }
 
