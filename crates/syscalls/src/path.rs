@@ -532,7 +532,10 @@ fn set_times(t: &Task, p: &Path, times: Option<[Timespec; 2]>) -> Result {
 pub fn utimensat(t: &Rc<Task>, dir: Fd, path: PathArg, times: UserIn<[Timespec; 2]>, flags: Flags) -> Result {
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
     let times = times_of(t, times)?;
-    let p = if path.is_null() {
+    let p = if path.is_null() && dir != CWD {
+        if flags != 0 {
+            return Err(Errno::EINVAL);
+        }
         t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::EBADF)?
     } else {
         file_at(t, dir, path, flags)?
