@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use vfs::{FileOps, OpenFile, Ready};
 
-/// A counter that reads take and writes add to. Never reaches `u64::MAX`.
+/// A counter that reads take and writes add to. Only signals take it as far as `u64::MAX`, which is its overflow.
 pub struct EventFd {
     count: Cell<u64>,
     semaphore: bool,
@@ -31,9 +31,9 @@ pub fn eventfd(initial: u32, flags: i32) -> Result<Rc<OpenFile>> {
 }
 
 impl EventFd {
-    /// Adds, as a write would, but up to the limit at most.
+    /// Adds for the kernel, which nothing holds up.
     pub fn signal(&self, n: u64) {
-        self.count.set(self.count.get().saturating_add(n).min(u64::MAX - 1));
+        self.count.set(self.count.get().saturating_add(n));
         self.queue.wake();
     }
 
@@ -77,7 +77,7 @@ impl FileOps for EventFd {
         if n == u64::MAX {
             return Err(Errno::EINVAL);
         }
-        if n > u64::MAX - 1 - self.count.get() {
+        if n >= u64::MAX - self.count.get() {
             self.refused.set(true);
             return Err(Errno::EAGAIN);
         }
@@ -99,6 +99,9 @@ impl FileOps for EventFd {
             r |= Ready::OUT;
         } else {
             self.refused.set(true);
+        }
+        if self.count.get() == u64::MAX {
+            r |= Ready::ERR;
         }
         r
     }

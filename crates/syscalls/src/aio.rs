@@ -1,8 +1,9 @@
 //! Asynchronous I/O as Linux has had it for long: io_setup(2), io_submit(2), io_getevents(2), io_cancel(2), io_destroy(2).
 //!
 //! What is submitted is done before io_submit returns, as Linux does it for files that are not open with O_DIRECT.
-use crate::args::{Addr, Fd, InBuf, OutBuf};
+use crate::args::{Addr, Fd, Flags};
 use crate::events::{after, mask, unmask};
+use crate::io;
 use crate::memory::{Mapping, map, settled};
 use abi::sys::{IoEvent, Iocb, Iovec, Timespec};
 use abi::{Errno, PAGE_SIZE, Result, c};
@@ -12,6 +13,7 @@ use ipc::eventfd::EventFd;
 use kernel::wait::{self, Stop};
 use std::rc::Rc;
 use task::{Aio, Task};
+use vfs::OpenFile;
 
 /// /proc/sys/fs/aio-max-nr, for each address space.
 const MAX_EVENTS: u32 = 65536;
@@ -67,7 +69,7 @@ pub async fn io_destroy(t: &Rc<Task>, ctx: u64) -> Result {
 
 /// Does what one control block says; the result of the operation itself is inside.
 async fn one(t: &Rc<Task>, b: &Iocb) -> Result<Result<usize>> {
-    if b.reserved != 0 || b.rw_flags != 0 || b.nbytes > i64::MAX as u64 || b.flags & !(FLAG_RESFD | FLAG_IOPRIO) != 0 {
+    if b.reserved != 0 || b.nbytes > i64::MAX as u64 || b.flags & !(FLAG_RESFD | FLAG_IOPRIO) != 0 {
         return Err(Errno::EINVAL);
     }
     let (fd, n) = (Fd(b.fd as i32), b.nbytes as usize);
@@ -85,23 +87,27 @@ async fn one(t: &Rc<Task>, b: &Iocb) -> Result<Result<usize>> {
         _ => return Err(Errno::EINVAL),
     };
     match b.opcode {
-        FSYNC | FDSYNC if !allowed || b.buf != 0 || b.offset != 0 || n != 0 => return Err(Errno::EINVAL),
-        _ if !allowed => return Err(Errno::EBADF),
-        _ => {}
+        FSYNC | FDSYNC if !allowed || b.buf != 0 || b.offset != 0 || n != 0 || b.rw_flags != 0 => {
+            return Err(Errno::EINVAL);
+        }
+        FSYNC | FDSYNC => return Ok(crate::fd::sync_file(&f, b.opcode == FDSYNC).await.map(|()| 0)),
+        _ => io::known(Flags(b.rw_flags)).and(if allowed { Ok(()) } else { Err(Errno::EBADF) })?,
     }
-    let whole = f.ops().seekable();
-    let iov = UserIn::<Iovec>::new(b.buf);
-    Ok(match b.opcode {
-        PREAD if whole => crate::io::pread64(t, fd, OutBuf(b.buf), n, b.offset).await,
-        PREAD => crate::io::read(t, fd, OutBuf(b.buf), n).await,
-        PWRITE if whole => crate::io::pwrite64(t, fd, InBuf(b.buf), n, b.offset).await,
-        PWRITE => crate::io::write(t, fd, InBuf(b.buf), n).await,
-        PREADV if whole => crate::io::preadv(t, fd, iov, n, b.offset).await,
-        PREADV => crate::io::readv(t, fd, iov, n).await,
-        PWRITEV if whole => crate::io::pwritev(t, fd, iov, n, b.offset).await,
-        PWRITEV => crate::io::writev(t, fd, iov, n).await,
-        op => crate::fd::sync_file(&f, op == FDSYNC).await.map(|()| 0),
-    })
+    Ok(transfer(t, &f, b).await)
+}
+
+async fn transfer(t: &Rc<Task>, f: &Rc<OpenFile>, b: &Iocb) -> Result<usize> {
+    let at = if f.ops().seekable() { Some(io::position(f, b.offset)?) } else { None };
+    let n = b.nbytes as usize;
+    let bufs = match b.opcode {
+        PREADV | PWRITEV => io::vector(t, UserIn::<Iovec>::new(b.buf), n)?,
+        _ => vec![(b.buf, n.min(io::MAX))],
+    };
+    let flags = Flags(b.rw_flags);
+    match b.opcode {
+        PREAD | PREADV => io::read_with(t, f, &bufs, at, flags).await,
+        _ => io::write_with(t, f, &bufs, at, flags).await,
+    }
 }
 
 /// io_submit(2): returns how many were taken; the error of the first that was not, if none was.

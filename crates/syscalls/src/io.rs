@@ -244,24 +244,38 @@ pub async fn preadv2(
     _high: u64,
     flags: Flags,
 ) -> Result<usize> {
-    const KNOWN: i32 = c::RWF_HIPRI | c::RWF_DSYNC | c::RWF_SYNC | c::RWF_NOWAIT | c::RWF_APPEND;
     let at = if offset == -1 { None } else { Some(position(&*t.files()?.get(fd.0)?, offset)?) };
     let f = readable(t, fd)?;
     let bufs = vector(t, iov, n)?;
-    let flags = flags.only(KNOWN).map_err(|_| Errno::EOPNOTSUPP)?;
-    if flags & c::RWF_NOWAIT == 0 {
-        return read_at(t, &f, &bufs, at).await;
+    read_with(t, &f, &bufs, at, flags).await
+}
+
+/// What may be asked for of a single operation. EOPNOTSUPP: something else is.
+pub(crate) fn known(flags: Flags) -> Result<i32> {
+    const KNOWN: i32 = c::RWF_HIPRI | c::RWF_DSYNC | c::RWF_SYNC | c::RWF_NOWAIT | c::RWF_APPEND;
+    flags.only(KNOWN).map_err(|_| Errno::EOPNOTSUPP)
+}
+
+/// Reads as `flags` (RWF_NOWAIT and its kin) say.
+pub(crate) async fn read_with(
+    t: &Rc<Task>,
+    f: &Rc<OpenFile>,
+    bufs: &[(u64, usize)],
+    at: Option<u64>,
+    flags: Flags,
+) -> Result<usize> {
+    if known(flags)? & c::RWF_NOWAIT == 0 {
+        return read_at(t, f, bufs, at).await;
     }
     let mem = t.mem();
     let pos = at.unwrap_or_else(|| f.pos());
-    let n = f.ops().read(&f, &mut UserSink::new(&*mem, &bufs), pos)?;
+    let n = f.ops().read(f, &mut UserSink::new(&*mem, bufs), pos)?;
     if at.is_none() {
         f.set_pos(pos + n as u64);
     }
     Ok(n)
 }
 
-/// pwritev2(2): RWF_APPEND writes at the end wherever the offset points; RWF_DSYNC and RWF_SYNC sync what was written.
 pub async fn pwritev2(
     t: &Rc<Task>,
     fd: Fd,
@@ -271,11 +285,22 @@ pub async fn pwritev2(
     _high: u64,
     flags: Flags,
 ) -> Result<usize> {
-    const SYNCS: i32 = c::RWF_DSYNC | c::RWF_SYNC;
-    let mut at = if offset == -1 { None } else { Some(position(&*t.files()?.get(fd.0)?, offset)?) };
+    let at = if offset == -1 { None } else { Some(position(&*t.files()?.get(fd.0)?, offset)?) };
     let f = writable(t, fd)?;
     let bufs = vector(t, iov, n)?;
-    let flags = flags.only(c::RWF_HIPRI | SYNCS | c::RWF_NOWAIT | c::RWF_APPEND).map_err(|_| Errno::EOPNOTSUPP)?;
+    write_with(t, &f, &bufs, at, flags).await
+}
+
+/// Writes as `flags` say: RWF_APPEND at the end wherever the offset points; RWF_DSYNC and RWF_SYNC sync what was written.
+pub(crate) async fn write_with(
+    t: &Rc<Task>,
+    f: &Rc<OpenFile>,
+    bufs: &[(u64, usize)],
+    mut at: Option<u64>,
+    flags: Flags,
+) -> Result<usize> {
+    const SYNCS: i32 = c::RWF_DSYNC | c::RWF_SYNC;
+    let flags = known(flags)?;
     let sync = flags & SYNCS != 0 && f.ops().seekable();
     if sync {
         wait::settle().await;
@@ -287,15 +312,15 @@ pub async fn pwritev2(
     }
     let n = if flags & c::RWF_NOWAIT != 0 && !f.ops().seekable() {
         let mem = t.mem();
-        f.ops().write(&f, &mut UserSource::new(&*mem, &bufs), 0)?
+        f.ops().write(f, &mut UserSource::new(&*mem, bufs), 0)?
     } else {
-        write_at(t, &f, &bufs, at).await?
+        write_at(t, f, bufs, at).await?
     };
     if let Some(end) = at.filter(|_| moves) {
         f.set_pos(end + n as u64);
     }
     if sync {
-        crate::fd::sync_file(&f, flags & c::RWF_SYNC == 0).await?;
+        crate::fd::sync_file(f, flags & c::RWF_SYNC == 0).await?;
     }
     Ok(n)
 }

@@ -204,7 +204,7 @@ crate::syscall_table! {
     206 io_setup(events: u32, out: UserInOut<u64>) => @wait aio::io_setup, full;
     207 io_destroy(ctx: u64) => @wait aio::io_destroy, full;
     208 io_getevents(ctx: u64, least: i64, most: i64, out: UserOut<IoEvent>, timeout: UserIn<Timespec>) => @wait aio::io_getevents, full;
-    209 io_submit(ctx: u64, n: i64, blocks: UserIn<u64>) => @wait aio::io_submit, partial, "done at once; no IOCB_CMD_POLL, no per-operation flags";
+    209 io_submit(ctx: u64, n: i64, blocks: UserIn<u64>) => @wait aio::io_submit, partial, "done at once; no IOCB_CMD_POLL";
     210 io_cancel(ctx: u64, block: Addr, out: Addr) => aio::io_cancel, full;
     213 epoll_create(size: i32) => events::epoll_create, full;
     216 remap_file_pages(addr: Addr, len: u64, prot: i32, page: u64, flags: Flags) => @wait memory::remap_file_pages, partial, "files only, not shared anonymous memory";

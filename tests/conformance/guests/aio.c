@@ -143,6 +143,64 @@ CASE(an_eventfd_is_told) {
     EQ(n, 2);
     OK(destroy(ctx));
 }
+CASE(an_eventfd_overflows) {
+    aio_context_t ctx = 0;
+    OK(setup(4, &ctx));
+    FD(fd, open("f", O_RDWR | O_CREAT, 0644));
+    FD(ev, eventfd(0, EFD_NONBLOCK));
+    uint64_t n = UINT64_MAX - 1;
+    EQ(write(ev, &n, 8), 8);
+    struct pollfd p = {ev, POLLIN | POLLOUT, 0};
+    EQ(poll(&p, 1, 0), 1);
+    EQ(p.revents, POLLIN);
+    struct iocb w = block(IOCB_CMD_PWRITE, fd, "abc", 3, 0);
+    w.aio_flags = IOCB_FLAG_RESFD;
+    w.aio_resfd = ev;
+    struct iocb *list[] = {&w, &w};
+    struct io_event e[2];
+    EQ(submit(ctx, 2, list), 2);
+    EQ(events(ctx, 2, 2, e, NULL), 2);
+    EQ(poll(&p, 1, 0), 1);
+    EQ(p.revents, POLLIN | POLLERR);
+    n = 0;
+    ERR(write(ev, &n, 8), EAGAIN);
+    EQ(read(ev, &n, 8), 8);
+    CHECK(n == UINT64_MAX);
+    OK(destroy(ctx));
+}
+CASE(flags_of_one_operation) {
+    aio_context_t ctx = 0;
+    OK(setup(4, &ctx));
+    int ends[2];
+    char got[8];
+    OK(pipe(ends));
+    FD(fd, open("f", O_RDWR | O_CREAT, 0644));
+    struct iocb r = block(IOCB_CMD_PREAD, ends[0], got, 8, 0), w = block(IOCB_CMD_PWRITE, fd, "abc", 3, 0),
+                s = block(IOCB_CMD_FDSYNC, fd, NULL, 0, 0);
+    struct iocb *read_one[] = {&r}, *write_one[] = {&w}, *sync_one[] = {&s};
+    struct io_event e;
+    r.aio_rw_flags = RWF_NOWAIT;
+    EQ(submit(ctx, 1, read_one), 1);
+    EQ(events(ctx, 1, 1, &e, NULL), 1);
+    EQ(e.res, -EAGAIN);
+    EQ(write(ends[1], "xyz", 3), 3);
+    EQ(submit(ctx, 1, read_one), 1);
+    EQ(events(ctx, 1, 1, &e, NULL), 1);
+    EQ(e.res, 3);
+    w.aio_rw_flags = RWF_APPEND | RWF_DSYNC;
+    for (int i = 0; i < 2; i++) {
+        EQ(submit(ctx, 1, write_one), 1);
+        EQ(events(ctx, 1, 1, &e, NULL), 1);
+        EQ(e.res, 3);
+    }
+    EQ(pread(fd, got, 8, 0), 6);
+    CHECK(memcmp(got, "abcabc", 6) == 0);
+    w.aio_rw_flags = 0x40000000;
+    ERR(submit(ctx, 1, write_one), EOPNOTSUPP);
+    s.aio_rw_flags = RWF_APPEND;
+    ERR(submit(ctx, 1, sync_one), EINVAL);
+    OK(destroy(ctx));
+}
 static aio_context_t shared;
 static struct iocb late;
 static void *later(void *fd) {
