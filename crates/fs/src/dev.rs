@@ -1,6 +1,6 @@
 //! /dev: the devices every container has, and the links it expects.
 use abi::{Errno, Result, c};
-use guest::{Sink, Source};
+use guest::{Memory, Sink, Source, UserOut};
 use std::any::Any;
 use std::rc::Rc;
 use vfs::{Attr, Backing, FileOps, Inode, New, OpenFile, StatFs};
@@ -23,6 +23,9 @@ const DEVICES: [(&str, u32, u32, Option<Device>); 6] = [
     // Terminals are opened by their numbers, in the system call layer.
     ("tty", 5, 0, None),
 ];
+
+/// Of the random pool, which is never short of it.
+pub const ENTROPY_BITS: i32 = 256;
 
 /// A tmpfs with the devices in it. `console`: the terminal it starts with, by device number and owner.
 pub fn mount(dev: u64, console: Option<(u64, u32)>) -> Result<Rc<dyn Inode>> {
@@ -133,6 +136,14 @@ impl FileOps for Open {
     }
     fn write(&self, _file: &OpenFile, src: &mut dyn Source, _offset: u64) -> Result<usize> {
         if self.0 == Device::Full { Err(Errno::ENOSPC) } else { Ok(src.remaining()) }
+    }
+    /// random(4): how much entropy there is. Who adds some, or takes it away, changes nothing here.
+    fn ioctl(&self, _file: &OpenFile, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+        const RNDGETENTCNT: u32 = 0x8004_5200;
+        match cmd {
+            RNDGETENTCNT if self.0 == Device::Random => UserOut::new(arg).put(mem, &ENTROPY_BITS).map(|()| 0),
+            _ => Err(Errno::ENOTTY),
+        }
     }
     fn size(&self) -> Result<u64> {
         Ok(0)

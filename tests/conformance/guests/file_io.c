@@ -390,6 +390,10 @@ CASE(dev_files) {
     for (int i = 1; i < 64; i++)
         different |= buffer[i] != buffer[0];
     CHECK(different);
+    int bits = 0;
+    OK(syscall(SYS_ioctl, urandom, 0x80045200 /* RNDGETENTCNT */, &bits));
+    CHECK(bits > 0);
+    ERR(syscall(SYS_ioctl, full, 0x80045200, &bits), ENOTTY);
     struct stat st;
     OK(stat("/dev/null", &st));
     CHECK(S_ISCHR(st.st_mode));
