@@ -103,6 +103,13 @@ SEEN: list[tuple[str, Callable[[Config], None], str]] = [
         "1\n80\n2\n64\n",
     ),
     (
+        "cd /proc/sys; cat kernel/shmmax kernel/sem fs/mqueue/queues_max kernel/shmmni; echo 1 >kernel/shmmax || echo no",
+        lambda c: c["linux"].update(
+            sysctl={"kernel.shmmax": "65536", "kernel.sem": "250 32000 32 128", "fs.mqueue.queues_max": "7"}
+        ),
+        "65536\n250\t32000\t32\t128\n7\n4096\nno\n",
+    ),
+    (
         "grep -c shared: /proc/self/mountinfo; grep ' /t ' /proc/self/mountinfo | cut -d' ' -f 7-",
         lambda c: (
             c["linux"].update(rootfsPropagation="rshared"),
@@ -283,6 +290,7 @@ REFUSED: list[tuple[Callable[[Config], object], str]] = [
     (lambda c: c["linux"].update(namespaces=[{"type": "mount"}, {"type": "ipc"}]), "without pid"),
     (lambda c: c["linux"]["namespaces"][0].update(path="/proc/1/ns/pid"), "cannot join"),
     (lambda c: c["linux"].update(sysctl={"kernel.panic": "1"}), "linux.sysctl: kernel.panic"),
+    (lambda c: c["linux"].update(sysctl={"kernel.shmmni": "32769"}), "sysctl kernel/shmmni"),
     (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "linux.intelRdt"),
     (lambda c: c["linux"].update(uidMappings=[{"containerID": 0, "hostID": 1000, "size": 1}]), "need a user namespace"),
     (lambda c: mapped(c, 1, 1000, 9), "linux.uidMappings: the container's 0"),

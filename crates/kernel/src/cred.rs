@@ -36,6 +36,7 @@ pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 pub const CAP_SETPCAP: u32 = 8;
 pub const CAP_LINUX_IMMUTABLE: u32 = 9;
+pub const CAP_NET_ADMIN: u32 = 12;
 pub const CAP_IPC_LOCK: u32 = 14;
 pub const CAP_IPC_OWNER: u32 = 15;
 pub const CAP_SYS_CHROOT: u32 = 18;
@@ -47,8 +48,9 @@ pub const CAP_MKNOD: u32 = 27;
 pub const CAP_LEASE: u32 = 28;
 pub const CAP_SETFCAP: u32 = 31;
 pub const CAP_MAC_OVERRIDE: u32 = 32;
-/// The highest capability this kernel knows (CAP_CHECKPOINT_RESTORE).
-pub const CAP_LAST: u32 = 40;
+pub const CAP_CHECKPOINT_RESTORE: u32 = 40;
+/// The highest capability this kernel knows.
+pub const CAP_LAST: u32 = CAP_CHECKPOINT_RESTORE;
 
 /// Root's capabilities are not given at exec.
 pub const SECBIT_NOROOT: u32 = 1 << 0;

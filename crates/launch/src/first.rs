@@ -303,6 +303,7 @@ fn become_sentry(
         guarded_init: spec.guarded_init,
         sysctls: spec.sysctls.clone(),
         millicpus: millicpus(spec.limits.millicpus),
+        max_map_count: max_map_count(&job.proc),
         started_ns: job.started_ns,
     };
     let text = memory_file(&serde_json::to_vec(&sentry).context("writing the sentry's specification")?)?;
@@ -317,6 +318,12 @@ fn become_sentry(
     let number = CString::new(text.as_raw_fd().to_string()).context("descriptor")?;
     let e = host::process::exec(job.inputs.sentry.as_fd(), &[c"rvisor-sentry", &number], &[]);
     Err(Failure::new(format!("executing the sentry {}: {e}", spec.sentry)))
+}
+
+/// The host's, or Linux's own where it is not told.
+fn max_map_count(proc: &Proc) -> usize {
+    let text = proc.read("sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(65_530)
 }
 
 /// CPUs that may be used at once, in thousandths: by affinity and by quota.

@@ -74,9 +74,10 @@ fn check(spec: &LaunchSpec) -> Result<(), Failure> {
     }
     for name in spec.sysctls.keys() {
         let network = name.starts_with("net/");
-        let ours = network || spec.shared.as_ref().is_some_and(|shared| of_namespaces(name, shared));
+        let ours =
+            network || of_ipc(name) && spec.shared.as_ref().map_or(spec.join_fd.is_none(), |shared| own_ipc(shared));
         let plain = ours && !name.split('/').any(|part| part.is_empty() || part == "..");
-        require(plain, || format!("sysctl {name:?}: only those below net can be set"))?;
+        require(plain, || format!("sysctl {name:?}: only those of the network and of IPC can be set"))?;
         let own = !network || spec.network != Network::Host;
         require(own, || format!("sysctl {name:?}: the network is the host's"))?;
     }
@@ -160,9 +161,13 @@ fn check_shared(spec: &LaunchSpec, shared: &SharedSpec) -> Result<(), Failure> {
 }
 
 /// A setting that an IPC namespace of the container's own has.
-fn of_namespaces(name: &str, shared: &SharedSpec) -> bool {
-    let ipc = ["kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"].iter().any(|start| name.starts_with(start));
-    ipc && shared.oci.as_ref().is_some_and(|oci| oci.namespaces.contains_key("ipc"))
+fn of_ipc(name: &str) -> bool {
+    ["kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"].iter().any(|start| name.starts_with(start))
+}
+
+/// Has the container on the host's kernel an IPC namespace of its own?
+fn own_ipc(shared: &SharedSpec) -> bool {
+    shared.oci.as_ref().is_some_and(|oci| oci.namespaces.contains_key("ipc"))
 }
 
 fn require(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -222,8 +227,8 @@ mod tests {
         refused(|v| v["control_fd"] = 999.into(), "control_fd");
         refused(|v| v["surprise"] = 1.into(), "unknown field");
         refused(|v| v["detached"] = true.into(), "caller_fd");
-        refused(|v| v["sysctls"] = serde_json::json!({"kernel/panic": "1"}), "only those below net");
-        refused(|v| v["sysctls"] = serde_json::json!({"net/../kernel/panic": "1"}), "only those below net");
+        refused(|v| v["sysctls"] = serde_json::json!({"kernel/panic": "1"}), "only those of the network");
+        refused(|v| v["sysctls"] = serde_json::json!({"net/../kernel/panic": "1"}), "only those of the network");
         refused(|v| v["masked"] = serde_json::json!(["proc"]), "absolute");
         let volume = serde_json::json!([{"source": "/a", "target": "/b/../c"}]);
         refused(|v| v["volumes"] = volume, "..");

@@ -1,11 +1,13 @@
 //! From the launcher's specification to a running first process.
 use crate::control::Control;
 use crate::mounts::{self, FIRST_DEV, Plan};
+use crate::proc::settings;
 use crate::report::Lines;
 use crate::serve::Sentry;
 use crate::start::{self, Place};
 use kernel::userns::Extent;
 use platform::{Platform, Ptrace, Slots};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use task::{Config, ExitStatus, Kernel};
@@ -88,6 +90,8 @@ fn run_on<P: Platform>(
     fs::host::set_host_version(version.0, version.1);
     fs::tmp::set_store(take(spec.memory_fd));
     let source = Rc::new(crate::proc::Source::default());
+    let (of_network, own): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        spec.sysctls.clone().into_iter().partition(|(name, _)| name.starts_with("net/"));
     let config = Config {
         hostname: spec.hostname.clone(),
         memory: spec.limits.memory.into(),
@@ -102,7 +106,8 @@ fn run_on<P: Platform>(
         // What others answer would be missing in the trace.
         answers: features.answers && !strace.on(),
         guarded_init: spec.guarded_init,
-        sysctls: spec.sysctls.clone(),
+        max_map_count: spec.max_map_count,
+        sysctls: of_network,
         id_ranges: spec.id_ranges.as_ref().map(|r| [&r.uids, &r.gids].map(|list| extents(list))),
     };
     let k = Kernel::new(config, MountTable::first());
@@ -112,6 +117,10 @@ fn run_on<P: Platform>(
         *k.first.uts.domainname.borrow_mut() = name.clone().into_bytes();
     }
     source.set(&k);
+    kernel::mm::MAX_MAP_COUNT.set(spec.max_map_count);
+    for (name, text) in &own {
+        settings::set(&k, name, text.as_bytes()).map_err(|e| fail(format!("sysctl {name}: {text:?}: {e}")))?;
+    }
     let plan = Plan {
         mounts: &spec.mounts,
         root_read_only: spec.root_read_only,

@@ -5,7 +5,7 @@ mod keys;
 mod locks;
 mod memory;
 mod pid;
-mod settings;
+pub mod settings;
 pub mod sockets;
 mod status;
 mod system;
@@ -90,9 +90,10 @@ impl fs::proc::Source for Source {
     }
 
     fn writable(&self, path: &str) -> bool {
-        const SET: [&str; 3] = ["sys/kernel/hostname", "sys/fs/mqueue/", "sys/kernel/keys/"];
+        if let Some(setting) = path.strip_prefix("sys/") {
+            return self.kernel().is_ok_and(|k| settings::writable(&k, setting));
+        }
         memory::is(path)
-            || SET.iter().any(|s| path.starts_with(s))
             || path.ends_with("/oom_score_adj")
             || path.ends_with("/comm")
             || path.ends_with("/loginuid")
@@ -117,18 +118,10 @@ impl fs::proc::Source for Source {
     fn write(&self, path: &str, data: &[u8]) -> Result {
         let k = self.kernel()?;
         match path {
-            "sys/kernel/hostname" => {
-                k.callers_namespaces().uts.hostname.replace(data.trim_ascii_end().to_vec());
-                Ok(())
-            }
-            p if let Some(limit) = p.strip_prefix("sys/fs/mqueue/") => {
-                let text = std::str::from_utf8(data.trim_ascii()).map_err(|_| Errno::EINVAL)?;
-                k.queues.set_limit(limit, text.parse().map_err(|_| Errno::EINVAL)?)
-            }
-            p if let Some(limit) = p.strip_prefix("sys/kernel/keys/") => {
-                let text = std::str::from_utf8(data.trim_ascii()).map_err(|_| Errno::EINVAL)?;
-                k.keys.set_limit(limit, text)
-            }
+            p if let Some(setting) = p.strip_prefix("sys/") => match settings::writable(&k, setting) {
+                true => settings::set(&k, setting, data),
+                false => Err(Errno::EPERM),
+            },
             p if p.ends_with("/oom_score_adj") => {
                 let (pid, _) = split(p).ok_or(Errno::ENOENT)?;
                 pid::set_oom_score_adj(&k, pid, k.task(task::caller().1).as_deref(), data)

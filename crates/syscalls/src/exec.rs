@@ -214,9 +214,9 @@ struct Image {
     exec: Exec,
 }
 
-/// A random number of pages below `1 << bits`; none where personality(2) says so.
+/// A random number of pages below `1 << bits`; none where personality(2) or /proc/sys/kernel/randomize_va_space says so.
 fn random_pages(t: &Task, bits: u32) -> u64 {
-    if t.persona.get() & crate::misc::ADDR_NO_RANDOMIZE != 0 {
+    if t.persona.get() & crate::misc::ADDR_NO_RANDOMIZE != 0 || t.kernel.randomize.get() == 0 {
         return 0;
     }
     (host::stub::random_u64() & ((1 << bits) - 1)) * PAGE_SIZE
@@ -252,7 +252,8 @@ fn build(
         entry = e.entry.wrapping_add(at_base);
     }
     let end = main.range().end + bias;
-    space.brk_start = if main.takes_sites() { end } else { end + random_pages(t, 10) };
+    let heap_follows = main.takes_sites() || t.kernel.randomize.get() == 1;
+    space.brk_start = if heap_follows { end } else { end + random_pages(t, 10) };
     space.brk = space.brk_start;
 
     let k = &t.kernel.config;

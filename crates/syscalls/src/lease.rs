@@ -40,6 +40,9 @@ pub fn set(t: &Rc<Task>, f: &Rc<OpenFile>, fd: i32, arg: u64) -> Result {
     }
     let id = (a.dev, a.ino);
     let Some(kind) = kind else { return lease::give_up(id, Rc::as_ptr(f)) };
+    if lease::ENABLED.get() == 0 {
+        return Err(Errno::EINVAL);
+    }
     let writers = vfs::busy::writers(id);
     let free = match kind {
         Kind::Read => writers == 0,
@@ -108,10 +111,13 @@ pub async fn wait_for_holders(t: &Rc<Task>, p: &Path, flags: i32) -> Result {
     Ok(())
 }
 
-/// F_NOTIFY. ENOTDIR: only directories tell.
+/// F_NOTIFY. ENOTDIR: only directories tell; EINVAL: none do.
 pub fn notify(t: &Rc<Task>, f: &Rc<OpenFile>, fd: i32, wanted: u32) -> Result {
     const ALL: u32 = 0x3f | DN_MULTISHOT;
     let pid = t.process.pid;
+    if task::dnotify::ENABLED.get() == 0 {
+        return Err(Errno::EINVAL);
+    }
     if wanted & !DN_MULTISHOT == 0 {
         t.kernel.dnotify.closed(f, pid);
         return Ok(());

@@ -277,6 +277,9 @@ fn change_limit(t: &Task, who: &Task, which: u32, new: Rlimit) -> Result {
     if new.cur > new.max {
         return Err(Errno::EINVAL);
     }
+    if which == c::RLIMIT_NOFILE && new.max > vfs::fdtable::NR_OPEN.get() {
+        return Err(Errno::EPERM);
+    }
     let mut limits = who.process.rlimits.borrow_mut();
     let l = limits.0.get_mut(which as usize).ok_or(Errno::EINVAL)?;
     if new.max > l.1 && !t.cred().has(CAP_SYS_RESOURCE) {

@@ -15,6 +15,11 @@ const DN_ATTRIB: u32 = 0x20;
 /// More than one event.
 pub const DN_MULTISHOT: u32 = 0x8000_0000;
 
+thread_local! {
+    /// Do directories tell? 0: no. /proc/sys/fs/dir-notify-enable.
+    pub static ENABLED: Cell<i32> = const { Cell::new(1) };
+}
+
 /// What one process wants to know of one directory through one open file description.
 struct Entry {
     file: Weak<OpenFile>,

@@ -27,6 +27,8 @@ pub struct Config {
     pub answers: bool,
     /// Pid 1 is sent only what it handles, and from outside SIGKILL and SIGSTOP.
     pub guarded_init: bool,
+    /// Mappings the host lets one process have.
+    pub max_map_count: usize,
     /// Settings of the network that the operator has changed, by their names in /proc/sys.
     pub sysctls: BTreeMap<String, String>,
     /// What the maps of the first user namespace say: of users and of groups, if not that each id is its own.
@@ -43,8 +45,9 @@ impl Config {
 /// Device numbers of file systems that guests mount: above those that are there from the start.
 const FIRST_DEV: u64 = 0x80;
 
-/// Largest pid, as /proc/sys/kernel/pid_max.
+/// The largest pid there can be; numbers begin anew at the second.
 pub const PID_MAX: i32 = 4_194_304;
+const RESERVED_PIDS: i32 = 300;
 
 pub struct Kernel {
     pub config: Config,
@@ -54,6 +57,10 @@ pub struct Kernel {
     tasks: RefCell<BTreeMap<i32, Rc<Task>>>,
     by_tag: RefCell<Vec<Option<Rc<Task>>>>,
     next_pid: Cell<i32>,
+    /// No pid reaches it: /proc/sys/kernel/pid_max.
+    pub pid_max: Cell<i32>,
+    /// How addresses are made random, 0: not at all. /proc/sys/kernel/randomize_va_space.
+    pub randomize: Cell<i32>,
     next_mm: Cell<u64>,
     last_login: Cell<u32>,
     /// How pid 1 ended; the sandbox ends with it.
@@ -108,6 +115,8 @@ impl Kernel {
             tasks: RefCell::default(),
             by_tag: RefCell::default(),
             next_pid: Cell::new(1),
+            pid_max: Cell::new(PID_MAX),
+            randomize: Cell::new(2),
             next_mm: Cell::new(1),
             last_login: Cell::new(0),
             ended: Cell::new(None),
@@ -145,9 +154,10 @@ impl Kernel {
         if self.tasks.borrow().len() >= limit {
             return Err(abi::Errno::EAGAIN);
         }
-        loop {
-            let pid = self.next_pid.get();
-            self.next_pid.set(if pid >= PID_MAX { 300 } else { pid + 1 });
+        for _ in 0..self.pid_max.get() {
+            let next = self.next_pid.get();
+            let pid = if next >= self.pid_max.get() { RESERVED_PIDS } else { next };
+            self.next_pid.set(pid + 1);
             let procs = self.processes.borrow();
             let used = procs.contains_key(&pid)
                 || self.tasks.borrow().contains_key(&pid)
@@ -156,11 +166,17 @@ impl Kernel {
                 return Ok(pid);
             }
         }
+        Err(abi::Errno::EAGAIN)
     }
 
     /// The number that was given out last. It is also how many threads there have been, until they begin anew.
     pub fn last_pid(&self) -> i32 {
         self.next_pid.get() - 1
+    }
+
+    /// As if it were that number.
+    pub fn set_last_pid(&self, pid: i32) {
+        self.next_pid.set(pid + 1);
     }
 
     /// A device number for a file system that is mounted.

@@ -26,7 +26,7 @@ mod wait;
 
 pub use aio::Aio;
 pub use exit::ExitStatus;
-pub use kernel::{Config, Kernel};
+pub use kernel::{Config, Kernel, PID_MAX};
 pub use process::{Mm, NO_LOGIN, Process, RLIM_INFINITY, Rlimits};
 pub use signal::may_signal;
 pub use task::{Ask, Exec, Outcome, Parked, Task, caller, set_caller};

@@ -18,12 +18,15 @@ pub struct FdTable {
     free_from: Cell<usize>,
 }
 
-/// No table is larger, whatever RLIMIT_NOFILE says (fs.nr_open).
-pub const MAX: u64 = 1 << 20;
 /// All tables of the sandbox together have no more entries, of 16 bytes: a program may fork with a large one.
 const MAX_IN_ALL: usize = 1 << 22;
 
+/// Tables grow by so many entries at Linux, and up to that many there are in any.
+const STEP: usize = 64;
+
 thread_local! {
+    /// No table grows larger, whatever RLIMIT_NOFILE says: /proc/sys/fs/nr_open.
+    pub static NR_OPEN: Cell<u64> = const { Cell::new(1 << 20) };
     static IN_ALL: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -48,10 +51,13 @@ impl FdTable {
         Rc::default()
     }
 
-    /// A copy. ENOMEM: the tables of all processes together are too large.
+    /// A copy. ENOMEM: the tables of all processes together are too large; EMFILE: it is larger than a new one may be.
     pub fn fork(&self) -> Result<Rc<FdTable>> {
         let v = self.entries.borrow();
         let used = v.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
+        if used > STEP && used.next_multiple_of(STEP) as u64 > NR_OPEN.get().next_multiple_of(STEP as u64) {
+            return Err(Errno::EMFILE);
+        }
         grow(used)?;
         Ok(Rc::new(FdTable {
             entries: RefCell::new(v[..used].to_vec()),
@@ -78,7 +84,7 @@ impl FdTable {
         let mut v = self.entries.borrow_mut();
         let min = min as usize;
         let at = self.lowest_free(&v, min);
-        if at as u64 >= limit.min(MAX) {
+        if at as u64 >= limit.min(NR_OPEN.get()) {
             return Err(Errno::EMFILE);
         }
         if at >= v.len() {
@@ -95,12 +101,12 @@ impl FdTable {
     /// EMFILE if no number below `limit` is free.
     pub fn room(&self, limit: u64) -> Result {
         let at = self.lowest_free(&self.entries.borrow(), 0);
-        if (at as u64) < limit.min(MAX) { Ok(()) } else { Err(Errno::EMFILE) }
+        if (at as u64) < limit.min(NR_OPEN.get()) { Ok(()) } else { Err(Errno::EMFILE) }
     }
 
     /// Puts a file on a number, closing what was there. EBADF beyond `limit`; ENOMEM: the tables are too large.
     pub fn put(&self, fd: i32, file: Rc<OpenFile>, close_on_exec: bool, limit: u64) -> Result {
-        if fd < 0 || fd as u64 >= limit.min(MAX) {
+        if fd < 0 || fd as u64 >= limit.min(NR_OPEN.get()) {
             return Err(Errno::EBADF);
         }
         let old = {
@@ -159,6 +165,8 @@ mod tests {
     use super::*;
     use crate::FileOps;
     use std::collections::BTreeMap;
+
+    const MAX: u64 = 1 << 20;
 
     struct Nothing;
     impl FileOps for Nothing {
@@ -229,6 +237,20 @@ mod tests {
         assert_eq!(other.add(file, false, 0, MAX), Ok(0));
         t.close(MAX as i32 - 1).unwrap();
         assert_eq!(t.fork().unwrap().entries.borrow().len(), 0);
+    }
+
+    #[test]
+    fn a_table_may_be_larger_than_a_new_one() {
+        let t = FdTable::new();
+        let file = OpenFile::new(Rc::new(Nothing), 0, None);
+        t.put(65, file.clone(), false, MAX).unwrap();
+        NR_OPEN.set(64);
+        assert_eq!(t.fork().err(), Some(Errno::EMFILE));
+        assert_eq!(t.put(64, file.clone(), false, MAX), Err(Errno::EBADF));
+        t.close(65).unwrap();
+        t.put(63, file, false, MAX).unwrap();
+        assert!(t.fork().is_ok());
+        NR_OPEN.set(MAX);
     }
 
     #[test]

@@ -10,14 +10,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 
-/// /proc/sys/fs/inotify: events one instance holds, instances, watches of all.
-pub const MAX_QUEUED: usize = 16384;
-pub const MAX_INSTANCES: usize = 128;
-pub const MAX_WATCHES: usize = 1 << 16;
-
 type FileId = (u64, u64);
 
 thread_local! {
+    /// /proc/sys/fs/inotify: events a new instance holds, instances, watches of all.
+    pub static MAX_QUEUED: Cell<usize> = const { Cell::new(16384) };
+    pub static MAX_INSTANCES: Cell<usize> = const { Cell::new(128) };
+    pub static MAX_WATCHES: Cell<usize> = const { Cell::new(1 << 16) };
     static INSTANCES: Cell<usize> = const { Cell::new(0) };
     static COUNT: Cell<usize> = const { Cell::new(0) };
     static WATCHES: RefCell<HashMap<FileId, Vec<Rc<Watch>>>> = RefCell::default();
@@ -56,12 +55,13 @@ pub struct Inotify {
     watches: RefCell<BTreeMap<i32, Rc<Watch>>>,
     next: Cell<i32>,
     queue: WaitQueue,
+    max_queued: usize,
     me: Weak<Inotify>,
 }
 
 /// `flags`: IN_NONBLOCK; IN_CLOEXEC is the caller's business. EMFILE: too many instances.
 pub fn inotify(flags: i32) -> Result<Rc<OpenFile>> {
-    if INSTANCES.get() >= MAX_INSTANCES {
+    if INSTANCES.get() >= MAX_INSTANCES.get() {
         return Err(Errno::EMFILE);
     }
     INSTANCES.set(INSTANCES.get() + 1);
@@ -70,6 +70,7 @@ pub fn inotify(flags: i32) -> Result<Rc<OpenFile>> {
         watches: RefCell::default(),
         next: Cell::new(1),
         queue: WaitQueue::new(),
+        max_queued: MAX_QUEUED.get(),
         me: me.clone(),
     });
     Ok(OpenFile::new(ops, c::O_RDONLY | flags & c::O_NONBLOCK, None))
@@ -157,8 +158,8 @@ impl Inotify {
         if events.back().is_some_and(same) {
             return;
         }
-        if events.len() >= MAX_QUEUED {
-            if events.len() == MAX_QUEUED {
+        if events.len() >= self.max_queued {
+            if events.len() == self.max_queued {
                 events.push_back(Event { wd: -1, mask: c::IN_Q_OVERFLOW, cookie: 0, name: Box::default() });
             }
             return;
@@ -197,7 +198,7 @@ impl Inotify {
 /// Has `home` told, from now on, of what happens to a file. ENOSPC: too many watches.
 pub fn listen(inode: &Rc<dyn Inode>, wd: i32, mask: u32, home: Weak<dyn Listener>) -> Result<Rc<Watch>> {
     let a = inode.attr()?;
-    if COUNT.get() >= MAX_WATCHES {
+    if COUNT.get() >= MAX_WATCHES.get() {
         return Err(Errno::ENOSPC);
     }
     let id = (a.dev, a.ino);

@@ -9,9 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-/// How long a holder may take to give way, seconds: /proc/sys/fs/lease-break-time.
-pub const BREAK_SECONDS: u64 = 45;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// F_RDLCK: nobody writes.
@@ -30,6 +27,10 @@ struct Lease {
 }
 
 thread_local! {
+    /// How long a holder may take to give way, seconds: /proc/sys/fs/lease-break-time.
+    pub static BREAK_SECONDS: Cell<u32> = const { Cell::new(45) };
+    /// Are leases given? 0: no. /proc/sys/fs/leases-enable.
+    pub static ENABLED: Cell<i32> = const { Cell::new(1) };
     static COUNT: Cell<usize> = const { Cell::new(0) };
     static LEASES: RefCell<HashMap<FileId, Vec<Lease>>> = RefCell::default();
     static CHANGED: Rc<WaitQueue> = Rc::default();
@@ -80,7 +81,7 @@ pub fn break_for(id: FileId, writes: bool, now: u64) -> (Vec<(Rc<OpenFile>, i32)
         for l in list.iter_mut().filter(|l| writes || l.kind == Kind::Write) {
             let asked = l.breaking.is_some_and(|(to, _)| !writes || to.is_none());
             if !asked {
-                l.breaking = Some((left, now + BREAK_SECONDS * 1_000_000_000));
+                l.breaking = Some((left, now + u64::from(BREAK_SECONDS.get()) * 1_000_000_000));
                 told.extend(l.file.upgrade().map(|f| (f, l.fd)));
             }
             last = last.max(l.breaking.map_or(now, |(_, end)| end));
@@ -163,7 +164,7 @@ mod tests {
         assert!(take(id, &f, 3, Kind::Write).unwrap());
         assert!(any() && conflicts(id, false) && !conflicts((1, 3), true));
         let (told, end) = break_for(id, false, 5);
-        assert_eq!((told.len(), told[0].1, end), (1, 3, 5 + BREAK_SECONDS * 1_000_000_000));
+        assert_eq!((told.len(), told[0].1, end), (1, 3, 5 + 45_000_000_000));
         assert!(break_for(id, false, 6).0.is_empty());
         assert_eq!(held(id, &f), Some(Kind::Read));
         assert!(!take(id, &f, 3, Kind::Read).unwrap());

@@ -4,7 +4,7 @@
 pub mod busy;
 mod calls;
 mod epoch;
-mod fdtable;
+pub mod fdtable;
 pub mod file;
 mod inode;
 pub mod inotify;

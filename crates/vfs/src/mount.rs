@@ -430,8 +430,10 @@ fn standing_on(p: &Path) -> Option<Rc<Mount>> {
     here.find(|m| m.on.borrow().as_ref().is_some_and(|o| Rc::ptr_eq(&o.dentry, &p.dentry)))
 }
 
-/// The most mounts a namespace may have (fs.mount-max).
-const MOUNTS_MAX: usize = 10_000;
+thread_local! {
+    /// The most mounts a namespace may have: /proc/sys/fs/mount-max.
+    pub static MOUNTS_MAX: Cell<usize> = const { Cell::new(10_000) };
+}
 
 /// A mount namespace.
 pub struct MountTable {
@@ -505,7 +507,7 @@ impl MountTable {
     }
 
     fn room(&self, n: usize) -> Result {
-        if self.mounts.borrow().len() + n > MOUNTS_MAX { Err(Errno::ENOSPC) } else { Ok(()) }
+        if self.mounts.borrow().len() + n > MOUNTS_MAX.get() { Err(Errno::ENOSPC) } else { Ok(()) }
     }
 
     /// Puts a tree on `p`, and copies of it where those take them that share the place.

@@ -352,11 +352,13 @@ pub struct SentrySpec {
     pub hold: bool,
     #[serde(default)]
     pub guarded_init: bool,
-    /// Settings of the network that the operator has changed, by their names in /proc/sys.
+    /// Settings that the operator has changed, by their names in /proc/sys.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
     /// CPUs the sandbox may use: affinity and quota, in thousandths.
     pub millicpus: u64,
+    /// Mappings the host lets one process have: its vm.max_map_count.
+    pub max_map_count: usize,
     /// Monotonic nanoseconds at the launcher's first instruction.
     pub started_ns: u64,
 }

@@ -419,6 +419,11 @@ def _is_own(kind: str, path: str) -> bool:
         return False
 
 
+def _own_ipc(config: Config) -> bool:
+    """Has it an IPC namespace of its own? In a sandbox of its own it has."""
+    return on_host.has_own_ipc(config.namespaces) if config.shared else not config.joins
+
+
 def _linux(config: Config, linux: dict[str, Any]) -> None:
     config.ids = _ids(linux)
     if config.shared and config.ids is not None:
@@ -433,11 +438,13 @@ def _linux(config: Config, linux: dict[str, Any]) -> None:
         if path == "kernel/domainname" and isinstance(value, str):
             config.domainname = value
             continue
-        if isinstance(value, str) and config.shared and on_host.is_ipc_setting(path, config.namespaces):
+        if isinstance(value, str) and on_host.is_ipc_setting(path) and _own_ipc(config):
             config.sysctls[path] = value
             continue
         if not path.startswith("net/") or not isinstance(value, str):
-            raise OciError(f"config.json: linux.sysctl: {name}: only those of the network can be set")
+            raise OciError(
+                f"config.json: linux.sysctl: {name}: only those of the network and of its own IPC can be set"
+            )
         if config.network == "host":
             raise OciError(f"config.json: linux.sysctl: {name}: the network is the host's")
         config.sysctls[path] = value

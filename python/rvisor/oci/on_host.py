@@ -37,9 +37,13 @@ def namespaces(config: Config, linux: dict[str, Any]) -> None:
         config.network = {"ns": found["network"]}
 
 
-def is_ipc_setting(path: str, own: dict[str, str | None]) -> bool:
-    """Does it belong to the container's own IPC namespace?"""
-    return own.get("ipc", "") is None and path.startswith(_IPC_SETTINGS)
+def is_ipc_setting(path: str) -> bool:
+    """Does it belong to an IPC namespace?"""
+    return path.startswith(_IPC_SETTINGS)
+
+
+def has_own_ipc(own: dict[str, str | None]) -> bool:
+    return own.get("ipc", "") is None
 
 
 def mounts(config: Config, wanted: list[dict[str, Any]], bundle: str) -> None:

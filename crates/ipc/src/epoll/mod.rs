@@ -16,9 +16,6 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use vfs::{FileOps, OpenFile, Ready};
 
-/// The most files watched by all instances together: /proc/sys/fs/epoll/max_user_watches.
-pub const MAX_WATCHES: usize = 1 << 20;
-
 const ET: u32 = c::EPOLLET as u32;
 const ONESHOT: u32 = c::EPOLLONESHOT as u32;
 const EXCLUSIVE: u32 = c::EPOLLEXCLUSIVE as u32;
@@ -30,6 +27,8 @@ const WITH_EXCLUSIVE: u32 =
     c::EPOLLIN as u32 | c::EPOLLOUT as u32 | c::EPOLLERR as u32 | c::EPOLLHUP as u32 | WAKEUP | ET | EXCLUSIVE;
 
 thread_local! {
+    /// The most files watched by all instances together: /proc/sys/fs/epoll/max_user_watches.
+    pub static MAX_WATCHES: Cell<usize> = const { Cell::new(1 << 20) };
     static WATCHES: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -150,7 +149,7 @@ impl EpollInstance {
         if let Some(inner) = inner {
             self.check_nesting(inner)?;
         }
-        if WATCHES.get() >= MAX_WATCHES {
+        if WATCHES.get() >= MAX_WATCHES.get() {
             return Err(Errno::ENOSPC);
         }
         WATCHES.set(WATCHES.get() + 1);

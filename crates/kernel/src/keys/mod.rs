@@ -177,10 +177,8 @@ impl Keys {
         &self.limits
     }
 
-    /// Sets one of the limits, by the name of its file. EINVAL if it is no number that fits an int.
-    pub fn set_limit(&self, name: &str, text: &str) -> Result {
-        let value: i32 = text.parse().map_err(|_| Errno::EINVAL)?;
-        let value = usize::try_from(value).map_err(|_| Errno::EINVAL)?;
+    /// Sets one of the limits, by the name of its file.
+    pub fn set_limit(&self, name: &str, value: usize) -> Result {
         self.limits.cell(name).ok_or(Errno::ENOENT)?.set(value);
         self.due.set(0);
         Ok(())
