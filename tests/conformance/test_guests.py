@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ON_HOST_DIRECTORY = ("file_io", "file_meta", "file_names", "memory", "readlink", "unix_sockets")
 """Programs that also run on a bind-mounted host directory, apart from the root's layer in memory."""
 
-PRIVILEGED = ("sysctl", "trusted")
+PRIVILEGED = ("links", "sysctl", "trusted")
 """Programs that have every capability inside, as root has natively."""
 
 GAPS = tomllib.loads((HERE / "gaps.toml").read_text())

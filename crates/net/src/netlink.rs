@@ -6,6 +6,7 @@ use crate::route::{self, HEADER, Message, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, R
 use crate::{Address, Caller, Incoming, Outgoing, Socket, diag};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
+use kernel::cred::CAP_NET_ADMIN;
 use kernel::wait::WaitQueue;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -109,12 +110,12 @@ impl NetlinkSocket {
         self.answer(route::message(NLMSG_ERROR, 0, m.seq, self.port.get(), &body));
     }
 
-    fn serve(&self, m: &Message<'_>, header: &[u8]) {
+    fn serve(&self, caller: &Caller, m: &Message<'_>, header: &[u8]) {
         if m.flags & NLM_F_REQUEST == 0 || m.kind < FIRST_TYPE {
             return;
         }
         let dump = m.flags & NLM_F_DUMP != 0;
-        match self.answers_to(m, dump) {
+        match self.answers_to(caller, m, dump) {
             Ok(parts) => {
                 for mut p in parts {
                     readdress(&mut p, m.seq, self.port.get());
@@ -129,7 +130,7 @@ impl NetlinkSocket {
     }
 
     /// What the host says to a request written anew from the guest's, or what we know of sockets.
-    fn answers_to(&self, m: &Message<'_>, dump: bool) -> Result<Vec<Vec<u8>>> {
+    fn answers_to(&self, caller: &Caller, m: &Message<'_>, dump: bool) -> Result<Vec<Vec<u8>>> {
         let Some(routes) = &self.routes else { return diag::answers(m) };
         let family = *m.body.first().ok_or(Errno::EINVAL)?;
         let none = || Ok(vec![route::message(NLMSG_DONE, NLM_F_MULTI, m.seq, 0, &[0; 4])]);
@@ -163,11 +164,28 @@ impl NetlinkSocket {
                 routes.ask(m.kind, dump, &body)
             }
             c::RTM_GETRULE | c::RTM_GETNEIGH | c::RTM_GETNEIGHTBL | c::RTM_GETQDISC if dump => none(),
+            c::RTM_NEWLINK if caller.cred.has(CAP_NET_ADMIN) => as_it_is(routes, m).map(|()| Vec::new()),
             // Types come in fours: new, delete, get, set.
             kind if kind % 4 != 2 => Err(Errno::EPERM),
             _ => Err(Errno::EOPNOTSUPP),
         }
     }
+}
+
+/// `ip link set lo up`, where it is up: what leaves an interface as it is. EPERM: it would be another's doing.
+fn as_it_is(routes: &Routes, m: &Message<'_>) -> Result {
+    const NLM_F_CREATE: u16 = 0x400;
+    let word = |at: usize| number(m.body, at).ok_or(Errno::EINVAL);
+    let (index, flags, change) = (word(4)?, word(8)?, word(12)?);
+    let mut others = attributes(&m.body[16..]).filter(|a| a.0 != route::IFLA_IFNAME);
+    if m.flags & NLM_F_CREATE != 0 || others.next().is_some() {
+        return Err(Errno::EPERM);
+    }
+    let name = attributes(&m.body[16..]).next().map(|(_, name)| name.split(|b| *b == 0).next().unwrap_or_default());
+    let meant = |l: &route::Link| if index != 0 { l.index as u32 == index } else { name == Some(l.name.as_bytes()) };
+    let link = routes.links()?.into_iter().find(meant).ok_or(Errno::ENODEV)?;
+    let renamed = name.is_some_and(|n| n != link.name.as_bytes());
+    if renamed || (link.flags ^ flags) & change != 0 { Err(Errno::EPERM) } else { Ok(()) }
 }
 
 /// Gives every message the sequence number and port id the guest knows.
@@ -246,7 +264,7 @@ impl Socket for NetlinkSocket {
         }
         let mut at = 0;
         for m in route::messages(&bytes) {
-            self.serve(&m, &bytes[at..at + HEADER]);
+            self.serve(caller, &m, &bytes[at..at + HEADER]);
             at += (HEADER + m.body.len()).next_multiple_of(4);
         }
         self.queue.wake();

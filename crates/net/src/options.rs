@@ -2,6 +2,7 @@
 use crate::Caller;
 use abi::sys::Timeval;
 use abi::{Errno, Result, c};
+use kernel::cred::CAP_NET_ADMIN;
 use std::cell::Cell;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -13,7 +14,6 @@ const FORCED_MAX: u32 = 8 << 20;
 /// SOCK_MIN_SNDBUF, SOCK_MIN_RCVBUF.
 const SEND_MIN: usize = 4608;
 const RECEIVE_MIN: usize = 2304;
-const CAP_NET_ADMIN: u32 = 12;
 
 /// Options a socket keeps, with Linux's defaults and limits.
 #[derive(Debug)]
