@@ -238,6 +238,9 @@ fn new_process(t: &Rc<Task>, pid: i32, a: &CloneArgs) -> Result<Rc<Process>> {
     p.maker.replace(Rc::downgrade(t));
     p.dumpable.set(t.process.dumpable.get());
     p.io_priority.set(t.process.io_priority.get());
+    if t.reset_on_fork.get() {
+        p.nice.set(p.nice.get().max(0));
+    }
     p.oom_score_adj.set(t.process.oom_score_adj.get());
     let actions = t.process.actions.borrow().clone();
     let actions = if a.flags & c::CLONE_SIGHAND as u64 != 0 {

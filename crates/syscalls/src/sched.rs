@@ -58,12 +58,17 @@ const SCHED_IDLE: i32 = 5;
 const SCHED_DEADLINE: i32 = 6;
 const SCHED_RESET_ON_FORK: i32 = 0x4000_0000;
 
-/// Real-time policies are refused as to a program without CAP_SYS_NICE.
-fn set_policy(t: &Task, who: &Task, policy: i32, priority: i32) -> Result {
+/// Real-time policies are refused to everyone: that nobody else runs meanwhile is not ours to promise. Who has asked for
+/// SCHED_RESET_ON_FORK needs privilege to get out of it.
+fn set_policy(t: &Task, who: &Task, policy: i32, priority: i32, reset_on_fork: bool) -> Result {
     match policy {
         SCHED_OTHER | SCHED_BATCH | SCHED_IDLE if priority == 0 => {
             may_change(t, who)?;
+            if who.reset_on_fork.get() && !reset_on_fork && !t.cred().has(CAP_SYS_NICE) {
+                return Err(Errno::EPERM);
+            }
             who.policy.set(policy);
+            who.reset_on_fork.set(reset_on_fork);
             Ok(())
         }
         SCHED_FIFO | SCHED_RR if (1..=99).contains(&priority) => Err(Errno::EPERM),
@@ -73,7 +78,8 @@ fn set_policy(t: &Task, who: &Task, policy: i32, priority: i32) -> Result {
 }
 
 pub fn sched_getscheduler(t: &Rc<Task>, pid: i32) -> Result<i32> {
-    Ok(target(t, pid)?.policy.get())
+    let who = target(t, pid)?;
+    Ok(who.policy.get() | if who.reset_on_fork.get() { SCHED_RESET_ON_FORK } else { 0 })
 }
 pub fn sched_setscheduler(t: &Rc<Task>, pid: i32, policy: i32, param: UserIn<i32>) -> Result {
     if param.is_null() || pid < 0 || policy < 0 {
@@ -81,7 +87,7 @@ pub fn sched_setscheduler(t: &Rc<Task>, pid: i32, policy: i32, param: UserIn<i32
     }
     let priority = param.get(&*t.mem())?;
     let who = target(t, pid)?;
-    set_policy(t, &who, policy & !SCHED_RESET_ON_FORK, priority)
+    set_policy(t, &who, policy & !SCHED_RESET_ON_FORK, priority, policy & SCHED_RESET_ON_FORK != 0)
 }
 pub fn sched_getparam(t: &Rc<Task>, pid: i32, out: UserOut<i32>) -> Result {
     if out.is_null() {
@@ -96,7 +102,7 @@ pub fn sched_setparam(t: &Rc<Task>, pid: i32, param: UserIn<i32>) -> Result {
     }
     let priority = param.get(&*t.mem())?;
     let who = target(t, pid)?;
-    set_policy(t, &who, who.policy.get(), priority)
+    set_policy(t, &who, who.policy.get(), priority, who.reset_on_fork.get())
 }
 
 /// `struct sched_attr`, the first version.
@@ -112,6 +118,7 @@ pub struct SchedAttr {
     deadline: u64,
     period: u64,
 }
+const FLAG_RESET_ON_FORK: u64 = 1;
 const ATTR_SIZE: u32 = size_of::<SchedAttr>() as u32;
 
 pub fn sched_setattr(t: &Rc<Task>, pid: i32, attr: UserIn<SchedAttr>, flags: u32) -> Result {
@@ -127,14 +134,15 @@ pub fn sched_setattr(t: &Rc<Task>, pid: i32, attr: UserIn<SchedAttr>, flags: u32
     let a = attr.get(&*mem)?;
     let policy = i32::try_from(a.policy).map_err(|_| Errno::EINVAL)?;
     let who = target(t, pid)?;
-    if a.flags > 1 {
+    if a.flags & !FLAG_RESET_ON_FORK != 0 {
         return Err(Errno::EINVAL);
     }
     let nice = a.nice.clamp(-20, 19);
     if policy == SCHED_OTHER && nice < who.process.nice.get() && !t.cred().has(CAP_SYS_NICE) {
         return Err(Errno::EPERM);
     }
-    set_policy(t, &who, policy, i32::try_from(a.priority).map_err(|_| Errno::EINVAL)?)?;
+    let priority = i32::try_from(a.priority).map_err(|_| Errno::EINVAL)?;
+    set_policy(t, &who, policy, priority, a.flags == FLAG_RESET_ON_FORK)?;
     if matches!(policy, SCHED_OTHER | SCHED_BATCH) {
         who.process.nice.set(nice);
     }
@@ -147,7 +155,8 @@ pub fn sched_getattr(t: &Rc<Task>, pid: i32, out: UserOut<SchedAttr>, size: u32,
     }
     let who = target(t, pid)?;
     let (policy, nice) = (who.policy.get() as u32, who.process.nice.get());
-    out.put(&*t.mem(), &SchedAttr { size: ATTR_SIZE, policy, nice, ..SchedAttr::default() })
+    let flags = if who.reset_on_fork.get() { FLAG_RESET_ON_FORK } else { 0 };
+    out.put(&*t.mem(), &SchedAttr { size: ATTR_SIZE, policy, flags, nice, ..SchedAttr::default() })
 }
 
 pub fn sched_get_priority_max(_t: &Rc<Task>, policy: i32) -> Result<i32> {

@@ -138,6 +138,8 @@ pub struct Task {
     pub timer_slack: Cell<(u64, u64)>,
     /// sched_setscheduler(2): SCHED_OTHER, SCHED_BATCH or SCHED_IDLE; kept, not acted on.
     pub policy: Cell<i32>,
+    /// Children have the default again: SCHED_RESET_ON_FORK.
+    pub reset_on_fork: Cell<bool>,
     /// CPUs of the container's that sched_setaffinity(2) leaves it, a bit each; kept, not acted on.
     pub affinity: Cell<u64>,
     /// The parent that waits for this vfork child to exec or exit.
@@ -256,6 +258,7 @@ impl Task {
             persona: Cell::default(),
             timer_slack: Cell::new((50_000, 50_000)),
             policy: Cell::default(),
+            reset_on_fork: Cell::default(),
             affinity: Cell::new(process.kernel.config.all_cpus()),
             vfork_parent: RefCell::new(None),
             vfork_done: Default::default(),

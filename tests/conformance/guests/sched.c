@@ -48,6 +48,28 @@ CASE(batch_and_idle_are_kept) {
     ERR(sched_setscheduler(NOBODY_HERE, SCHED_OTHER, &none), ESRCH);
     ERR(syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, NULL), EINVAL);
 }
+CASE(children_begin_anew) {
+    struct sched_param none = {0};
+    OK(sched_setscheduler(0, SCHED_BATCH | SCHED_RESET_ON_FORK, &none));
+    EQ(sched_getscheduler(0), SCHED_BATCH | SCHED_RESET_ON_FORK);
+    OK(sched_setparam(0, &none));
+    EQ(sched_getscheduler(0), SCHED_BATCH | SCHED_RESET_ON_FORK);
+    struct attributes got = {0};
+    OK(syscall(SYS_sched_getattr, 0, &got, sizeof got, 0));
+    EQ(got.flags, 1);
+    OK(setpriority(PRIO_PROCESS, 0, 4));
+    pid_t pid = fork();
+    if (pid == 0) {
+        EQ(sched_getscheduler(0), SCHED_BATCH);
+        EQ(getpriority(PRIO_PROCESS, 0), 4);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+    if (getuid() == 0)
+        OK(setresuid(USER, USER, USER));
+    ERR(sched_setscheduler(0, SCHED_BATCH, &none), EPERM);
+    OK(sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none));
+}
 CASE(parameters) {
     struct sched_param none = {0}, bad = {5};
     OK(sched_getparam(0, &none));
