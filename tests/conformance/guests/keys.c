@@ -312,12 +312,13 @@ CASE(dead_keys) {
     ERR(CTL(KEYCTL_INVALIDATE, gone), ENOKEY);
     ERR(CTL(KEYCTL_READ, gone, NULL, 0), ENOKEY);
     int ring = new_ring("r", S), short_lived = user_key("t", "x", S), updated = user_key("u", "x", S);
-    OK(CTL(KEYCTL_SET_TIMEOUT, short_lived, 1));
-    OK(CTL(KEYCTL_SET_TIMEOUT, updated, 1));
-    OK(CTL(KEYCTL_SET_TIMEOUT, ring, 1));
+    /* Seconds that have begun count: a timeout of one may be over at once. */
+    OK(CTL(KEYCTL_SET_TIMEOUT, short_lived, 2));
+    OK(CTL(KEYCTL_SET_TIMEOUT, updated, 2));
+    OK(CTL(KEYCTL_SET_TIMEOUT, ring, 2));
     holds(short_lived, "x");
     OK(CTL(KEYCTL_UPDATE, updated, "y", 1));
-    t_sleep_ms(2100);
+    t_sleep_ms(3100);
     holds(updated, "y");
     ERR(CTL(KEYCTL_READ, short_lived, NULL, 0), EKEYEXPIRED);
     ERR(CTL(KEYCTL_SET_TIMEOUT, short_lived, 0), EKEYEXPIRED);
