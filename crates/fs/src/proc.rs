@@ -2,7 +2,7 @@
 //!
 //! What it shows comes from a [`Source`], which the kernel implements.
 use abi::{Errno, Result, c};
-use guest::Sink;
+use guest::{Memory, Sink};
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -42,6 +42,10 @@ pub trait Source {
     /// The number that statfs(2) tells the file system by.
     fn magic(&self) -> i64 {
         0x9fa0
+    }
+    /// ioctl(2) on a file. ENOTTY for commands it does not know.
+    fn ioctl(&self, _path: &str, _mem: &dyn Memory, _cmd: u32, _arg: u64) -> Result<i64> {
+        Err(Errno::ENOTTY)
     }
     /// A write to a file; EACCES for those that take none.
     fn write(&self, path: &str, data: &[u8]) -> Result;
@@ -183,6 +187,9 @@ impl FileOps for ProcFile {
         let n = src.take(&mut buf)?;
         self.source.write(&self.path, &buf[..n])?;
         Ok(n)
+    }
+    fn ioctl(&self, _file: &OpenFile, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+        self.source.ioctl(&self.path, mem, cmd, arg)
     }
     fn size(&self) -> Result<u64> {
         Ok(self.text.borrow().len() as u64)

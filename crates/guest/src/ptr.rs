@@ -66,6 +66,22 @@ impl<T: FromBytes + FromZeros + IntoBytes> UserIn<T> {
     pub fn get_opt(self, mem: &dyn Memory) -> Result<Option<T>> {
         if self.is_null() { Ok(None) } else { self.get(mem).map(Some) }
     }
+    /// A structure that grows from version to version; the guest's has `size` bytes. EINVAL: fewer than the `first` version had;
+    /// E2BIG: more than a page, or what this kernel does not know is not 0.
+    pub fn get_sized(self, mem: &dyn Memory, size: usize, first: usize) -> Result<T> {
+        if size < first {
+            return Err(Errno::EINVAL);
+        }
+        if size as u64 > abi::PAGE_SIZE {
+            return Err(Errno::E2BIG);
+        }
+        let mut bytes = vec![0u8; size];
+        mem.read(self.addr, &mut bytes)?;
+        let mut v = T::new_zeroed();
+        let known = size.min(size_of::<T>());
+        v.as_mut_bytes()[..known].copy_from_slice(&bytes[..known]);
+        if bytes[known..].iter().any(|b| *b != 0) { Err(Errno::E2BIG) } else { Ok(v) }
+    }
     pub fn get_array(self, mem: &dyn Memory, n: usize) -> Result<Vec<T>> {
         (0..n).map(|i| self.index(i)?.get(mem)).collect()
     }
@@ -74,6 +90,12 @@ impl<T: FromBytes + FromZeros + IntoBytes> UserIn<T> {
 impl<T: IntoBytes + Immutable> UserOut<T> {
     pub fn put(self, mem: &dyn Memory, v: &T) -> Result {
         mem.write(self.addr, v.as_bytes())
+    }
+    /// As [`get_sized`](UserIn::get_sized): as much as the guest's has room for, and 0 where it has more.
+    pub fn put_sized(self, mem: &dyn Memory, size: usize, v: &T) -> Result {
+        let mut bytes = v.as_bytes().to_vec();
+        bytes.resize(size, 0);
+        mem.write(self.addr, &bytes)
     }
     /// Does nothing for a null pointer.
     pub fn put_opt(self, mem: &dyn Memory, v: &T) -> Result {

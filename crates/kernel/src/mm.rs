@@ -4,6 +4,8 @@
 //! here changes the map and says what the stub must do.
 mod maps;
 
+pub use maps::Query;
+
 use abi::{Errno, PAGE_SIZE, Result, c};
 use std::any::Any;
 use std::cell::Cell;
@@ -56,6 +58,8 @@ pub struct Vma {
     pub locked: bool,
     /// It grows when it is reached for below its start: MAP_GROWSDOWN.
     pub grows: bool,
+    /// It stays as it is until the program ends: mseal(2).
+    pub sealed: bool,
     /// Not the guest's to change: the vDSO, the site table.
     pub fixed: bool,
 }
@@ -87,6 +91,7 @@ impl Vma {
             && self.wipe_on_fork == next.wipe_on_fork
             && self.locked == next.locked
             && self.grows == next.grows
+            && self.sealed == next.sealed
             && self.fixed == next.fixed
             && same_file
     }
@@ -240,6 +245,21 @@ impl AddressSpace {
         (at >= USER_START && self.is_free(at..at + len)).then_some(at)
     }
 
+    /// EPERM if something in the range is sealed.
+    pub fn unsealed(&self, r: Range<u64>) -> Result {
+        if self.overlapping(r).any(|v| v.sealed) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// mseal(2). ENOMEM: over a hole, or too many mappings.
+    pub fn seal(&mut self, r: Range<u64>) -> Result {
+        self.check_mapped(r.clone())?;
+        self.room_to_split(&r, |v| !v.sealed)?;
+        for v in self.carve(r) {
+            self.insert(Vma { sealed: true, ..v });
+        }
+        Ok(())
+    }
+
     /// Where an mmap(2) call's mapping goes. Errors: EINVAL, ENOMEM, EEXIST, EPERM.
     pub fn place(&self, hint: u64, len: u64, flags: i32, limits: Limits) -> Result<Range<u64>> {
         if len == 0 {
@@ -265,6 +285,7 @@ impl AddressSpace {
             if flags & c::MAP_FIXED_NOREPLACE != 0 && !self.is_free(r.clone()) {
                 return Err(Errno::EEXIST);
             }
+            self.unsealed(r.clone())?;
             let replaced: u64 = self.overlapping(r.clone()).map(|v| v.end.min(r.end) - v.start.max(r.start)).sum();
             self.fits(len.saturating_sub(replaced), limits)?;
             return Ok(r);
@@ -312,7 +333,7 @@ impl AddressSpace {
         Some(new)
     }
 
-    /// Unmaps; EINVAL for a bad range, ENOMEM where that leaves too many mappings.
+    /// Unmaps; EINVAL for a bad range, ENOMEM where that leaves too many mappings, EPERM if something there is sealed.
     pub fn unmap(&mut self, addr: u64, len: u64) -> Result<Range<u64>> {
         if !addr.is_multiple_of(PAGE_SIZE) || len == 0 {
             return Err(Errno::EINVAL);
@@ -324,6 +345,7 @@ impl AddressSpace {
         if self.at(addr).is_some_and(|v| v.start < addr && end < v.end) {
             self.room(1)?;
         }
+        self.unsealed(addr..end)?;
         self.carve(addr..end);
         Ok(addr..end)
     }
@@ -350,7 +372,7 @@ impl AddressSpace {
         Ok(addr..end.ok_or(Errno::ENOMEM)?)
     }
 
-    /// mprotect(2): ENOMEM over a hole, EACCES to write a shared mapping of a read-only file.
+    /// mprotect(2): ENOMEM over a hole, EPERM if something is sealed, EACCES to write a shared mapping of a read-only file.
     pub fn protect(&mut self, addr: u64, len: u64, prot: i32) -> Result<Range<u64>> {
         if prot & !(c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC) != 0 {
             return Err(Errno::EINVAL);
@@ -359,6 +381,7 @@ impl AddressSpace {
         if !self.covered(r.clone()) {
             return Err(Errno::ENOMEM);
         }
+        self.unsealed(r.clone())?;
         for v in self.overlapping(r.clone()) {
             if v.fixed {
                 return Err(Errno::EACCES);
@@ -442,6 +465,11 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let end = addr.checked_add(old_len).ok_or(Errno::EINVAL)?;
+        // What is cut off goes first, whatever mappings it is of.
+        let cut = if new_len < old_len { addr + new_len..end } else { addr..addr };
+        if v.sealed || self.unsealed(cut).is_err() {
+            return Err(Errno::EPERM);
+        }
         if end > v.end {
             return Err(Errno::EFAULT);
         }
@@ -454,6 +482,7 @@ impl AddressSpace {
                 return Err(Errno::EINVAL);
             }
             self.room_to_move()?;
+            self.unsealed(to.clone())?;
             self.carve(to);
             return Ok(self.moved(&v, addr, old_len, new_len, new_addr, keep));
         }
@@ -514,6 +543,9 @@ impl AddressSpace {
             self.brk = new;
             return (new, Some(BrkChange::Grow(old_end..new_end)));
         }
+        if self.unsealed(new_end..old_end).is_err() {
+            return (self.brk, None);
+        }
         self.brk = new;
         if new_end < old_end {
             self.carve(new_end..old_end);
@@ -559,6 +591,7 @@ pub fn anonymous() -> Vma {
         wipe_on_fork: false,
         locked: false,
         grows: false,
+        sealed: false,
         fixed: false,
     }
 }

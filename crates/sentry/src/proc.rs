@@ -14,6 +14,7 @@ mod users;
 
 use abi::{Errno, Result};
 use fs::proc::Node;
+use guest::Memory;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use task::{Kernel, Process};
@@ -113,6 +114,16 @@ impl fs::proc::Source for Source {
         let k = self.kernel().ok()?;
         let (pid, _) = split(path).filter(|(pid, _)| memory::is(path) && visible(&k, *pid))?;
         Some(Ok(k).and_then(|k| memory::open(&k, pid, task::caller().1)))
+    }
+
+    fn ioctl(&self, path: &str, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+        let k = self.kernel()?;
+        match split(path) {
+            Some((pid, rest)) if (rest == "maps" || rest.ends_with("/maps")) && visible(&k, pid) => {
+                pid::query(&k, pid, mem, cmd, arg)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
     }
 
     fn write(&self, path: &str, data: &[u8]) -> Result {

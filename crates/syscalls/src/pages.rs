@@ -1,4 +1,4 @@
-//! What is said about pages: madvise(2), mlock(2), msync(2), mincore(2), pkeys(7).
+//! What is said about pages: madvise(2), mseal(2), mlock(2), msync(2), mincore(2), pkeys(7).
 use crate::args::{Addr, Flags, OutBuf};
 use crate::memory::{Mapped, mprotect, settled};
 use abi::{Errno, PAGE_SIZE, Result, c};
@@ -10,6 +10,13 @@ use std::rc::Rc;
 use task::Task;
 use vfs::OpenFile;
 
+/// Advice of Linux 6.13: pages that are faults to touch, until they are asked back.
+const MADV_GUARD_INSTALL: i32 = 102;
+const MADV_GUARD_REMOVE: i32 = 103;
+/// Advice after which a page no longer holds what it did.
+const DISCARDS: [i32; 6] =
+    [c::MADV_DONTNEED, c::MADV_FREE, c::MADV_REMOVE, c::MADV_DONTFORK, c::MADV_WIPEONFORK, MADV_GUARD_INSTALL];
+
 pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result {
     settled(t, addr.0, len).await;
     let r = AddressSpace::pages(addr.0, len).map_err(|_| Errno::EINVAL)?;
@@ -18,12 +25,15 @@ pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result 
         return Ok(());
     }
     let has = |f: fn(&Vma) -> bool| mm.space.borrow().overlapping(r.clone()).any(f);
+    // Who may write the pages may as well discard them.
+    let kept = |v: &Vma| v.sealed && v.file.is_none() && v.prot & c::PROT_WRITE == 0;
     match advice {
+        _ if DISCARDS.contains(&advice) && has(kept) => return Err(Errno::EPERM),
         c::MADV_DONTFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(true), None)?,
         c::MADV_DOFORK => mm.space.borrow_mut().advise_fork(r.clone(), Some(false), None)?,
         c::MADV_WIPEONFORK if has(|v| v.file.is_some() || v.shared) => return Err(Errno::EINVAL),
         c::MADV_FREE if has(|v| v.file.is_some() || v.shared) => return Err(Errno::EINVAL),
-        c::MADV_DONTNEED | c::MADV_FREE if has(|v| v.locked) => return Err(Errno::EINVAL),
+        c::MADV_DONTNEED | c::MADV_FREE | MADV_GUARD_INSTALL if has(|v| v.locked) => return Err(Errno::EINVAL),
         c::MADV_REMOVE => return remove(t, r),
         c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true))?,
         c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false))?,
@@ -38,7 +48,9 @@ pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result 
         | c::MADV_DONTDUMP
         | c::MADV_DODUMP
         | c::MADV_POPULATE_READ
-        | c::MADV_POPULATE_WRITE => {}
+        | c::MADV_POPULATE_WRITE
+        | MADV_GUARD_INSTALL
+        | MADV_GUARD_REMOVE => {}
         // Merging pages between processes would be a side channel; it is advice, and not taken.
         c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT => {
             return mm.space.borrow().check_mapped(r);
@@ -50,6 +62,15 @@ pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result 
     mm.takes_off(t, r.clone());
     t.op(Op::Advise { addr: r.start, len: r.end - r.start, advice });
     Ok(())
+}
+
+/// mseal(2). EINVAL: a range that is none; ENOMEM: it has a hole.
+pub fn mseal(t: &Rc<Task>, addr: Addr, len: u64, flags: u64) -> Result {
+    let r = AddressSpace::pages(addr.0, len).map_err(|_| Errno::EINVAL)?;
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    t.mm().space.borrow_mut().seal(r)
 }
 
 /// MADV_REMOVE: the pages of a file go, with what they hold.

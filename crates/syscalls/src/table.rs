@@ -330,4 +330,5 @@ crate::syscall_table! {
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
     449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_waitv, full;
     452 fchmodat2(dir: Fd, path: PathArg, mode: u32, flags: Flags) => path::fchmodat2, full;
+    462 mseal(addr: Addr, len: u64, flags: u64) => pages::mseal, full;
 }

@@ -176,3 +176,43 @@ fn mappings_are_counted() {
     assert_eq!((s.iter().count(), s.total()), (3, 7 * PAGE_SIZE));
     MAX_MAP_COUNT.set(65_530);
 }
+
+#[test]
+fn what_is_sealed_stays_as_it_is() {
+    let mut s = space();
+    let (at, page) = (0x10_0000, PAGE_SIZE);
+    put(&mut s, at, 4, RW);
+    assert_eq!(s.seal(at..at + 5 * page), Err(Errno::ENOMEM));
+    s.seal(at + page..at + 2 * page).unwrap();
+    s.seal(at + 2 * page..at + 3 * page).unwrap();
+    assert_eq!(s.iter().map(|v| v.sealed).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(s.unmap(at, 4 * page), Err(Errno::EPERM));
+    assert_eq!(s.protect(at, 4 * page, RW), Err(Errno::EPERM));
+    assert_eq!(s.place(at + page, page, c::MAP_FIXED, UNLIMITED), Err(Errno::EPERM));
+    assert_eq!(s.remap(at + page, 2 * page, page, 0, 0, UNLIMITED), Err(Errno::EPERM));
+    assert_eq!(s.remap(at + page, 2 * page, 4 * page, c::MREMAP_MAYMOVE, 0, UNLIMITED), Err(Errno::EPERM));
+    let fixed = c::MREMAP_MAYMOVE | c::MREMAP_FIXED;
+    assert_eq!(s.remap(at + 3 * page, page, page, fixed, at + page, UNLIMITED), Err(Errno::EPERM));
+    assert_eq!(s.remap(at, 4 * page, page, fixed, at + 8 * page, UNLIMITED), Err(Errno::EPERM));
+    assert_eq!(s.remap(at + page, 2 * page, 2 * page, 0, 0, UNLIMITED), Err(Errno::EPERM));
+    assert_eq!(s.fork().unmap(at, 2 * page), Err(Errno::EPERM));
+    assert_eq!(s.total(), 4 * page);
+}
+
+#[test]
+fn a_mapping_is_asked_for_by_address_and_rights() {
+    let mut s = space();
+    put(&mut s, 0x10_0000, 1, c::PROT_READ);
+    put(&mut s, 0x20_0000, 2, RW);
+    let ask = |addr, flags| Query { addr, flags, ..Query::default() };
+    let mut q = ask(0x20_0fff, 0);
+    assert_eq!(s.query(&mut q), Ok(None));
+    assert_eq!((q.start, q.end, q.vma_flags, q.page_size), (0x20_0000, 0x20_2000, 3, PAGE_SIZE));
+    assert_eq!(s.query(&mut ask(0xf_ffff, 0)), Err(Errno::ENOENT));
+    assert_eq!(s.query(&mut ask(0x10_0000, 2)), Err(Errno::ENOENT));
+    let mut next = ask(0x10_0000, 2 | 0x10);
+    assert_eq!((s.query(&mut next), next.start), (Ok(None), 0x20_0000));
+    assert_eq!(s.query(&mut ask(0, 0x10 | 0x20)), Err(Errno::ENOENT));
+    assert_eq!((ask(0, 0x40).check(), ask(0, 0x3f).check()), (Err(Errno::EINVAL), Ok(())));
+    assert_eq!(Query { name_size: 1, ..Query::default() }.check(), Err(Errno::EINVAL));
+}

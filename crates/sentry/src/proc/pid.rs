@@ -2,6 +2,8 @@
 use super::{DIR, FILE, LINK};
 use abi::{Errno, PAGE_SIZE, Result, c};
 use fs::proc::Node;
+use guest::{Memory, UserIn, UserOut};
+use kernel::mm::Query;
 use std::fmt::Write;
 use std::rc::Rc;
 use task::ns::{Namespace, NsFile};
@@ -290,6 +292,24 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         _ => return Err(Errno::ENOENT),
     };
     Ok(s.into_bytes())
+}
+
+/// PROCMAP_QUERY on maps: one mapping, as a structure.
+pub fn query(k: &Kernel, pid: i32, mem: &dyn Memory, cmd: u32, arg: u64) -> Result<i64> {
+    const PROCMAP_QUERY: u32 = 0xc068_6611;
+    if cmd != PROCMAP_QUERY {
+        return Err(Errno::ENOTTY);
+    }
+    let size = UserIn::<u64>::new(arg).get(mem)?;
+    let size = usize::try_from(size).map_err(|_| Errno::E2BIG)?;
+    let mut q = UserIn::<Query>::new(arg).get_sized(mem, size, Query::FIRST)?;
+    q.check()?;
+    let t = find(k, pid).ok().and_then(|(_, t)| t).ok_or(Errno::ESRCH)?;
+    let name = t.mm().space.borrow().query(&mut q)?;
+    if let Some(name) = name {
+        mem.write(q.name_addr, &name)?;
+    }
+    UserOut::new(arg).put_sized(mem, size, &q).map(|()| 0)
 }
 
 /// Of the mounts that are below the thread's root.
