@@ -1,4 +1,4 @@
-//! Threads that wait on words of memory: futex(2), futex_waitv(2).
+//! Threads that wait on words of memory: futex(2), futex_waitv(2), and futex(2)'s commands as calls of their own (Linux 6.7).
 use crate::args::Flags;
 use crate::events::after;
 use abi::sys::{FutexWaitv, Timespec};
@@ -186,6 +186,40 @@ async fn inheriting(
     }
 }
 
+const PRIVATE: u32 = c::FUTEX_PRIVATE_FLAG as u32;
+
+/// Flags of the calls that came after futex(2); whether they say that the word is private. EINVAL: not a word of 32 bits.
+fn private(flags: u32) -> Result<bool> {
+    const FUTEX2_SIZE_U32: u32 = 2;
+    if flags & !PRIVATE == FUTEX2_SIZE_U32 { Ok(flags & PRIVATE != 0) } else { Err(Errno::EINVAL) }
+}
+
+/// A value as wide as the word. EINVAL: it is not.
+fn narrow(value: u64) -> Result<u32> {
+    u32::try_from(value).map_err(|_| Errno::EINVAL)
+}
+
+/// `timeout`: a time on the clock. EINVAL: another clock.
+fn until(t: &Task, timeout: UserIn<Timespec>, clock: i32) -> Result<Option<u64>> {
+    let Some(ts) = timeout.get_opt(&*t.mem())? else { return Ok(None) };
+    match clock {
+        c::CLOCK_MONOTONIC => Ok(Some(ts.ns()?)),
+        c::CLOCK_REALTIME => Ok(after(ts.ns()?.saturating_sub(host::time::realtime_ns()))),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The words of a list, checked.
+fn words_of(t: &Task, list: UserIn<FutexWaitv>, n: usize) -> Result<Vec<(FutexWaitv, Key)>> {
+    let one = |w: FutexWaitv| {
+        let private = private(w.flags)?;
+        narrow(w.val)?;
+        if w.reserved != 0 { Err(Errno::EINVAL) } else { Ok((w, private)) }
+    };
+    let checked: Vec<_> = list.get_array(&*t.mem(), n)?.into_iter().map(one).collect::<Result<_>>()?;
+    checked.into_iter().map(|(w, private)| Ok((w, key(t, w.addr, private)?))).collect()
+}
+
 /// futex_waitv(2): `timeout` is a time on the clock. Words of 32 bits.
 pub async fn futex_waitv(
     t: &Rc<Task>,
@@ -195,33 +229,75 @@ pub async fn futex_waitv(
     timeout: UserIn<Timespec>,
     clock: i32,
 ) -> Result<usize> {
-    const FUTEX_32: u32 = 2;
-    const PRIVATE: u32 = c::FUTEX_PRIVATE_FLAG as u32;
     flags.only(0)?;
     if n == 0 || n > futex::WAITV_MAX || words.is_null() {
         return Err(Errno::EINVAL);
     }
     t.take_futexes();
-    let mem = t.mem();
-    let deadline = match timeout.get_opt(&*mem)? {
-        None => None,
-        Some(ts) => match clock {
-            c::CLOCK_MONOTONIC => Some(ts.ns()?),
-            c::CLOCK_REALTIME => after(ts.ns()?.saturating_sub(host::time::realtime_ns())),
-            _ => return Err(Errno::EINVAL),
-        },
-    };
-    let list = words.get_array(&*mem, n)?;
-    for w in &list {
-        if w.flags & !PRIVATE != FUTEX_32 || w.reserved != 0 {
-            return Err(Errno::EINVAL);
-        }
-    }
-    let loads: Vec<_> = list.iter().map(|w| || load(&*mem, w.addr)).collect();
-    let mut words = Vec::with_capacity(n);
-    for (w, load) in list.iter().zip(&loads) {
-        let key = key(t, w.addr, w.flags & PRIVATE != 0)?;
-        words.push(futex::Word { key, expected: w.val as u32, load });
-    }
+    let deadline = until(t, timeout, clock)?;
+    let (list, mem) = (words_of(t, words, n)?, t.mem());
+    let loads: Vec<_> = list.iter().map(|(w, _)| || load(&*mem, w.addr)).collect();
+    let word = |((w, key), load): (&(FutexWaitv, Key), _)| futex::Word { key: *key, expected: w.val as u32, load };
+    let words: Vec<_> = list.iter().zip(loads.iter().map(|l| l as &dyn Fn() -> Result<u32>)).map(word).collect();
     futex::wait_any(&words, deadline).await
+}
+
+/// futex_wake(2): FUTEX_WAKE_BITSET, but that none may be asked for.
+pub async fn futex_wake(t: &Rc<Task>, addr: u64, mask: u64, n: i32, flags: Flags) -> Result<usize> {
+    let (private, mask) = (private(flags.0)?, narrow(mask)?);
+    if mask == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if private {
+        t.take_futexes();
+        t.gathered().await;
+    }
+    let key = key(t, addr, private)?;
+    // As Linux counts: it looks whether it is enough after each.
+    if n == 0 { Ok(0) } else { futex::wake(key, n.max(1) as u32, mask) }
+}
+
+/// futex_wait(2): FUTEX_WAIT_BITSET, with the clock named.
+pub async fn futex_wait(
+    t: &Rc<Task>,
+    addr: u64,
+    val: u64,
+    mask: u64,
+    flags: Flags,
+    timeout: UserIn<Timespec>,
+    clock: i32,
+) -> Result {
+    let (private, val, mask) = (private(flags.0)?, narrow(val)?, narrow(mask)?);
+    let deadline = until(t, timeout, clock)?;
+    if private {
+        t.take_futexes();
+    }
+    let (key, mem) = (key(t, addr, private)?, t.mem());
+    // A time on a clock needs no memory of when the call began.
+    futex::wait(key, mask, val, deadline, &|| load(&*mem, addr)).await.map_err(|e| match e {
+        Errno::ERESTART_RESTARTBLOCK => Errno::ERESTARTSYS,
+        e => e,
+    })
+}
+
+/// futex_requeue(2): FUTEX_CMP_REQUEUE between the two words of a list; the first has the value to compare.
+pub async fn futex_requeue(
+    t: &Rc<Task>,
+    words: UserIn<FutexWaitv>,
+    flags: Flags,
+    wake: i32,
+    requeue: i32,
+) -> Result<usize> {
+    flags.only(0)?;
+    if words.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    t.take_futexes();
+    t.gathered().await;
+    let (list, mem) = (words_of(t, words, 2)?, t.mem());
+    if wake < 0 || requeue < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let [(from, from_key), (_, to_key)] = list[..] else { return Err(Errno::EINVAL) };
+    futex::requeue(from_key, to_key, wake as u32, requeue as u32, Some((from.val as u32, &|| load(&*mem, from.addr))))
 }

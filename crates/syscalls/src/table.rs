@@ -330,5 +330,8 @@ crate::syscall_table! {
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
     449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_waitv, full;
     452 fchmodat2(dir: Fd, path: PathArg, mode: u32, flags: Flags) => path::fchmodat2, full;
+    454 futex_wake(addr: u64, mask: u64, n: i32, flags: Flags) => @wait futex::futex_wake, full;
+    455 futex_wait(addr: u64, val: u64, mask: u64, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_wait, full;
+    456 futex_requeue(words: UserIn<FutexWaitv>, flags: Flags, wake: i32, requeue: i32) => @wait futex::futex_requeue, full;
     462 mseal(addr: Addr, len: u64, flags: u64) => pages::mseal, full;
 }
