@@ -168,6 +168,20 @@ pub struct FutexWaitv {
     pub reserved: u32,
 }
 
+/// `struct pidfd_info`, as Linux 6.13 had it.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PidfdInfo {
+    pub mask: u64,
+    pub cgroup: u64,
+    pub pid: u32,
+    pub tgid: u32,
+    pub ppid: u32,
+    /// ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid.
+    pub ids: [u32; 8],
+    pub exit_code: i32,
+}
+
 /// `struct iocb`.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -85,19 +85,7 @@ pub fn vfork(t: &Rc<Task>) -> Result<i32> {
 /// clone3(2): the structure may be shorter or longer than ours; what we do not know must be zero.
 pub fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32> {
     const FIRST: usize = 64;
-    let full = size_of::<CloneArgs>();
-    if size < FIRST {
-        return Err(Errno::EINVAL);
-    }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    let mut bytes = vec![0u8; size.max(full)];
-    t.mem().read(args.addr(), &mut bytes[..size])?;
-    if bytes[full..].iter().any(|b| *b != 0) {
-        return Err(Errno::E2BIG);
-    }
-    let mut a: CloneArgs = zerocopy::FromBytes::read_from_bytes(&bytes[..full]).map_err(|_| Errno::EINVAL)?;
+    let mut a = args.get_sized(&*t.mem(), size, FIRST)?;
     if a.flags & CSIGNAL != 0 || a.exit_signal > 64 || (a.stack == 0) != (a.stack_size == 0) {
         return Err(Errno::EINVAL);
     }
@@ -122,7 +110,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         || (has(c::CLONE_SIGHAND) && a.flags & CLONE_CLEAR_SIGHAND != 0)
         || (thread && has(c::CLONE_VFORK) && a.exit_signal != 0)
         || (has(c::CLONE_NEWUSER) && (thread || has(c::CLONE_FS)))
-        || (a.flags & PIDFD != 0 && (thread || has(c::CLONE_DETACHED)))
+        || (a.flags & PIDFD != 0 && has(c::CLONE_DETACHED))
     {
         return Err(Errno::EINVAL);
     }
@@ -141,13 +129,14 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     };
     let made = if thread { Ok(t.process.clone()) } else { new_process(t, pid, &a) };
     let process = made.inspect_err(|_| give_back(t))?;
-    if let Some(fd) = pidfd {
-        t.files()?.put(fd, task::pidfd::pidfd(&process, 0), true, crate::fd::limit(t))?;
-        t.op(Op::Write { addr: a.pidfd, bytes: fd.to_ne_bytes().to_vec() });
-    }
     let mm = if has(c::CLONE_VM) { t.mm() } else { t.mm().fork(k.new_mm_id()) };
     let fs = fresh.fs.unwrap_or_else(|| if has(c::CLONE_FS) { t.fs() } else { t.fs().fork() });
     let child = Task::new(pid, &process, mm, cred, fs, files);
+    if let Some(fd) = pidfd {
+        let f = if thread { task::pidfd::of_thread(&child, 0) } else { task::pidfd::pidfd(&process, 0) };
+        t.files()?.put(fd, f, true, crate::fd::limit(t))?;
+        t.op(Op::Write { addr: a.pidfd, bytes: fd.to_ne_bytes().to_vec() });
+    }
     child.ns.replace(fresh.ns.unwrap_or_else(|| t.namespaces()));
     if has(c::CLONE_SYSVSEM) {
         let list = t.sem_undo.borrow_mut().get_or_insert_with(UndoList::new).clone();

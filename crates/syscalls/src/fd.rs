@@ -448,6 +448,7 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             }
             .map(|()| 0)
         }
+        _ if let Some(of) = f.downcast::<task::pidfd::PidFd>() => crate::pidfd::ioctl(t, of, cmd, arg),
         _ if let Some(ns) = f.downcast::<task::ns::NsFile>() => match ns.ioctl(t, cmd)? {
             NsAnswer::File(f) => install(t, f, c::O_CLOEXEC).map(i64::from),
             NsAnswer::Number(n) => Ok(i64::from(n)),

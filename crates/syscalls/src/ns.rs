@@ -128,7 +128,7 @@ pub fn setns(t: &Rc<Task>, fd: Fd, kind: i32) -> Result {
     if kind == 0 || kind & !(OWN | ONE) != 0 {
         return Err(Errno::EINVAL);
     }
-    let who = p.process().and_then(|p| p.leader()).ok_or(Errno::ESRCH)?;
+    let who = p.task().ok_or(Errno::ESRCH)?;
     if !t.may_access(&who, true) {
         return Err(Errno::EPERM);
     }

@@ -144,7 +144,7 @@ pub fn kill(t: &Rc<Task>, pid: i32, sig: i32) -> Result {
     t.kernel.kill(t, pid, info)
 }
 
-fn to_thread(t: &Task, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result {
+pub(crate) fn to_thread(t: &Task, tgid: Option<i32>, tid: i32, info: SigInfo) -> Result {
     if tid <= 0 || tgid.is_some_and(|g| g <= 0) {
         return Err(Errno::EINVAL);
     }

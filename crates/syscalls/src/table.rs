@@ -321,7 +321,7 @@ crate::syscall_table! {
     333 io_pgetevents(ctx: u64, least: i64, most: i64, out: UserOut<IoEvent>, timeout: UserIn<Timespec>, sig: UserIn<[u64; 2]>) => @wait aio::io_pgetevents, full;
     334 rseq() => misc::nosys, refused, "programs do without";
     424 pidfd_send_signal(fd: Fd, sig: i32, info: UserIn<SigInfo>, flags: Flags) => pidfd::pidfd_send_signal, full;
-    434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, partial, "no PIDFD_THREAD";
+    434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, full;
     435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no network, pid and time namespaces: EPERM";
     436 close_range(first: u32, last: u32, flags: Flags) => fd::close_range, full;
     437 openat2(dir: Fd, path: PathArg, how: Addr, size: usize) => @wait path::openat2, full;

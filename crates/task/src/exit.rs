@@ -115,9 +115,12 @@ impl Task {
         }
         self.release_tracees();
         let status = p.exiting.get().unwrap_or(self.exit_code.get());
+        self.exit_code.set(status);
         self.tracee_died(status);
         if p.threads.borrow().is_empty() {
             p.become_zombie(status);
+        } else {
+            p.ended.wake();
         }
     }
 }

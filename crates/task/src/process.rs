@@ -202,7 +202,7 @@ pub struct Process {
     /// The status of a group that is ending or has ended.
     pub exiting: Cell<Option<ExitStatus>>,
     pub zombie: Cell<bool>,
-    /// Woken when the process has ended, and when it has been waited for.
+    /// Woken when a thread has ended, when the process has, and when it has been waited for.
     pub ended: WaitQueue,
     /// The signal that stopped the group, while it is stopped.
     pub stopped: Cell<Option<i32>>,

@@ -13,7 +13,7 @@ pub fn text(f: &OpenFile, close_on_exec: bool) -> String {
         let _ = writeln!(s, "sigmask:\t{:016x}", x.mask().0);
     }
     if let Some(p) = f.downcast::<task::pidfd::PidFd>() {
-        let pid = p.process().map_or(-1, |p| p.pid);
+        let pid = p.number().unwrap_or(-1);
         let _ = writeln!(s, "Pid:\t{pid}\nNSpid:\t{pid}");
     }
     if let Some(e) = f.downcast::<ipc::eventfd::EventFd>() {
