@@ -43,5 +43,6 @@ pub mod time;
 pub mod timer;
 mod tty;
 pub mod vm;
+pub mod xattr;
 
 use sysv::{msg, sem, shm};

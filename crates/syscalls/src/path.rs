@@ -1,5 +1,5 @@
 //! Names: open(2), stat(2), mkdir(2), rename(2), chmod(2) and their *at forms.
-use crate::args::{Addr, Fd, Flags, OutBuf, PathArg, StrArg};
+use crate::args::{Addr, Fd, Flags, OutBuf, PathArg};
 use crate::fd::install;
 use abi::fs::{Stat, Statfs, Statx, StatxTime, Ustat};
 use abi::sys::{Timespec, Timeval};
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use task::Task;
 use vfs::{Attr, Caller, Opened, Path, Scope, StatFs};
 
-const CWD: Fd = Fd(c::AT_FDCWD);
+pub(crate) const CWD: Fd = Fd(c::AT_FDCWD);
 
 /// Runs `f` as this thread, for path calls.
 pub(crate) fn as_caller<T>(t: &Task, f: impl FnOnce(&Caller<'_>) -> Result<T>) -> Result<T> {
@@ -27,17 +27,26 @@ pub(crate) fn base(t: &Task, dir: Fd, path: &[u8]) -> Result<Path> {
     f.path().cloned().ok_or(Errno::ENOTDIR)
 }
 
+/// A path, which may be null instead of empty with AT_EMPTY_PATH, in the calls that have it so since Linux 6.11.
+pub(crate) fn maybe_null(t: &Task, path: PathArg, flags: i32) -> Result<Vec<u8>> {
+    if path.is_null() && flags & c::AT_EMPTY_PATH != 0 { Ok(Vec::new()) } else { path.get(&*t.mem()) }
+}
+
 /// The file that `dir` and `path` name; with AT_EMPTY_PATH the descriptor's own.
-fn file_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Path> {
-    let name = path.get(&*t.mem())?;
+pub(crate) fn file_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Path> {
+    named(t, dir, &path.get(&*t.mem())?, flags)
+}
+
+/// The same, of a name that has been read.
+pub(crate) fn named(t: &Task, dir: Fd, name: &[u8], flags: i32) -> Result<Path> {
     if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 {
         if dir == CWD {
             return Ok(t.fs().cwd.borrow().clone());
         }
         return t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::ENOENT);
     }
-    let from = base(t, dir, &name)?;
-    as_caller(t, |w| w.path(&from, &name, flags & c::AT_SYMLINK_NOFOLLOW == 0))
+    let from = base(t, dir, name)?;
+    as_caller(t, |w| w.path(&from, name, flags & c::AT_SYMLINK_NOFOLLOW == 0))
 }
 
 async fn open_at(t: &Rc<Task>, dir: Fd, path: PathArg, flags: i32, mode: u32) -> Result<i32> {
@@ -78,22 +87,10 @@ pub async fn openat(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mode: u3
 }
 
 /// openat2(2): `how` may be shorter or longer than ours; what we do not know must be zero.
-pub async fn openat2(t: &Rc<Task>, dir: Fd, path: PathArg, how: Addr, size: usize) -> Result<i32> {
+pub async fn openat2(t: &Rc<Task>, dir: Fd, path: PathArg, how: UserIn<[u64; 3]>, size: usize) -> Result<i32> {
     const OPEN_FLAGS: u64 = 0o37_777_703;
     const PATH_FLAGS: u64 = (c::O_PATH | c::O_DIRECTORY | c::O_NOFOLLOW | c::O_CLOEXEC) as u64;
-    if size < 24 {
-        return Err(Errno::EINVAL);
-    }
-    if size as u64 > abi::PAGE_SIZE {
-        return Err(Errno::E2BIG);
-    }
-    let mut bytes = vec![0u8; size];
-    t.mem().read(how.0, &mut bytes)?;
-    if bytes[24..].iter().any(|b| *b != 0) {
-        return Err(Errno::E2BIG);
-    }
-    let word = |i: usize| u64::from_ne_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
-    let (flags, mode, resolve) = (word(0), word(1), word(2));
+    let [flags, mode, resolve] = how.get_sized(&*t.mem(), size, 24)?;
     let scoped = resolve & (vfs::RESOLVE_BENEATH | vfs::RESOLVE_IN_ROOT);
     let makes = flags & (c::O_CREAT as u64 | (c::O_TMPFILE & !c::O_DIRECTORY) as u64) != 0;
     if flags & !OPEN_FLAGS != 0
@@ -209,9 +206,12 @@ pub fn fstat(t: &Rc<Task>, fd: Fd, out: UserOut<Stat>) -> Result {
 }
 
 fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
-    let name = path.get(&*t.mem())?;
-    if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 && dir != CWD {
-        return attr_of(&*t.files()?.get(dir.0)?);
+    let name = maybe_null(t, path, flags)?;
+    if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 {
+        return match dir {
+            CWD => t.fs().cwd.borrow().inode().attr(),
+            _ => attr_of(&*t.files()?.get(dir.0)?),
+        };
     }
     let from = base(t, dir, &name)?;
     let (fs, cred) = (t.fs(), t.cred());
@@ -233,12 +233,7 @@ pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out:
     if flags & SYNC == SYNC || mask & 0x8000_0000 != 0 {
         return Err(Errno::EINVAL);
     }
-    let empty = PathArg(path.0);
-    let a = if path.is_null() && flags & c::AT_EMPTY_PATH != 0 {
-        attr_of(&*t.files()?.get(dir.0)?)?
-    } else {
-        attr_at(t, dir, empty, flags)?
-    };
+    let a = attr_at(t, dir, path, flags)?;
     let time =
         |ns: i64| StatxTime { sec: ns.div_euclid(1_000_000_000), nsec: ns.rem_euclid(1_000_000_000) as u32, pad: 0 };
     let s = Statx {
@@ -630,131 +625,3 @@ pub fn getcwd(t: &Rc<Task>, buf: OutBuf<1>, size: usize) -> Result<usize> {
 pub fn umask(t: &Rc<Task>, mask: u32) -> Result<u32> {
     Ok(t.fs().umask.replace(mask & 0o777))
 }
-
-/// Extended attributes: xattr(7).
-mod xattr {
-    use super::*;
-
-    const NAME: usize = 256;
-    const VALUE: usize = 65536;
-
-    fn inode(t: &Task, path: PathArg, flags: i32) -> Result<Path> {
-        file_at(t, CWD, path, flags)
-    }
-    fn open(t: &Task, fd: Fd) -> Result<Path> {
-        let f = t.files()?.get(fd.0)?;
-        if f.flags() & c::O_PATH != 0 {
-            return Err(Errno::EBADF);
-        }
-        f.path().cloned().ok_or(Errno::EOPNOTSUPP)
-    }
-
-    /// The name, checked: user attributes follow the file's permissions, the others need privilege.
-    fn name(t: &Task, p: &Path, name: StrArg, write: bool) -> Result<Vec<u8>> {
-        let n = name.get(&*t.mem(), NAME).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::ERANGE } else { e })?;
-        if n.is_empty() {
-            return Err(Errno::ERANGE);
-        }
-        let cred = t.cred();
-        let a = p.inode().attr()?;
-        if write {
-            as_caller(t, |w| w.writable_mount(p))?;
-        }
-        if n.starts_with(b"user.") {
-            if !a.is_file() && !a.is_dir() {
-                return Err(if write { Errno::EPERM } else { Errno::ENODATA });
-            }
-            vfs::permission(&a, &cred, if write { vfs::MAY_WRITE } else { vfs::MAY_READ })?;
-        } else if n.starts_with(b"trusted.") {
-            if !cred.has(kernel::cred::CAP_SYS_ADMIN) {
-                return Err(if write { Errno::EPERM } else { Errno::ENODATA });
-            }
-        } else if n == crate::privileges::FILE_CAPS {
-            if write && (!a.is_file() || !cred.has(kernel::cred::CAP_SETFCAP)) {
-                return Err(Errno::EPERM);
-            }
-        } else if n.starts_with(b"security.") {
-            if write && !cred.has(kernel::cred::CAP_SYS_ADMIN) {
-                return Err(Errno::EPERM);
-            }
-        } else if write || !n.starts_with(b"system.") {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        Ok(n)
-    }
-
-    fn give(t: &Task, value: &[u8], buf: u64, size: usize) -> Result<usize> {
-        if size == 0 {
-            return Ok(value.len());
-        }
-        if size < value.len() {
-            return Err(Errno::ERANGE);
-        }
-        t.mem().write(buf, value)?;
-        Ok(value.len())
-    }
-
-    pub fn get(t: &Task, p: Result<Path>, n: StrArg, buf: u64, size: usize) -> Result<usize> {
-        let p = p?;
-        let n = name(t, &p, n, false)?;
-        give(t, &p.inode().xattr_get(&n)?, buf, size)
-    }
-    pub fn set(t: &Task, p: Result<Path>, n: StrArg, buf: u64, size: usize, flags: Flags) -> Result {
-        let p = p?;
-        let flags = flags.only(c::XATTR_CREATE | c::XATTR_REPLACE)?;
-        if size > VALUE {
-            return Err(Errno::E2BIG);
-        }
-        let n = name(t, &p, n, true)?;
-        let mut value = vec![0u8; size];
-        t.mem().read(buf, &mut value)?;
-        if n == crate::privileges::FILE_CAPS && !crate::privileges::is_file_caps(&value) {
-            return Err(Errno::EINVAL);
-        }
-        p.inode().xattr_set(&n, &value, flags)
-    }
-    pub fn remove(t: &Task, p: Result<Path>, n: StrArg) -> Result {
-        let p = p?;
-        let n = name(t, &p, n, true)?;
-        p.inode().xattr_remove(&n)
-    }
-    pub fn list(t: &Task, p: Result<Path>, buf: u64, size: usize) -> Result<usize> {
-        let mut all = p?.inode().xattr_list()?;
-        if !t.cred().has(kernel::cred::CAP_SYS_ADMIN) {
-            let seen = |name: &&[u8]| !name.starts_with(b"trusted.");
-            all = all.split_inclusive(|b| *b == 0).filter(seen).collect::<Vec<_>>().concat();
-        }
-        give(t, &all, buf, size)
-    }
-
-    macro_rules! three {
-        ($get:ident $set:ident $remove:ident $list:ident, $arg:ty, $find:expr) => {
-            pub fn $get(t: &Rc<Task>, at: $arg, n: StrArg, buf: OutBuf<3>, size: usize) -> Result<usize> {
-                get(t, $find(t, at), n, buf.0, size)
-            }
-            pub fn $set(
-                t: &Rc<Task>,
-                at: $arg,
-                n: StrArg,
-                buf: crate::args::InBuf<3>,
-                size: usize,
-                flags: Flags,
-            ) -> Result {
-                set(t, $find(t, at), n, buf.0, size, flags)
-            }
-            pub fn $remove(t: &Rc<Task>, at: $arg, n: StrArg) -> Result {
-                remove(t, $find(t, at), n)
-            }
-            pub fn $list(t: &Rc<Task>, at: $arg, buf: OutBuf<2>, size: usize) -> Result<usize> {
-                list(t, $find(t, at), buf.0, size)
-            }
-        };
-    }
-    three!(getxattr setxattr removexattr listxattr, PathArg, |t: &Task, p| inode(t, p, 0));
-    three!(lgetxattr lsetxattr lremovexattr llistxattr, PathArg, |t: &Task, p| inode(t, p, c::AT_SYMLINK_NOFOLLOW));
-    three!(fgetxattr fsetxattr fremovexattr flistxattr, Fd, |t: &Task, fd| open(t, fd));
-}
-pub use xattr::{
-    fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, lgetxattr, listxattr, llistxattr, lremovexattr,
-    lsetxattr, removexattr, setxattr,
-};

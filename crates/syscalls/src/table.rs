@@ -1,6 +1,7 @@
 //! The table: every system call, one row each. Nothing else lists them.
 use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use crate::sched::SchedAttr;
+use crate::xattr::XattrArgs;
 use abi::fs::{Stat, Statfs, Statx, Ustat};
 use abi::ipc::{MqAttr, Sembuf};
 use abi::poll::{EpollEvent, PollFd};
@@ -184,18 +185,18 @@ crate::syscall_table! {
     176 delete_module() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     186 gettid() => ids::gettid, full;
     187 readahead(fd: Fd, offset: i64, count: usize) => fd::readahead, full;
-    188 setxattr(path: PathArg, name: StrArg, value: InBuf<3>, size: usize, flags: Flags) => path::setxattr, full;
-    189 lsetxattr(path: PathArg, name: StrArg, value: InBuf<3>, size: usize, flags: Flags) => path::lsetxattr, full;
-    190 fsetxattr(fd: Fd, name: StrArg, value: InBuf<3>, size: usize, flags: Flags) => path::fsetxattr, full;
-    191 getxattr(path: PathArg, name: StrArg, value: OutBuf<3>, size: usize) => path::getxattr, full;
-    192 lgetxattr(path: PathArg, name: StrArg, value: OutBuf<3>, size: usize) => path::lgetxattr, full;
-    193 fgetxattr(fd: Fd, name: StrArg, value: OutBuf<3>, size: usize) => path::fgetxattr, full;
-    194 listxattr(path: PathArg, list: OutBuf<2>, size: usize) => path::listxattr, full;
-    195 llistxattr(path: PathArg, list: OutBuf<2>, size: usize) => path::llistxattr, full;
-    196 flistxattr(fd: Fd, list: OutBuf<2>, size: usize) => path::flistxattr, full;
-    197 removexattr(path: PathArg, name: StrArg) => path::removexattr, full;
-    198 lremovexattr(path: PathArg, name: StrArg) => path::lremovexattr, full;
-    199 fremovexattr(fd: Fd, name: StrArg) => path::fremovexattr, full;
+    188 setxattr(path: PathArg, name: StrArg, value: InBuf<3>, size: usize, flags: Flags) => xattr::setxattr, full;
+    189 lsetxattr(path: PathArg, name: StrArg, value: InBuf<3>, size: usize, flags: Flags) => xattr::lsetxattr, full;
+    190 fsetxattr(fd: Fd, name: StrArg, value: InBuf<3>, size: usize, flags: Flags) => xattr::fsetxattr, full;
+    191 getxattr(path: PathArg, name: StrArg, value: OutBuf<3>, size: usize) => xattr::getxattr, full;
+    192 lgetxattr(path: PathArg, name: StrArg, value: OutBuf<3>, size: usize) => xattr::lgetxattr, full;
+    193 fgetxattr(fd: Fd, name: StrArg, value: OutBuf<3>, size: usize) => xattr::fgetxattr, full;
+    194 listxattr(path: PathArg, list: OutBuf<2>, size: usize) => xattr::listxattr, full;
+    195 llistxattr(path: PathArg, list: OutBuf<2>, size: usize) => xattr::llistxattr, full;
+    196 flistxattr(fd: Fd, list: OutBuf<2>, size: usize) => xattr::flistxattr, full;
+    197 removexattr(path: PathArg, name: StrArg) => xattr::removexattr, full;
+    198 lremovexattr(path: PathArg, name: StrArg) => xattr::lremovexattr, full;
+    199 fremovexattr(fd: Fd, name: StrArg) => xattr::fremovexattr, full;
     200 tkill(tid: i32, sig: i32) => signal::tkill, full;
     201 time(out: UserOut<i64>) => time::time, full;
     202 futex(addr: u64, op: i32, val: u32, timeout: u64, addr2: u64, val3: u32) => @wait futex::futex, full;
@@ -324,7 +325,7 @@ crate::syscall_table! {
     434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, full;
     435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no network, pid and time namespaces: EPERM";
     436 close_range(first: u32, last: u32, flags: Flags) => fd::close_range, full;
-    437 openat2(dir: Fd, path: PathArg, how: Addr, size: usize) => @wait path::openat2, full;
+    437 openat2(dir: Fd, path: PathArg, how: UserIn<[u64; 3]>, size: usize) => @wait path::openat2, full;
     438 pidfd_getfd(pidfd: Fd, target: Fd, flags: Flags) => pidfd::pidfd_getfd, full;
     439 faccessat2(dir: Fd, path: PathArg, mode: i32, flags: Flags) => path::faccessat2, full;
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
@@ -334,4 +335,8 @@ crate::syscall_table! {
     455 futex_wait(addr: u64, val: u64, mask: u64, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_wait, full;
     456 futex_requeue(words: UserIn<FutexWaitv>, flags: Flags, wake: i32, requeue: i32) => @wait futex::futex_requeue, full;
     462 mseal(addr: Addr, len: u64, flags: u64) => pages::mseal, full;
+    463 setxattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg, args: UserIn<XattrArgs>, size: usize) => xattr::setxattrat, full;
+    464 getxattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg, args: UserIn<XattrArgs>, size: usize) => xattr::getxattrat, full;
+    465 listxattrat(dir: Fd, path: PathArg, at_flags: Flags, list: OutBuf<4>, size: usize) => xattr::listxattrat, full;
+    466 removexattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg) => xattr::removexattrat, full;
 }
