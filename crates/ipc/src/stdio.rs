@@ -183,6 +183,10 @@ impl HostStream {
 }
 
 impl FileOps for HostStream {
+    fn cached(&self, _r: std::ops::Range<u64>) -> Result<u64> {
+        if self.kind == Kind::Regular { Err(Errno::EOPNOTSUPP) } else { Ok(0) }
+    }
+
     fn read(&self, file: &OpenFile, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
         if self.kind != Kind::Regular {
             return self.read_stream(dst);

@@ -2,7 +2,7 @@
 use crate::args::{Fd, Flags, OutBuf};
 use abi::fs::Flock;
 use abi::{Errno, Result, c};
-use guest::{UserInOut, UserOut};
+use guest::{UserIn, UserInOut, UserOut};
 use kernel::cred::CAP_SYS_RESOURCE;
 use kernel::wait;
 use net::SocketFile;
@@ -92,6 +92,8 @@ fn replace(t: &Task, old: Fd, new: Fd, close_on_exec: bool) -> Result<i32> {
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
+const F_DUPFD_QUERY: i32 = 1027;
+const F_CREATED_QUERY: i32 = 1028;
 const FIOSETOWN: u64 = 0x8901;
 const SIOCSPGRP: u64 = 0x8902;
 const FIOGETOWN: u64 = 0x8903;
@@ -113,6 +115,8 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
             }
             files.add(f, cmd == c::F_DUPFD_CLOEXEC, arg as i32, limit(t)).map(i64::from)
         }
+        F_DUPFD_QUERY => Ok(Rc::ptr_eq(&f, &files.get(arg as i32)?) as i64),
+        F_CREATED_QUERY => Ok(f.created() as i64),
         c::F_GETFD => Ok(files.close_on_exec(fd.0)? as i64),
         c::F_SETFD => files.set_close_on_exec(fd.0, arg as i32 & c::FD_CLOEXEC != 0).map(|()| 0),
         // O_LARGEFILE is always on for what 64-bit programs open by a name.
@@ -362,6 +366,21 @@ pub fn readahead(t: &Rc<Task>, fd: Fd, _offset: i64, _count: usize) -> Result {
     }
     let regular = f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.is_file()));
     if regular { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// cachestat(2), of offset and length (0: to the end). Pages in memory are never dirty, written back or evicted.
+pub fn cachestat(t: &Rc<Task>, fd: Fd, range: UserIn<[u64; 2]>, out: UserOut<[u64; 5]>, flags: Flags) -> Result {
+    let f = t.files()?.get(fd.0)?;
+    if f.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    let mem = t.mem();
+    let [start, len] = range.get(&*mem)?;
+    flags.only(0)?;
+    let page = |at: u64| at & !(abi::PAGE_SIZE - 1);
+    let end = if len == 0 { u64::MAX } else { start.saturating_add(len - 1) };
+    let cached = f.ops().cached(page(start)..page(end).saturating_add(abi::PAGE_SIZE))?;
+    out.put(&*mem, &[cached, 0, 0, 0, 0])
 }
 
 pub fn ftruncate(t: &Rc<Task>, fd: Fd, len: i64) -> Result {

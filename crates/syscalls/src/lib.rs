@@ -15,6 +15,7 @@ pub mod inotify;
 pub mod io;
 pub mod keys;
 mod lease;
+pub mod lsm;
 pub mod memory;
 pub mod message;
 pub mod misc;

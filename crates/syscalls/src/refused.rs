@@ -7,3 +7,8 @@ use task::Task;
 pub fn not_permitted(_t: &Rc<Task>) -> Result {
     Err(Errno::EPERM)
 }
+
+/// map_shadow_stack(2): no processor here has them.
+pub fn no_shadow_stacks(_t: &Rc<Task>) -> Result {
+    Err(Errno::EOPNOTSUPP)
+}

@@ -330,10 +330,15 @@ crate::syscall_table! {
     439 faccessat2(dir: Fd, path: PathArg, mode: i32, flags: Flags) => path::faccessat2, full;
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
     449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_waitv, full;
+    451 cachestat(fd: Fd, range: UserIn<[u64; 2]>, out: UserOut<[u64; 5]>, flags: Flags) => fd::cachestat, partial, "files in memory only: what the host has cached of its own is not told";
     452 fchmodat2(dir: Fd, path: PathArg, mode: u32, flags: Flags) => path::fchmodat2, full;
+    453 map_shadow_stack() => refused::no_shadow_stacks, refused, "no shadow stacks: EOPNOTSUPP";
     454 futex_wake(addr: u64, mask: u64, n: i32, flags: Flags) => @wait futex::futex_wake, full;
     455 futex_wait(addr: u64, val: u64, mask: u64, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_wait, full;
     456 futex_requeue(words: UserIn<FutexWaitv>, flags: Flags, wake: i32, requeue: i32) => @wait futex::futex_requeue, full;
+    459 lsm_get_self_attr(attr: u32, ctx: UserIn<[u64; 4]>, size: UserInOut<u32>, flags: Flags) => lsm::lsm_get_self_attr, refused, "no module has attributes: EOPNOTSUPP";
+    460 lsm_set_self_attr(attr: u32, ctx: Addr, size: u32, flags: Flags) => lsm::lsm_set_self_attr, refused, "no module has attributes: EOPNOTSUPP";
+    461 lsm_list_modules(ids: UserOut<u64>, size: UserInOut<u32>, flags: Flags) => lsm::lsm_list_modules, full;
     462 mseal(addr: Addr, len: u64, flags: u64) => pages::mseal, full;
     463 setxattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg, args: UserIn<XattrArgs>, size: usize) => xattr::setxattrat, full;
     464 getxattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg, args: UserIn<XattrArgs>, size: usize) => xattr::getxattrat, full;

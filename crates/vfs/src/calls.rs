@@ -190,7 +190,11 @@ impl Caller<'_> {
             inotify::happened(&p.dentry, c::IN_MODIFY);
         }
         let writing = writing.filter(|_| write);
-        Ok(Opened::File(OpenFile::writing(ops, flags & KEPT, Some(p), writing)))
+        let f = OpenFile::writing(ops, flags & KEPT, Some(p), writing);
+        if created {
+            f.set_created();
+        }
+        Ok(Opened::File(f))
     }
 
     /// Owner and mode of something new in a directory: setgid directories pass their group on.

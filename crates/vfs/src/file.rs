@@ -4,6 +4,7 @@ use guest::{Memory, Sink, Source};
 use kernel::wait::WaitQueue;
 use std::any::Any;
 use std::cell::Cell;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -79,6 +80,10 @@ pub trait FileOps: Any {
             (true, 3) => Ok(offset),
             (true, _) => Ok(size),
         }
+    }
+    /// How many pages of a range of bytes are in memory, cachestat(2): of what is no file none. EOPNOTSUPP: the host knows.
+    fn cached(&self, _r: Range<u64>) -> Result<u64> {
+        Ok(0)
     }
     fn ready(&self) -> Ready {
         Ready::IN | Ready::OUT | Ready::RDNORM | Ready::WRNORM
@@ -164,6 +169,7 @@ pub struct OpenFile {
     flags: Cell<i32>,
     /// Where it was opened, if it has a name.
     path: Option<crate::Path>,
+    created: Cell<bool>,
     /// Keeps a file that may be written to from being executed.
     _writing: Option<crate::busy::Writing>,
 }
@@ -180,7 +186,14 @@ impl OpenFile {
         writing: Option<crate::busy::Writing>,
     ) -> Rc<OpenFile> {
         FILES.set(FILES.get() + 1);
-        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path, _writing: writing })
+        Rc::new(OpenFile {
+            ops,
+            pos: Cell::new(0),
+            flags: Cell::new(flags),
+            path,
+            created: Cell::new(false),
+            _writing: writing,
+        })
     }
     pub fn ops(&self) -> &dyn FileOps {
         &*self.ops
@@ -194,6 +207,13 @@ impl OpenFile {
     }
     pub fn set_flags(&self, flags: i32) {
         self.flags.set(flags);
+    }
+    /// Whether the open(2) that made it made the file, too.
+    pub fn created(&self) -> bool {
+        self.created.get()
+    }
+    pub fn set_created(&self) {
+        self.created.set(true);
     }
     pub fn nonblocking(&self) -> bool {
         self.flags.get() & abi::c::O_NONBLOCK != 0

@@ -1,9 +1,10 @@
 //! Open host files and directories.
 use super::HostInode;
-use abi::{Result, c};
+use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::any::Any;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use vfs::{Backing, DirEntry, FileOps, Inode, OpenFile};
@@ -63,6 +64,10 @@ impl FileOps for HostFile {
 
     fn seek_data_hole(&self, offset: u64, whence: i32) -> Result<u64> {
         ::host::fs::seek_data_hole(self.fd.as_fd(), offset, whence)
+    }
+
+    fn cached(&self, _r: Range<u64>) -> Result<u64> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     fn truncate(&self, len: u64) -> Result {

@@ -4,6 +4,7 @@ use super::inline::{Inline, MAX};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use vfs::Backing;
@@ -387,6 +388,21 @@ impl Data {
             Bytes::Inline(i) => i.seek(offset, whence == c::SEEK_DATA).ok_or(Errno::ENXIO),
             Bytes::Host(fd, _) => ::host::fs::seek_data_hole(fd.as_fd(), offset, whence),
         }
+    }
+
+    /// How many pages of a range of bytes are there.
+    pub fn cached(&self, r: Range<u64>) -> Result<u64> {
+        let (mut at, end, mut pages) = (r.start, r.end.min(page_up(self.size())), 0);
+        while at < end {
+            let data = match self.seek_data_hole(at, c::SEEK_DATA) {
+                Ok(data) => data.min(end),
+                Err(Errno::ENXIO) => break,
+                Err(e) => return Err(e),
+            };
+            at = page_up(self.seek_data_hole(data, c::SEEK_HOLE).unwrap_or(end)).min(end);
+            pages += (page_up(at) - page_floor(data)) / PAGE;
+        }
+        Ok(pages)
     }
 
     pub fn mmap(&self, writable_shared: bool, f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {

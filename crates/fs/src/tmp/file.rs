@@ -4,6 +4,7 @@ use super::{Body, TmpInode};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::any::Any;
+use std::ops::Range;
 use std::rc::Rc;
 use vfs::{Backing, DirEntry, FileOps, OpenFile};
 
@@ -22,6 +23,9 @@ impl FileOps for TmpFile {
     }
     fn seek_data_hole(&self, offset: u64, whence: i32) -> Result<u64> {
         self.0.seek_data_hole(offset, whence)
+    }
+    fn cached(&self, r: Range<u64>) -> Result<u64> {
+        self.0.cached(r)
     }
     fn truncate(&self, len: u64) -> Result {
         self.0.truncate(len)
