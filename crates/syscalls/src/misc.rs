@@ -10,9 +10,9 @@ use std::rc::Rc;
 use task::Task;
 
 /// What uname(2) says this kernel is: the Linux whose behaviour it keeps to.
-pub const RELEASE: &str = "6.1.0-rvisor";
+pub const RELEASE: &str = "6.12.0-rvisor";
 /// The same, for programs that only know version 2 (UNAME26).
-const RELEASE_26: &str = "2.6.61-rvisor";
+const RELEASE_26: &str = "2.6.72-rvisor";
 pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC rVisor";
 
 /// Types of file systems there are, and whether they need a block device: /proc/filesystems.
