@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from framework import inside
-from framework.guests import PROGRAMS, SECONDS, compiled
+from framework.guests import PRIVILEGED, PROGRAMS, SECONDS, compiled
 
 HERE = Path(__file__).resolve().parent
 ON_HOST_DIRECTORY = ("file_io", "file_meta", "file_names", "memory", "readlink", "unix_sockets")
@@ -103,6 +103,8 @@ def test_inside(program: str, where: str, platform: str) -> None:
     oracle = natively(program)
     directory = empty_directory()
     options = ["--platform", platform, "-w", str(directory), "--timeout", str(SECONDS)]
+    if program in PRIVILEGED:
+        options += ["--privileged"]
     if where == "bind":
         options += ["-v", f"{directory}:{directory}"]
     if program in PRIVILEGED:

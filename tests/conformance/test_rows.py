@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from framework import inside
-from framework.guests import PROGRAMS, SECONDS, compiled
+from framework.guests import PRIVILEGED, PROGRAMS, SECONDS, compiled
 
 LINE = re.compile(r"\[\d+\] (\w+)\(.*\) = (-1 E)?")
 
@@ -44,6 +44,7 @@ def test_every_row_is_tried(tmp_path: Path) -> None:
     for program in PROGRAMS:
         trace = tmp_path / f"{program}.strace"
         options = ["--strace=" + str(trace), "-w", "/var/tmp", "--timeout", str(SECONDS)]
+        options += ["--privileged"] if program in PRIVILEGED else []
         ran = inside.rvisor("run", *options, "--", str(compiled(program)), timeout=SECONDS + 30)
         assert ran.status == 0, ran.err
         for line in trace.read_text(errors="replace").splitlines():

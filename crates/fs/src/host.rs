@@ -240,6 +240,7 @@ fn attr(s: ::host::fs::Stat) -> Attr {
         mtime: s.mtime,
         ctime: s.ctime,
         btime: s.btime,
+        flags: None,
     }
 }
 

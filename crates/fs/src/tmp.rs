@@ -13,7 +13,13 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
-use vfs::{Attr, FileOps, Inode, New, OpenFile, SetAttr, StatFs};
+use vfs::{APPEND, Attr, FileOps, IMMUTABLE, Inode, New, OpenFile, SetAttr, StatFs};
+
+const NODUMP: u32 = 0x40;
+const NOATIME: u32 = 0x80;
+/// Flags a file may have, as Linux's tmpfs, and those that what is made in a directory has from it.
+const FLAGS: u32 = IMMUTABLE | APPEND | NODUMP | NOATIME;
+const INHERITED: u32 = NODUMP | NOATIME;
 
 const MAGIC: i64 = 0x0102_1994;
 
@@ -83,6 +89,8 @@ enum Body {
 pub struct TmpInode {
     fs: Rc<TmpFs>,
     attr: Cell<Attr>,
+    /// ioctl_iflags(2); its open files see them, too.
+    flags: Rc<Cell<u32>>,
     body: Body,
     xattrs: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Without a name, but link(2) may give it one (O_TMPFILE).
@@ -182,6 +190,7 @@ impl TmpInode {
         let i = Rc::new(TmpInode {
             fs: fs.clone(),
             attr: Cell::new(attr),
+            flags: Rc::default(),
             body,
             xattrs: RefCell::default(),
             linkable: Cell::new(false),
@@ -264,6 +273,7 @@ impl TmpInode {
         if new.mode & c::S_IFMT == c::S_IFDIR {
             i.bump(|a| a.nlink = 2);
         }
+        i.flags.set(self.flags.get() & INHERITED);
         self.add(name, i.clone())?;
         Ok(i)
     }
@@ -290,6 +300,9 @@ impl Inode for TmpInode {
             Body::Dir(e, _) => a.size = 40 + 20 * e.borrow().by_name.len() as u64,
             Body::Special => {}
         }
+        if matches!(self.body, Body::File(_) | Body::Dir(..)) {
+            a.flags = Some(self.flags.get());
+        }
         Ok(a)
     }
 
@@ -310,6 +323,7 @@ impl Inode for TmpInode {
         self.fs.may_add_inode()?;
         let i = TmpInode::new(&self.fs, new, 0, Body::File(Data::new(self.fs.clone(), c::F_SEAL_SEAL)));
         i.bump(|a| a.nlink = 0);
+        i.flags.set(self.flags.get() & INHERITED);
         i.linkable.set(linkable);
         Ok(i)
     }
@@ -398,6 +412,12 @@ impl Inode for TmpInode {
         {
             return Err(Errno::EPERM);
         }
+        if let Some(flags) = s.flags {
+            if flags & !FLAGS != 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            self.flags.set(flags);
+        }
         if let (Some(len), Body::File(d)) = (s.size, &self.body) {
             d.truncate(len)?;
         }
@@ -448,7 +468,7 @@ impl Inode for TmpInode {
 
     fn open(&self, _flags: i32) -> Result<Rc<dyn FileOps>> {
         match &self.body {
-            Body::File(d) => Ok(Rc::new(TmpFile(d.clone()))),
+            Body::File(d) => Ok(Rc::new(TmpFile(d.clone(), self.flags.clone()))),
             Body::Dir(..) => Ok(Rc::new(TmpDir(self.this.borrow().upgrade().ok_or(Errno::ENOENT)?))),
             Body::Special if self.attr.get().kind() == c::S_IFCHR => crate::dev::open(self.attr.get().rdev),
             _ => Err(Errno::ENXIO),

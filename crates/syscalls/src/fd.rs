@@ -124,6 +124,10 @@ pub async fn fcntl(t: &Rc<Task>, fd: Fd, cmd: i32, arg: u64) -> Result<i64> {
         _ if path_only => Err(Errno::EBADF),
         c::F_SETFL => {
             let wanted = arg as i32;
+            let only_grows = || f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.flagged(vfs::APPEND)));
+            if (f.flags() ^ wanted) & c::O_APPEND != 0 && only_grows() {
+                return Err(Errno::EPERM);
+            }
             f.set_flags((f.flags() & !SETTABLE) | (wanted & SETTABLE));
             if (f.flags() ^ wanted) & c::O_ASYNC != 0 {
                 // Files that do not tell keep the flag off, and nobody is told.
@@ -467,6 +471,7 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             }
             .map(|()| 0)
         }
+        _ if let Some(done) = crate::file_attr::ioctl(t, &f, cmd, arg) => done,
         _ if let Some(of) = f.downcast::<task::pidfd::PidFd>() => crate::pidfd::ioctl(t, of, cmd, arg),
         _ if let Some(ns) = f.downcast::<task::ns::NsFile>() => match ns.ioctl(t, cmd)? {
             NsAnswer::File(f) => install(t, f, c::O_CLOEXEC).map(i64::from),

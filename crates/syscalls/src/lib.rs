@@ -9,6 +9,7 @@ pub mod events;
 pub mod exec;
 pub mod exit;
 pub mod fd;
+pub mod file_attr;
 pub mod futex;
 pub mod ids;
 pub mod inotify;

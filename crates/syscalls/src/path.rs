@@ -169,6 +169,7 @@ fn anonymous(f: &vfs::OpenFile) -> Result<Attr> {
             mtime: h.mtime,
             ctime: h.ctime,
             btime: h.btime,
+            flags: None,
         });
     }
     let now = host::time::realtime_ns() as i64;
@@ -234,11 +235,15 @@ pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out:
         return Err(Errno::EINVAL);
     }
     let a = attr_at(t, dir, path, flags)?;
+    // Their numbers here are those of ioctl_iflags(2).
+    const ATTRIBUTES: u32 = (c::STATX_ATTR_APPEND | c::STATX_ATTR_IMMUTABLE | c::STATX_ATTR_NODUMP) as u32;
     let time =
         |ns: i64| StatxTime { sec: ns.div_euclid(1_000_000_000), nsec: ns.rem_euclid(1_000_000_000) as u32, pad: 0 };
     let s = Statx {
         mask: c::STATX_BASIC_STATS | if a.btime != 0 { c::STATX_BTIME } else { 0 },
         blksize: a.blksize,
+        attributes: a.flags.map_or(0, |f| u64::from(f & ATTRIBUTES)),
+        attributes_mask: a.flags.map_or(0, |_| u64::from(ATTRIBUTES)),
         nlink: a.nlink,
         uid: t.cred().user_ns.show_user(a.uid),
         gid: t.cred().user_ns.show_group(a.gid),

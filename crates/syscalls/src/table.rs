@@ -1,5 +1,6 @@
 //! The table: every system call, one row each. Nothing else lists them.
 use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
+use crate::file_attr::FileAttr;
 use crate::sched::SchedAttr;
 use crate::xattr::XattrArgs;
 use abi::fs::{Stat, Statfs, Statx, Ustat};
@@ -344,4 +345,6 @@ crate::syscall_table! {
     464 getxattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg, args: UserIn<XattrArgs>, size: usize) => xattr::getxattrat, full;
     465 listxattrat(dir: Fd, path: PathArg, at_flags: Flags, list: OutBuf<4>, size: usize) => xattr::listxattrat, full;
     466 removexattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg) => xattr::removexattrat, full;
+    468 file_getattr(dir: Fd, path: PathArg, out: UserOut<FileAttr>, size: usize, at_flags: Flags) => file_attr::file_getattr, partial, "files in memory; others: EOPNOTSUPP";
+    469 file_setattr(dir: Fd, path: PathArg, attr: UserIn<FileAttr>, size: usize, at_flags: Flags) => file_attr::file_setattr, partial, "files in memory; others: EOPNOTSUPP";
 }

@@ -32,6 +32,7 @@ fn name(t: &Task, p: &Path, name: StrArg, write: bool) -> Result<Vec<u8>> {
     let a = p.inode().attr()?;
     if write {
         as_caller(t, |w| w.writable_mount(p))?;
+        a.changeable()?;
     }
     if n.starts_with(b"user.") {
         if !a.is_file() && !a.is_dir() {
@@ -115,7 +116,7 @@ impl XattrArgs {
 }
 
 /// The file that the calls with a directory name.
-fn at(t: &Task, dir: Fd, path: PathArg, flags: Flags) -> Result<Path> {
+pub(crate) fn at(t: &Task, dir: Fd, path: PathArg, flags: Flags) -> Result<Path> {
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
     match maybe_null(t, path, flags)?.is_empty() && dir != CWD {
         true if flags & c::AT_EMPTY_PATH != 0 => open(t, dir),

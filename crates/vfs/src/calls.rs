@@ -1,11 +1,12 @@
 //! What system calls do to names: open, create, remove, rename, and attributes.
 use crate::busy::Writing;
+use crate::inode::{APPEND, IMMUTABLE};
 use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
 use crate::{inotify, lease, mount, names};
 use abi::{Errno, Result, c};
-use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, Cred};
+use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_LINUX_IMMUTABLE, CAP_MKNOD, Cred};
 use std::rc::Rc;
 
 /// What open(2) found.
@@ -162,6 +163,9 @@ impl Caller<'_> {
         let want = if read { MAY_READ } else { 0 } | if write || trunc { MAY_WRITE } else { 0 };
         if !created {
             permission(&a, self.cred, want)?;
+            if a.flagged(APPEND) && (trunc || write && flags & c::O_APPEND == 0) {
+                return Err(Errno::EPERM);
+            }
         }
         let regular = a.is_file() || a.is_dir();
         if p.mount.read_only() && (write || trunc) && regular {
@@ -288,6 +292,7 @@ impl Caller<'_> {
         if a.is_dir() {
             return Err(Errno::EPERM);
         }
+        a.changeable()?;
         last.parent.inode().link(&last.name, from.inode())?;
         last.parent.dentry.insert(&last.name, from.inode().clone());
         inotify::itself(&from.dentry, c::IN_ATTRIB);
@@ -453,6 +458,7 @@ impl Caller<'_> {
         if a.is_link() {
             return Err(Errno::EOPNOTSUPP);
         }
+        a.changeable()?;
         self.owner(&a)?;
         let mut mode = mode & 0o7777;
         if !self.cred.in_group(a.gid) && !self.cred.has_over(CAP_FSETID, a.uid, a.gid) {
@@ -468,6 +474,7 @@ impl Caller<'_> {
     pub fn chown(&self, p: &Path, uid: u32, gid: u32) -> Result {
         self.writable_mount(p)?;
         let a = p.inode().attr()?;
+        a.changeable()?;
         let pick = |new: u32| (new != u32::MAX).then_some(new);
         let (uid, gid) = (pick(uid), pick(gid));
         if !self.cred.has_over(CAP_CHOWN, a.uid, a.gid) {
@@ -498,6 +505,9 @@ impl Caller<'_> {
         }
         self.writable_mount(p)?;
         let a = p.inode().attr()?;
+        if a.flagged(IMMUTABLE) || a.flagged(APPEND) && !now {
+            return Err(Errno::EPERM);
+        }
         if self.owner(&a).is_err() {
             if !now {
                 return Err(Errno::EPERM);
@@ -524,7 +534,22 @@ impl Caller<'_> {
             return Err(Errno::EINVAL);
         }
         permission(&a, self.cred, MAY_WRITE)?;
-        self.writable_mount(p)
+        self.writable_mount(p)?;
+        if a.flagged(APPEND) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// ioctl_iflags(2): what a file's [`Attr::flags`] are to be.
+    pub fn set_flags(&self, p: &Path, flags: u32) -> Result {
+        self.writable_mount(p)?;
+        let a = p.inode().attr()?;
+        self.owner(&a)?;
+        let now = a.flags.ok_or(Errno::EOPNOTSUPP)?;
+        if (now ^ flags) & (IMMUTABLE | APPEND) != 0 && !self.cred.has(CAP_LINUX_IMMUTABLE) {
+            return Err(Errno::EPERM);
+        }
+        p.inode().set_attr(&SetAttr { flags: Some(flags), ..SetAttr::default() })?;
+        inotify::happened(&p.dentry, c::IN_ATTRIB);
+        Ok(())
     }
 
     pub fn truncate(&self, p: &Path, len: u64) -> Result {

@@ -24,9 +24,23 @@ pub struct Attr {
     pub ctime: i64,
     /// 0: unknown.
     pub btime: i64,
+    /// FS_IMMUTABLE_FL and its kin, ioctl_iflags(2). `None`: the file system keeps none.
+    pub flags: Option<u32>,
 }
 
+/// Flags of [`Attr::flags`] that something here acts on.
+pub const IMMUTABLE: u32 = 0x10;
+pub const APPEND: u32 = 0x20;
+
 impl Attr {
+    /// Is one of these flags set?
+    pub fn flagged(&self, flags: u32) -> bool {
+        self.flags.is_some_and(|f| f & flags != 0)
+    }
+    /// EPERM of a file that stays as it is, but perhaps for what is added at its end.
+    pub fn changeable(&self) -> Result {
+        if self.flagged(IMMUTABLE | APPEND) { Err(Errno::EPERM) } else { Ok(()) }
+    }
     pub fn kind(&self) -> u32 {
         self.mode & c::S_IFMT
     }
@@ -41,7 +55,7 @@ impl Attr {
     }
 }
 
-/// What chmod, chown, truncate and utimensat change.
+/// What chmod, chown, truncate, utimensat and FS_IOC_SETFLAGS change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// Permission bits only.
@@ -51,6 +65,8 @@ pub struct SetAttr {
     pub size: Option<u64>,
     pub atime: Option<i64>,
     pub mtime: Option<i64>,
+    /// Only where [`Attr::flags`] are kept.
+    pub flags: Option<u32>,
 }
 
 /// Who owns what is created, and its permission bits (after the umask).

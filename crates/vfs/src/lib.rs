@@ -20,7 +20,7 @@ pub use calls::{Caller, Opened};
 pub use epoch::{epoch, next_epoch};
 pub use fdtable::FdTable;
 pub use file::{Backing, DirEntry, FileOps, OpenFile, PathOnly, Ready};
-pub use inode::{Attr, Follow, Inode, New, SetAttr, StatFs};
+pub use inode::{APPEND, Attr, Follow, IMMUTABLE, Inode, New, SetAttr, StatFs};
 pub use mount::{Mount, MountOptions, MountTable, Super};
 pub use path::{Dentry, Path, name_of};
 pub use walk::{

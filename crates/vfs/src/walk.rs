@@ -1,6 +1,6 @@
 //! Path walk: path_resolution(7).
 use crate::mount::{self, MountTable};
-use crate::{Attr, Dentry, Follow, OpenFile, Path};
+use crate::{APPEND, Attr, Dentry, Follow, IMMUTABLE, OpenFile, Path};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, Cred};
 use std::cell::{Cell, RefCell};
@@ -36,8 +36,11 @@ impl FsContext {
     }
 }
 
-/// May `cred` do `want` (MAY_ bits) to a file of these attributes? EACCES if not.
+/// May `cred` do `want` (MAY_ bits) to a file of these attributes? EACCES if not; EPERM if nobody may.
 pub fn permission(a: &Attr, cred: &Cred, want: u32) -> Result {
+    if want & MAY_WRITE != 0 && a.flagged(IMMUTABLE) {
+        return Err(Errno::EPERM);
+    }
     let bits = if cred.fsuid == a.uid {
         a.mode >> 6
     } else if cred.in_group(a.gid) {
@@ -286,10 +289,14 @@ impl<'a> Walk<'a> {
         permission(&dir.inode().attr()?, self.cred, MAY_WRITE | MAY_EXEC)
     }
 
-    /// The rule of sticky directories.
+    /// The rules of sticky directories, and of files and directories that only grow.
     pub fn may_remove(&self, dir: &Path, victim: &Attr) -> Result {
         self.may_change(dir)?;
         let d = dir.inode().attr()?;
+        victim.changeable()?;
+        if d.flagged(APPEND) {
+            return Err(Errno::EPERM);
+        }
         let sticky = d.mode & c::S_ISVTX != 0;
         if sticky
             && self.cred.fsuid != d.uid

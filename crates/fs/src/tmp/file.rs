@@ -4,11 +4,13 @@ use super::{Body, TmpInode};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::any::Any;
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
-use vfs::{Backing, DirEntry, FileOps, OpenFile};
+use vfs::{APPEND, Backing, DirEntry, FileOps, IMMUTABLE, OpenFile};
 
-pub struct TmpFile(pub Rc<Data>);
+/// The bytes, and the flags of the inode.
+pub struct TmpFile(pub Rc<Data>, pub Rc<Cell<u32>>);
 
 impl FileOps for TmpFile {
     fn read(&self, _file: &OpenFile, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
@@ -28,9 +30,16 @@ impl FileOps for TmpFile {
         self.0.cached(r)
     }
     fn truncate(&self, len: u64) -> Result {
+        if self.1.get() & APPEND != 0 {
+            return Err(Errno::EPERM);
+        }
         self.0.truncate(len)
     }
     fn allocate(&self, mode: i32, offset: u64, len: u64) -> Result {
+        let fixed = if mode & !c::FALLOC_FL_KEEP_SIZE == 0 { IMMUTABLE } else { IMMUTABLE | APPEND };
+        if self.1.get() & fixed != 0 {
+            return Err(Errno::EPERM);
+        }
         self.0.allocate(mode, offset, len)
     }
     fn sync(&self, _data_only: bool) -> Result {
