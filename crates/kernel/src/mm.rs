@@ -42,6 +42,15 @@ pub trait MappedFile: Any {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// From which nodes memory is taken, set_mempolicy(2): kept and told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodePolicy {
+    /// MPOL_DEFAULT is 0; with MPOL_F_STATIC_NODES and its kin.
+    pub mode: i32,
+    /// Node 0, the only one, is in its set.
+    pub node: bool,
+}
+
 /// One mapping.
 #[derive(Clone)]
 pub struct Vma {
@@ -60,6 +69,9 @@ pub struct Vma {
     pub grows: bool,
     /// It stays as it is until the program ends: mseal(2).
     pub sealed: bool,
+    /// It is never locked, and empty in children: MAP_DROPPABLE.
+    pub droppable: bool,
+    pub nodes: NodePolicy,
     /// Not the guest's to change: the vDSO, the site table.
     pub fixed: bool,
 }
@@ -74,7 +86,7 @@ impl Vma {
     }
 
     fn lockable(&self) -> bool {
-        !self.fixed && self.label != "[stack]"
+        !self.fixed && !self.droppable && self.label != "[stack]"
     }
 
     fn continues(&self, next: &Vma) -> bool {
@@ -92,6 +104,8 @@ impl Vma {
             && self.locked == next.locked
             && self.grows == next.grows
             && self.sealed == next.sealed
+            && self.droppable == next.droppable
+            && self.nodes == next.nodes
             && self.fixed == next.fixed
             && same_file
     }
@@ -115,6 +129,8 @@ pub struct AddressSpace {
     pub mmap_base: u64,
     /// What is mapped from now on is locked: mlockall(2).
     pub lock_future: bool,
+    /// Nothing may be written to and executed, now or by turns: PR_SET_MDWE; and whether children keep to that.
+    pub write_or_execute: Option<bool>,
 }
 
 /// Clears the offset within a page.
@@ -372,6 +388,12 @@ impl AddressSpace {
         Ok(addr..end.ok_or(Errno::ENOMEM)?)
     }
 
+    /// EACCES if what has these rights, and had those, may not be. Of something new they are the same.
+    pub fn may_execute(&self, prot: i32, before: i32) -> Result {
+        let refused = prot & c::PROT_EXEC != 0 && (prot & c::PROT_WRITE != 0 || before & c::PROT_EXEC == 0);
+        if refused && self.write_or_execute.is_some() { Err(Errno::EACCES) } else { Ok(()) }
+    }
+
     /// mprotect(2): ENOMEM over a hole, EPERM if something is sealed, EACCES to write a shared mapping of a read-only file.
     pub fn protect(&mut self, addr: u64, len: u64, prot: i32) -> Result<Range<u64>> {
         if prot & !(c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC) != 0 {
@@ -383,6 +405,7 @@ impl AddressSpace {
         }
         self.unsealed(r.clone())?;
         for v in self.overlapping(r.clone()) {
+            self.may_execute(prot, v.prot)?;
             if v.fixed {
                 return Err(Errno::EACCES);
             }
@@ -408,6 +431,13 @@ impl AddressSpace {
             self.insert(Vma { dont_fork, wipe_on_fork, ..v });
         }
         Ok(())
+    }
+
+    /// mbind(2).
+    pub fn bind(&mut self, r: Range<u64>, nodes: NodePolicy) {
+        for v in self.carve(r) {
+            self.insert(Vma { nodes, ..v });
+        }
     }
 
     /// Locks or unlocks what is mapped in a range: mlock(2). The stack, mapped in full from the start, does not count.
@@ -561,6 +591,7 @@ impl AddressSpace {
         s.bytes = s.vmas.values().map(|v| v.end - v.start).sum();
         s.vmas.values_mut().for_each(|v| v.locked = false);
         s.lock_future = false;
+        s.write_or_execute = s.write_or_execute.filter(|inherited| *inherited);
         s
     }
 }
@@ -592,6 +623,8 @@ pub fn anonymous() -> Vma {
         locked: false,
         grows: false,
         sealed: false,
+        droppable: false,
+        nodes: NodePolicy::default(),
         fixed: false,
     }
 }

@@ -148,6 +148,7 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
     child.persona.set(t.persona.get());
     child.timer_slack.set((t.timer_slack.get().0, t.timer_slack.get().0));
     child.policy.set(t.policy.get());
+    child.nodes.set(t.nodes.get());
     child.affinity.set(t.affinity.get());
     if !has(c::CLONE_VM) || has(c::CLONE_VFORK) {
         child.altstack.set(t.altstack.get());

@@ -240,6 +240,7 @@ fn build(
     let stack_size = t.process.rlimit(c::RLIMIT_STACK).clamp(128 << 10, 64 << 20) & !(PAGE_SIZE - 1);
     let gap = (stack_size + (1 << 20)).max(128 << 20);
     let mut space = AddressSpace::new((top - gap - random_pages(t, 12)) & !(PAGE_SIZE - 1));
+    space.write_or_execute = t.mm().space.borrow().write_or_execute.filter(|inherited| *inherited);
     let mut ops = Vec::new();
     let bias = if main.relocatable { (0x5555_5555_4000 + random_pages(t, 20)) & !(main.align - 1) } else { 0 };
     place(t, &mut space, &mut ops, main, file, bias)?;
@@ -290,6 +291,7 @@ fn build(
     )?;
     let prot = c::PROT_READ | c::PROT_WRITE | if main.executable_stack { c::PROT_EXEC } else { 0 };
     let low = top - stack_size;
+    space.may_execute(prot, prot)?;
     space.map(Vma { start: low, end: top, prot, label: "[stack]", ..anonymous() });
     ops.push(Op::Map { addr: low, len: stack_size, prot, flags: STACK_FLAGS, file: None });
     let sp = st.sp;
@@ -318,6 +320,7 @@ fn place(t: &Task, space: &mut AddressSpace, ops: &mut Vec<Op>, e: &Elf, f: &Rc<
             return Err(Errno::ENOMEM);
         }
         let file = offset.map(|o| (mapped.clone(), o));
+        space.may_execute(prot, prot)?;
         space.map(Vma { start: addr, end: addr + len, prot, file, ..anonymous() });
         let flags = c::MAP_PRIVATE | if offset.is_none() { c::MAP_ANONYMOUS } else { 0 };
         ops.push(Op::Map { addr, len, prot, flags, file: offset.map(|o| (fd.clone(), o)) });

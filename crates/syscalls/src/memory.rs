@@ -99,6 +99,9 @@ pub(crate) fn backing(f: &Rc<OpenFile>, writable_shared: bool) -> Result<Option<
     Ok(got)
 }
 
+/// Private memory without a file, that may be lost (Linux 6.11): here it never is.
+const MAP_DROPPABLE: i32 = 8;
+
 const PROT: i32 = c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC;
 /// Flags the host sees; the others only say where.
 const HOST_FLAGS: i32 =
@@ -122,6 +125,7 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
     let kind = flags & 0xf;
     let shared = match kind {
         c::MAP_PRIVATE => false,
+        MAP_DROPPABLE if flags & c::MAP_ANONYMOUS != 0 => false,
         c::MAP_SHARED | c::MAP_SHARED_VALIDATE => true,
         _ => return Err(Errno::EINVAL),
     };
@@ -136,6 +140,9 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
     }
     if kind == c::MAP_SHARED_VALIDATE && flags & !KNOWN_FLAGS != 0 {
         return Err(Errno::EOPNOTSUPP);
+    }
+    if kind == MAP_DROPPABLE && flags & (c::MAP_LOCKED | c::MAP_HUGETLB | c::MAP_GROWSDOWN) != 0 {
+        return Err(Errno::EINVAL);
     }
     if flags & c::MAP_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
@@ -166,7 +173,12 @@ pub async fn mmap(t: &Rc<Task>, addr: Addr, len: u64, prot: i32, flags: Flags, f
         mapped = Some(Mapped::shared_zeroes());
     }
     let file = mapped.map(|m| (m, if flags & c::MAP_ANONYMOUS == 0 { offset } else { 0 }));
-    map(t, Mapping { addr: addr.0, len, prot, flags, shared, file }, host_fd).await
+    let at = map(t, Mapping { addr: addr.0, len, prot, flags, shared, file }, host_fd).await?;
+    if kind == MAP_DROPPABLE {
+        let len = len.next_multiple_of(PAGE_SIZE);
+        t.op(Op::Advise { addr: at, len, advice: c::MADV_WIPEONFORK });
+    }
+    Ok(at)
 }
 
 /// remap_file_pages(2): another part of a shared file, where one is mapped. `page`: which, in pages.
@@ -218,6 +230,7 @@ pub(crate) struct Mapping {
 pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) -> Result<u64> {
     let Mapping { addr, len, prot, flags, shared, file } = m;
     let mm = t.mm();
+    mm.space.borrow().may_execute(prot, prot)?;
     let mut waited = false;
     let range = loop {
         let r = mm.space.borrow().place(addr, len, flags, limits(t))?;
@@ -226,7 +239,8 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
         }
         waited = true;
     };
-    let locked = flags & c::MAP_LOCKED != 0 || mm.space.borrow().lock_future;
+    let droppable = flags & 0xf == MAP_DROPPABLE;
+    let locked = !droppable && (flags & c::MAP_LOCKED != 0 || mm.space.borrow().lock_future);
     if locked {
         let limit = crate::pages::memlock(t, true)?;
         let all = mm.space.borrow().locked(0..kernel::mm::USER_END) + (range.end - range.start);
@@ -237,7 +251,9 @@ pub(crate) async fn map(t: &Rc<Task>, m: Mapping, host_fd: Option<Rc<OwnedFd>>) 
     let offset = file.as_ref().map_or(0, |(_, o)| *o);
     let file = file.map(|(m, o)| (m as Rc<dyn MappedFile>, o));
     let grows = flags & c::MAP_GROWSDOWN != 0 && !shared && file.is_none();
-    let v = Vma { start: range.start, end: range.end, prot, shared, file, locked, grows, ..anonymous() };
+    let (start, end) = (range.start, range.end);
+    let wipe_on_fork = droppable;
+    let v = Vma { start, end, prot, shared, file, locked, grows, droppable, wipe_on_fork, ..anonymous() };
     mm.space.borrow_mut().map(v.clone());
     mm.forget_sites(range.clone());
     let sites = crate::sites::ahead(&mm, &v);

@@ -234,8 +234,42 @@ pub fn prctl(t: &Rc<Task>, op: i32, a: u64, b: u64, d: u64, e: u64) -> Result<i6
         c::PR_SET_THP_DISABLE if b == 0 && d == 0 && e == 0 => Ok(0),
         c::PR_GET_THP_DISABLE if a == 0 && b == 0 && d == 0 && e == 0 => Ok(0),
         c::PR_SET_VMA => Ok(0),
+        c::PR_SET_MDWE if b == 0 && d == 0 && e == 0 => set_write_or_execute(t, a),
+        c::PR_GET_MDWE if a == 0 && b == 0 && d == 0 && e == 0 => Ok(write_or_execute(t)),
+        PR_GET_AUXV if d == 0 && e == 0 => {
+            let mm = t.mm();
+            let auxv = mm.auxv.borrow();
+            mem.write(a, &auxv[..auxv.len().min(b as usize)])?;
+            Ok(auxv.len() as i64)
+        }
         _ => Err(Errno::EINVAL),
     }
+}
+
+const PR_GET_AUXV: i32 = 0x4155_5856;
+
+/// PR_GET_MDWE.
+fn write_or_execute(t: &Task) -> i64 {
+    let inherited = t.mm().space.borrow().write_or_execute;
+    inherited.map_or(0, |inherited| if inherited { REFUSE_EXEC_GAIN } else { REFUSE_EXEC_GAIN | NO_INHERIT }) as i64
+}
+const REFUSE_EXEC_GAIN: u64 = c::PR_MDWE_REFUSE_EXEC_GAIN as u64;
+const NO_INHERIT: u64 = c::PR_MDWE_NO_INHERIT as u64;
+
+/// PR_SET_MDWE. EPERM: it was set before, and is to be otherwise.
+fn set_write_or_execute(t: &Task, bits: u64) -> Result<i64> {
+    if bits & !(REFUSE_EXEC_GAIN | NO_INHERIT) != 0 || bits == NO_INHERIT {
+        return Err(Errno::EINVAL);
+    }
+    match write_or_execute(t) {
+        0 => {}
+        now if now as u64 == bits => {}
+        _ => return Err(Errno::EPERM),
+    }
+    if bits != 0 {
+        t.mm().space.borrow_mut().write_or_execute = Some(bits & NO_INHERIT == 0);
+    }
+    Ok(0)
 }
 
 fn ambient(t: &Task, op: i32, cap: u64) -> Result<i64> {

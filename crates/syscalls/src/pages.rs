@@ -34,6 +34,7 @@ pub async fn madvise(t: &Rc<Task>, addr: Addr, len: u64, advice: i32) -> Result 
         c::MADV_WIPEONFORK if has(|v| v.file.is_some() || v.shared) => return Err(Errno::EINVAL),
         c::MADV_FREE if has(|v| v.file.is_some() || v.shared) => return Err(Errno::EINVAL),
         c::MADV_DONTNEED | c::MADV_FREE | MADV_GUARD_INSTALL if has(|v| v.locked) => return Err(Errno::EINVAL),
+        c::MADV_KEEPONFORK | c::MADV_DODUMP if has(|v| v.droppable) => return Err(Errno::EINVAL),
         c::MADV_REMOVE => return remove(t, r),
         c::MADV_WIPEONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(true))?,
         c::MADV_KEEPONFORK => mm.space.borrow_mut().advise_fork(r.clone(), None, Some(false))?,

@@ -229,9 +229,9 @@ crate::syscall_table! {
     233 epoll_ctl(ep: Fd, op: i32, fd: Fd, event: UserIn<EpollEvent>) => events::epoll_ctl, full;
     234 tgkill(tgid: i32, tid: i32, sig: i32) => signal::tgkill, full;
     235 utimes(path: PathArg, times: UserIn<[Timeval; 2]>) => path::utimes, full;
-    237 mbind(addr: Addr, len: u64, policy: i32, mask: Addr, max: u64, flags: Flags) => numa::mbind, partial, "one node: checked, without effect";
-    238 set_mempolicy(policy: i32, mask: Addr, max: u64) => numa::set_mempolicy, partial, "one node: checked, without effect";
-    239 get_mempolicy(policy: UserOut<i32>, mask: Addr, max: u64, addr: Addr, flags: u64) => numa::get_mempolicy, partial, "one node: always the default";
+    237 mbind(addr: Addr, len: u64, policy: i32, mask: Addr, max: u64, flags: Flags) => numa::mbind, partial, "one node: kept and told; per mapping, of shared files too";
+    238 set_mempolicy(policy: i32, mask: Addr, max: u64) => numa::set_mempolicy, full;
+    239 get_mempolicy(policy: UserOut<i32>, mask: Addr, max: u64, addr: Addr, flags: u64) => numa::get_mempolicy, full;
     240 mq_open(name: StrArg, flags: i32, mode: u32, attr: UserIn<MqAttr>) => mq::mq_open, full;
     241 mq_unlink(name: StrArg) => mq::mq_unlink, full;
     242 mq_timedsend(fd: Fd, text: InBuf<2>, len: usize, priority: u32, timeout: UserIn<Timespec>) => @wait mq::mq_timedsend, full;
@@ -248,6 +248,7 @@ crate::syscall_table! {
     253 inotify_init() => inotify::inotify_init, full;
     254 inotify_add_watch(fd: Fd, path: PathArg, mask: u32) => inotify::inotify_add_watch, partial, "changes made from outside the sandbox are not seen";
     255 inotify_rm_watch(fd: Fd, wd: i32) => inotify::inotify_rm_watch, full;
+    256 migrate_pages(pid: i32, max: u64, old: Addr, new: Addr) => numa::migrate_pages, full;
     257 openat(dir: Fd, path: PathArg, flags: Flags, mode: u32) => @wait path::openat, full;
     258 mkdirat(dir: Fd, path: PathArg, mode: u32) => path::mkdirat, full;
     259 mknodat(dir: Fd, path: PathArg, mode: u32, dev: u64) => path::mknodat, full;

@@ -140,6 +140,8 @@ pub struct Task {
     pub policy: Cell<i32>,
     /// Children have the default again: SCHED_RESET_ON_FORK.
     pub reset_on_fork: Cell<bool>,
+    /// set_mempolicy(2).
+    pub nodes: Cell<kernel::mm::NodePolicy>,
     /// CPUs of the container's that sched_setaffinity(2) leaves it, a bit each; kept, not acted on.
     pub affinity: Cell<u64>,
     /// The parent that waits for this vfork child to exec or exit.
@@ -257,6 +259,7 @@ impl Task {
             robust_list: Cell::default(),
             persona: Cell::default(),
             timer_slack: Cell::new((50_000, 50_000)),
+            nodes: Cell::default(),
             policy: Cell::default(),
             reset_on_fork: Cell::default(),
             affinity: Cell::new(process.kernel.config.all_cpus()),

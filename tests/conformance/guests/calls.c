@@ -284,6 +284,34 @@ CASE(memory_policy) {
     ERR(syscall(SYS_set_mempolicy, 2, NULL, 0), EINVAL);
     ERR(syscall(SYS_set_mempolicy, 2, BAD_ADDRESS, 64), EFAULT);
     OK(syscall(SYS_mbind, area, PAGE, 2, &mask, 64, 0));
+    masks[0] = 0;
+    OK(syscall(SYS_get_mempolicy, &policy, masks, 1024, area, 2));
+    EQ(policy, 2);
+    EQ(masks[0], 1);
+    OK(syscall(SYS_mbind, area, PAGE, 1, NULL, 0, 0));
+    OK(syscall(SYS_get_mempolicy, &policy, masks, 1024, area, 2));
+    EQ(policy, 4);
+    EQ(masks[0], 0);
+    OK(syscall(SYS_set_mempolicy, 3, &mask, 64));
+    pid_t pid = fork();
+    if (pid == 0) {
+        OK(syscall(SYS_get_mempolicy, &policy, masks, 1024, NULL, 0));
+        EQ(policy, 3);
+        EQ(masks[0], 1);
+        OK(syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 1));
+        EQ(policy, 0);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+    OK(syscall(SYS_set_mempolicy, 0, NULL, 0));
+    ERR(syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 1), EINVAL);
+    unsigned long none = 0;
+    EQ(syscall(SYS_migrate_pages, 0, 64, &mask, &mask), 0);
+    EQ(syscall(SYS_migrate_pages, getpid(), 64, &none, &mask), 0);
+    ERR(syscall(SYS_migrate_pages, 0, 64, &mask, &none), EINVAL);
+    ERR(syscall(SYS_migrate_pages, 4000000, 64, &mask, &mask), ESRCH);
+    ERR(syscall(SYS_migrate_pages, 0, -1L, &mask, &mask), EINVAL);
+    ERR(syscall(SYS_migrate_pages, 0, 64, &mask, BAD_ADDRESS), EFAULT);
     ERR(syscall(SYS_mbind, area + 1, PAGE, 2, &mask, 64, 0), EINVAL);
     ERR(syscall(SYS_mbind, area, PAGE, 2, &mask, 64, 0x100), EINVAL);
 }

@@ -3,7 +3,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/xattr.h>
 
@@ -415,6 +415,72 @@ CASE(a_mapping_is_asked_for) {
     ERR(ioctl(maps, PROCMAP_QUERY_, BAD_ADDRESS), EFAULT);
     FD(status, open("/proc/self/status", O_RDONLY));
     ERR(ioctl(status, PROCMAP_QUERY_, &q), ENOTTY);
+}
+#define DROPPABLE (8 | MAP_ANONYMOUS)
+CASE(memory_that_may_be_lost) {
+    char *at = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, DROPPABLE, -1, 0);
+    if (at == MAP_FAILED && errno == EINVAL)
+        SKIP("the host has none");
+    at[0] = 7;
+    touch(at, 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(at[0]);
+    EQ(t_wait(pid), 0);
+    ERR(madvise(at, PAGE, MADV_KEEPONFORK), EINVAL);
+    ERR(madvise(at, PAGE, MADV_DODUMP), EINVAL);
+    OK(mlock(at, PAGE));
+    OK(madvise(at, PAGE, MADV_DONTNEED));
+    EQ(at[0], 0);
+    ERR(mmap(NULL, PAGE, PROT_READ, DROPPABLE | MAP_LOCKED, -1, 0), EINVAL);
+    FD(fd, open("file", O_RDWR | O_CREAT, 0600));
+    ERR(mmap(NULL, PAGE, PROT_READ, 8, fd, 0), EINVAL);
+}
+static void gains(int error) {
+    char *at = pages(1, PROT_READ | PROT_WRITE);
+    int got = mprotect(at, PAGE, PROT_READ | PROT_EXEC) == 0 ? 0 : errno;
+    EQ(got, error);
+    void *both = mmap(NULL, PAGE, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EQ(both == MAP_FAILED ? errno : 0, error);
+}
+CASE(what_was_written_is_not_executed) {
+    const int set = 65, get = 66;
+    if (prctl(get, 0, 0, 0, 0) == -1)
+        SKIP("the host has no PR_SET_MDWE");
+    EQ(prctl(get, 0, 0, 0, 0), 0);
+    ERR(prctl(set, 4, 0, 0, 0), EINVAL);
+    ERR(prctl(set, 2, 0, 0, 0), EINVAL);
+    ERR(prctl(set, 1, 1, 0, 0), EINVAL);
+    ERR(prctl(get, 1, 0, 0, 0), EINVAL);
+    gains(0);
+    char *text = pages(1, PROT_READ | PROT_EXEC);
+    OK(prctl(set, 1, 0, 0, 0));
+    OK(prctl(set, 1, 0, 0, 0));
+    EQ(prctl(get, 0, 0, 0, 0), 1);
+    ERR(prctl(set, 0, 0, 0, 0), EPERM);
+    gains(EACCES);
+    OK(mprotect(text, PAGE, PROT_READ | PROT_EXEC));
+    ERR(mprotect(text, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC), EACCES);
+    pid_t pid = fork();
+    if (pid == 0) {
+        EQ(prctl(get, 0, 0, 0, 0), 1);
+        gains(EACCES);
+        _exit(0);
+    }
+    CHILD_OK(pid);
+    char auxv[4096];
+    long n = prctl(0x41555856 /* PR_GET_AUXV */, auxv, sizeof auxv, 0, 0);
+    if (n == -1)
+        SKIP("the host has no PR_GET_AUXV");
+    CHECK(n >= 16 && n <= (long)sizeof auxv);
+    FD(fd, open("/proc/self/auxv", O_RDONLY));
+    char same[4096];
+    long m = read(fd, same, sizeof same);
+    CHECK(m > 0 && m <= n);
+    EQ(memcmp(auxv, same, m), 0);
+    EQ(prctl(0x41555856, auxv, 8, 0, 0), n);
+    ERR(prctl(0x41555856, auxv, 8, 1, 0), EINVAL);
+    ERR(prctl(0x41555856, BAD_ADDRESS, 8, 0, 0), EFAULT);
 }
 CASE(shadow_stacks) {
     long r = syscall(NR_map_shadow_stack, 0UL, PAGE, 0);
