@@ -11,6 +11,7 @@ pub mod exit;
 pub mod fd;
 pub mod file_attr;
 pub mod futex;
+pub mod handle;
 pub mod ids;
 pub mod inotify;
 pub mod io;

@@ -1,5 +1,5 @@
 //! Names: open(2), stat(2), mkdir(2), rename(2), chmod(2) and their *at forms.
-use crate::args::{Addr, Fd, Flags, OutBuf, PathArg};
+use crate::args::{Fd, Flags, OutBuf, PathArg};
 use crate::fd::install;
 use abi::fs::{Stat, Statfs, Statx, StatxTime, Ustat};
 use abi::sys::{Timespec, Timeval};
@@ -309,18 +309,6 @@ pub fn ustat(t: &Rc<Task>, dev: u32, out: UserOut<Ustat>) -> Result {
     let m = mounts.iter().find(is).ok_or(Errno::EINVAL)?;
     let s = m.statfs(&m.root)?;
     out.put(&*t.mem(), &Ustat { tfree: s.bfree as i32, tinode: s.ffree, ..Ustat::default() })
-}
-
-/// No file system here gives handles.
-pub fn name_to_handle_at(t: &Rc<Task>, dir: Fd, path: PathArg, _handle: Addr, _mount: Addr, flags: Flags) -> Result {
-    let flags = flags.only(c::AT_SYMLINK_FOLLOW | c::AT_EMPTY_PATH)?;
-    let nofollow = if flags & c::AT_SYMLINK_FOLLOW != 0 { 0 } else { c::AT_SYMLINK_NOFOLLOW };
-    file_at(t, dir, path, nofollow | (flags & c::AT_EMPTY_PATH))?;
-    Err(Errno::EOPNOTSUPP)
-}
-pub fn open_by_handle_at(t: &Rc<Task>, _mount: Fd, _handle: Addr, _flags: Flags) -> Result<i32> {
-    let may = t.cred().has(kernel::cred::CAP_DAC_READ_SEARCH);
-    Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM })
 }
 
 const ACCESS_FLAGS: i32 = c::AT_EACCESS | c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH;

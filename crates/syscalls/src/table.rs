@@ -291,8 +291,8 @@ crate::syscall_table! {
     297 rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: i32, info: UserIn<SigInfo>) => signal::rt_tgsigqueueinfo, full;
     299 recvmmsg(fd: Fd, msgs: UserInOut<MmsgHdr>, n: u32, flags: Flags, timeout: UserInOut<Timespec>) => @wait message::recvmmsg, partial, "no MSG_OOB on unix sockets";
     302 prlimit64(pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) => misc::prlimit64, full;
-    303 name_to_handle_at(dir: Fd, path: PathArg, handle: Addr, mount: Addr, flags: Flags) => path::name_to_handle_at, refused, "no file handles: EOPNOTSUPP";
-    304 open_by_handle_at() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
+    303 name_to_handle_at(dir: Fd, path: PathArg, handle: Addr, mount: UserOut<i32>, flags: Flags) => handle::name_to_handle_at, partial, "to compare only: without AT_HANDLE_FID EOPNOTSUPP";
+    304 open_by_handle_at(mount: Fd, handle: Addr, flags: Flags) => handle::open_by_handle_at, refused, "no handles to open: ESTALE";
     305 clock_adjtime(id: i32, tx: UserInOut<Timex>) => time::clock_adjtime, partial, "the clock is the host's: read only";
     306 syncfs(fd: Fd) => fd::syncfs, full;
     307 sendmmsg(fd: Fd, msgs: UserInOut<MmsgHdr>, n: u32, flags: Flags) => @wait message::sendmmsg, partial, "no MSG_OOB on unix sockets";

@@ -482,6 +482,49 @@ CASE(what_was_written_is_not_executed) {
     ERR(prctl(0x41555856, auxv, 8, 1, 0), EINVAL);
     ERR(prctl(0x41555856, BAD_ADDRESS, 8, 0, 0), EFAULT);
 }
+struct handle {
+    uint32_t bytes;
+    int32_t kind;
+    unsigned char of[128];
+};
+static long handle_of(const char *path, struct handle *h, int flags) {
+    int mount;
+    return syscall(SYS_name_to_handle_at, AT_FDCWD, path, h, &mount, flags);
+}
+CASE(handles_to_compare) {
+    const int fid = 0x200;
+    struct handle a = {.bytes = 128}, b = {.bytes = 128};
+    t_write_file("f", "");
+    t_write_file("g", "");
+    OK(link("f", "same"));
+    if (handle_of("f", &a, fid) == -1 && errno == EINVAL)
+        SKIP("the host has no AT_HANDLE_FID");
+    OK(handle_of("same", &b, fid));
+    EQ(a.kind, b.kind);
+    EQ(a.bytes, b.bytes);
+    EQ(memcmp(a.of, b.of, a.bytes), 0);
+    b.bytes = 128;
+    OK(handle_of("g", &b, fid));
+    CHECK(memcmp(a.of, b.of, a.bytes) != 0);
+    uint32_t needed = b.bytes;
+    b.bytes = 128;
+    OK(handle_of("/proc/self/status", &b, fid));
+    b.bytes = 4;
+    ERR(handle_of("g", &b, fid), EOVERFLOW);
+    EQ(b.bytes, needed);
+    b.bytes = 129;
+    ERR(handle_of("g", &b, fid), EINVAL);
+    ERR(handle_of("none", &b, fid), ENOENT);
+    ERR(handle_of("g", &b, fid | 2), EINVAL);
+    ERR(handle_of("g", BAD_ADDRESS, fid), EFAULT);
+    b.bytes = 128;
+    ERR(handle_of("/proc/self/status", &b, 0), EOPNOTSUPP);
+    b.bytes = 0;
+    ERR(syscall(SYS_open_by_handle_at, AT_FDCWD, &b, O_RDONLY), EINVAL);
+    ERR(syscall(SYS_open_by_handle_at, AT_FDCWD, BAD_ADDRESS, O_RDONLY), EFAULT);
+    b = (struct handle){.bytes = 12, .kind = 0x81};
+    ERR(syscall(SYS_open_by_handle_at, -1, &b, O_RDONLY), EBADF);
+}
 CASE(shadow_stacks) {
     long r = syscall(NR_map_shadow_stack, 0UL, PAGE, 0);
     if (r != -1 || errno != EOPNOTSUPP)
