@@ -106,6 +106,16 @@ pub struct Flock {
     pub pad2: i32,
 }
 
+/// `struct mount_attr`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MountAttr {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    pub userns_fd: u64,
+}
+
 /// Links that every container's /dev has: name, and what it leads to.
 pub const DEV_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),

@@ -35,6 +35,10 @@ pub trait Source {
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>>;
     /// The process whose directory this is: its number, and when it began (monotonic nanoseconds).
     fn process(&self, path: &str) -> Option<(i32, u64)>;
+    /// May something be mounted on it?
+    fn may_be_covered(&self, _path: &str) -> bool {
+        true
+    }
     /// Are its names always there, so that one looked up is true later?
     fn fixed(&self) -> bool {
         false
@@ -156,6 +160,10 @@ impl Inode for ProcInode {
 
     fn cacheable(&self) -> bool {
         self.source.fixed()
+    }
+
+    fn may_be_covered(&self) -> bool {
+        self.source.may_be_covered(&self.path)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -124,7 +124,6 @@ pub struct Options {
 pub struct Said {
     pub size: bool,
     pub inodes: bool,
-    pub mode: bool,
 }
 
 pub fn mount_with(dev: u64, o: &Options) -> Rc<dyn Inode> {
@@ -143,14 +142,22 @@ pub fn options(root: &Rc<dyn Inode>) -> Option<Options> {
     Some(Options { mode: a.mode & 0o7777, uid: a.uid, gid: a.gid, bytes, inodes, said: Said::default() })
 }
 
-/// Gives it other limits. EINVAL if it has more already.
-pub fn change(root: &Rc<dyn Inode>, o: &Options) -> Result {
-    let i = root.as_any().downcast_ref::<TmpInode>().ok_or(Errno::EINVAL)?;
-    if i.fs.bytes.get() > o.bytes || i.fs.inodes.get() > o.inodes {
-        return Err(Errno::EINVAL);
-    }
-    i.fs.limit.set(o.bytes);
-    i.fs.inodes_max.set(o.inodes);
+/// Gives it the limits that were said. Otherwise what is wrong with them, in Linux's words.
+pub fn change(root: &Rc<dyn Inode>, o: &Options) -> std::result::Result<(), &'static str> {
+    let i = root.as_any().downcast_ref::<TmpInode>().ok_or("Not this file system's")?;
+    let limits = |now: u64, wanted: u64, used: u64, late, few| match () {
+        _ if wanted == u64::MAX || wanted == now => Ok(()),
+        _ if now == u64::MAX => Err(late),
+        _ if used > wanted => Err(few),
+        _ => Ok(()),
+    };
+    let fs = &i.fs;
+    let (late, small) = ("Cannot retroactively limit size", "Too small a size for current use");
+    limits(fs.limit.get(), o.bytes, fs.bytes.get(), late, small)?;
+    let (late, few) = ("Cannot retroactively limit inodes", "Too few inodes for current use");
+    limits(fs.inodes_max.get(), o.inodes, fs.inodes.get(), late, few)?;
+    fs.limit.set(o.bytes);
+    fs.inodes_max.set(o.inodes);
     Ok(())
 }
 

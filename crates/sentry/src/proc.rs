@@ -105,6 +105,13 @@ impl fs::proc::Source for Source {
         memory::is(path)
     }
 
+    /// Not what leads to open files, nor what is told of them.
+    fn may_be_covered(&self, path: &str) -> bool {
+        let Some((_, rest)) = split(path) else { return true };
+        let own = rest.strip_prefix("task/").and_then(|r| r.split_once('/')).map_or(rest, |(_, r)| r);
+        !["fd/", "fdinfo/", "map_files/"].iter().any(|d| own.starts_with(d))
+    }
+
     fn process(&self, path: &str) -> Option<(i32, u64)> {
         let (pid, _) = split(path).filter(|(_, rest)| rest.is_empty())?;
         Some((pid, self.kernel().ok()?.process(pid)?.started))

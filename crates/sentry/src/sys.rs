@@ -37,7 +37,8 @@ pub fn mount(k: &Rc<Kernel>, table: &MountTable, place: impl Fn(&[u8]) -> Result
     k.sys_fs.set(at.mount.sb.clone()).ok();
     if let Ok(on) = place(b"/sys/fs/cgroup") {
         let root = fs::proc::mount(k.new_dev(), tree(cgroup, CGROUP2_MAGIC));
-        table.mount(Some(on), root, options("cgroup2", "cgroup"));
+        let at = table.mount(Some(on), root, options("cgroup2", "cgroup"));
+        k.cgroup_fs.set(at.mount.sb.clone()).ok();
     }
 }
 

@@ -21,7 +21,7 @@ pub mod lsm;
 pub mod memory;
 pub mod message;
 pub mod misc;
-mod mount;
+pub mod mount;
 pub mod mq;
 pub mod ns;
 pub mod numa;

@@ -206,17 +206,22 @@ pub fn fstat(t: &Rc<Task>, fd: Fd, out: UserOut<Stat>) -> Result {
     out.put(&*t.mem(), &stat_of(t, &attr_of(&f)?))
 }
 
-fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
+/// What stat(2) and its kin are about.
+fn found_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<vfs::Found> {
     let name = maybe_null(t, path, flags)?;
     if name.is_empty() && flags & c::AT_EMPTY_PATH != 0 {
-        return match dir {
-            CWD => t.fs().cwd.borrow().inode().attr(),
-            _ => attr_of(&*t.files()?.get(dir.0)?),
-        };
+        return Ok(match dir {
+            CWD => vfs::Found::Path(t.fs().cwd.borrow().clone()),
+            _ => vfs::Found::File(t.files()?.get(dir.0)?),
+        });
     }
     let from = base(t, dir, &name)?;
     let (fs, cred) = (t.fs(), t.cred());
-    match vfs::Walk::new(&fs, &cred).resolve(&from, &name, flags & c::AT_SYMLINK_NOFOLLOW == 0)? {
+    vfs::Walk::new(&fs, &cred).resolve(&from, &name, flags & c::AT_SYMLINK_NOFOLLOW == 0)
+}
+
+fn attr_at(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Attr> {
+    match found_at(t, dir, path, flags)? {
         vfs::Found::Path(p) => p.inode().attr(),
         // /proc/self/fd/3 of something that has no name.
         vfs::Found::File(f) => attr_of(&f),
@@ -229,21 +234,33 @@ pub fn newfstatat(t: &Rc<Task>, dir: Fd, path: PathArg, out: UserOut<Stat>, flag
 }
 
 pub fn statx(t: &Rc<Task>, dir: Fd, path: PathArg, flags: Flags, mask: u32, out: UserOut<Statx>) -> Result {
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
     const SYNC: i32 = c::AT_STATX_FORCE_SYNC | c::AT_STATX_DONT_SYNC;
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH | c::AT_NO_AUTOMOUNT | SYNC)?;
     if flags & SYNC == SYNC || mask & 0x8000_0000 != 0 {
         return Err(Errno::EINVAL);
     }
-    let a = attr_at(t, dir, path, flags)?;
     // Their numbers here are those of ioctl_iflags(2).
     const ATTRIBUTES: u32 = (c::STATX_ATTR_APPEND | c::STATX_ATTR_IMMUTABLE | c::STATX_ATTR_NODUMP) as u32;
+    const MOUNT_ROOT: u64 = c::STATX_ATTR_MOUNT_ROOT as u64;
+    let (a, place) = match found_at(t, dir, path, flags)? {
+        vfs::Found::Path(p) => (p.inode().attr()?, Some(p)),
+        vfs::Found::File(f) => (attr_of(&f)?, f.path().cloned()),
+    };
     let time =
         |ns: i64| StatxTime { sec: ns.div_euclid(1_000_000_000), nsec: ns.rem_euclid(1_000_000_000) as u32, pad: 0 };
+    let (which, mnt_id) = match place.as_ref().map(|p| &p.mount) {
+        Some(m) if mask & STATX_MNT_ID_UNIQUE != 0 => (STATX_MNT_ID_UNIQUE, m.unique),
+        Some(m) => (c::STATX_MNT_ID, m.id as u64),
+        None => (0, 0),
+    };
+    let is_root = place.is_some_and(|p| Rc::ptr_eq(&p.dentry, &p.mount.root));
     let s = Statx {
-        mask: c::STATX_BASIC_STATS | if a.btime != 0 { c::STATX_BTIME } else { 0 },
+        mask: c::STATX_BASIC_STATS | which | if a.btime != 0 { c::STATX_BTIME } else { 0 },
+        mnt_id,
         blksize: a.blksize,
-        attributes: a.flags.map_or(0, |f| u64::from(f & ATTRIBUTES)),
-        attributes_mask: a.flags.map_or(0, |_| u64::from(ATTRIBUTES)),
+        attributes: a.flags.map_or(0, |f| u64::from(f & ATTRIBUTES)) | if is_root { MOUNT_ROOT } else { 0 },
+        attributes_mask: a.flags.map_or(0, |_| u64::from(ATTRIBUTES)) | MOUNT_ROOT,
         nlink: a.nlink,
         uid: t.cred().user_ns.show_user(a.uid),
         gid: t.cred().user_ns.show_group(a.gid),

@@ -3,7 +3,7 @@ use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use crate::file_attr::FileAttr;
 use crate::sched::SchedAttr;
 use crate::xattr::XattrArgs;
-use abi::fs::{Stat, Statfs, Statx, Ustat};
+use abi::fs::{MountAttr, Stat, Statfs, Statx, Ustat};
 use abi::ipc::{MqAttr, Sembuf};
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::{SigAction, SigEvent, SigInfo, StackT};
@@ -173,7 +173,7 @@ crate::syscall_table! {
     162 sync() => fd::sync, full;
     163 acct() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     164 settimeofday() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
-    165 mount(source: Addr, target: PathArg, kind: Addr, flags: u64, data: Addr) => mount::mount, partial, "tmpfs, ramfs, overlay, devpts; proc and sysfs for the sandbox's own root";
+    165 mount(source: Addr, target: PathArg, kind: Addr, flags: u64, data: Addr) => mount::mount, partial, "tmpfs, ramfs, overlay, devpts, mqueue, cgroup2; proc and sysfs for the sandbox's own root";
     166 umount2(target: PathArg, flags: Flags) => mount::umount2, full;
     167 swapon() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
     168 swapoff() => refused::not_permitted, refused, "EPERM, as in a container without privileges";
@@ -324,6 +324,12 @@ crate::syscall_table! {
     333 io_pgetevents(ctx: u64, least: i64, most: i64, out: UserOut<IoEvent>, timeout: UserIn<Timespec>, sig: UserIn<[u64; 2]>) => @wait aio::io_pgetevents, full;
     334 rseq() => misc::nosys, refused, "programs do without";
     424 pidfd_send_signal(fd: Fd, sig: i32, info: UserIn<SigInfo>, flags: Flags) => pidfd::pidfd_send_signal, full;
+    428 open_tree(dir: Fd, path: PathArg, flags: Flags) => mount::open_tree, full;
+    429 move_mount(from: Fd, from_path: PathArg, to: Fd, to_path: PathArg, flags: Flags) => mount::move_mount, full;
+    430 fsopen(name: Addr, flags: Flags) => mount::fsopen, partial, "as mount";
+    431 fsconfig(fd: Fd, cmd: u32, key: Addr, value: Addr, aux: i32) => mount::fsconfig, partial, "as mount";
+    432 fsmount(fd: Fd, flags: Flags, attrs: u32) => mount::fsmount, full;
+    433 fspick(dir: Fd, path: PathArg, flags: Flags) => mount::fspick, full;
     434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, full;
     435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no network, pid and time namespaces: EPERM";
     436 close_range(first: u32, last: u32, flags: Flags) => fd::close_range, full;
@@ -331,6 +337,7 @@ crate::syscall_table! {
     438 pidfd_getfd(pidfd: Fd, target: Fd, flags: Flags) => pidfd::pidfd_getfd, full;
     439 faccessat2(dir: Fd, path: PathArg, mode: i32, flags: Flags) => path::faccessat2, full;
     441 epoll_pwait2(ep: Fd, out: UserOut<EpollEvent>, max: i32, timeout: UserIn<Timespec>, set: UserIn<u64>) => @wait events::epoll_pwait2, full;
+    442 mount_setattr(dir: Fd, path: PathArg, flags: Flags, attr: UserIn<MountAttr>, size: usize) => mount::mount_setattr, partial, "no ids of a user namespace's own";
     449 futex_waitv(words: UserIn<FutexWaitv>, n: usize, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_waitv, full;
     451 cachestat(fd: Fd, range: UserIn<[u64; 2]>, out: UserOut<[u64; 5]>, flags: Flags) => fd::cachestat, partial, "files in memory only: what the host has cached of its own is not told";
     452 fchmodat2(dir: Fd, path: PathArg, mode: u32, flags: Flags) => path::fchmodat2, full;
@@ -346,6 +353,7 @@ crate::syscall_table! {
     464 getxattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg, args: UserIn<XattrArgs>, size: usize) => xattr::getxattrat, full;
     465 listxattrat(dir: Fd, path: PathArg, at_flags: Flags, list: OutBuf<4>, size: usize) => xattr::listxattrat, full;
     466 removexattrat(dir: Fd, path: PathArg, at_flags: Flags, name: StrArg) => xattr::removexattrat, full;
+    467 open_tree_attr(dir: Fd, path: PathArg, flags: Flags, attr: UserIn<MountAttr>, size: usize) => mount::open_tree_attr, partial, "as mount_setattr";
     468 file_getattr(dir: Fd, path: PathArg, out: UserOut<FileAttr>, size: usize, at_flags: Flags) => file_attr::file_getattr, partial, "files in memory; others: EOPNOTSUPP";
     469 file_setattr(dir: Fd, path: PathArg, attr: UserIn<FileAttr>, size: usize, at_flags: Flags) => file_attr::file_setattr, partial, "files in memory; others: EOPNOTSUPP";
 }

@@ -81,6 +81,7 @@ pub struct Kernel {
     /// What mount(2) shows of the kernel.
     pub proc_fs: std::cell::OnceCell<Rc<vfs::Super>>,
     pub sys_fs: std::cell::OnceCell<Rc<vfs::Super>>,
+    pub cgroup_fs: std::cell::OnceCell<Rc<vfs::Super>>,
     next_dev: Cell<u64>,
     pub locks: vfs::locks::Locks,
     pub queues: Rc<ipc::mqueue::Queues>,
@@ -129,6 +130,7 @@ impl Kernel {
             mounts,
             proc_fs: Default::default(),
             sys_fs: Default::default(),
+            cgroup_fs: Default::default(),
             next_dev: Cell::new(FIRST_DEV),
             locks: Default::default(),
             queues: ipc::mqueue::Queues::new(),

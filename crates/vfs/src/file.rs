@@ -171,7 +171,7 @@ pub struct OpenFile {
     path: Option<crate::Path>,
     created: Cell<bool>,
     /// Keeps a file that may be written to from being executed.
-    _writing: Option<crate::busy::Writing>,
+    writing: Option<crate::busy::Writing>,
 }
 
 impl OpenFile {
@@ -186,14 +186,10 @@ impl OpenFile {
         writing: Option<crate::busy::Writing>,
     ) -> Rc<OpenFile> {
         FILES.set(FILES.get() + 1);
-        Rc::new(OpenFile {
-            ops,
-            pos: Cell::new(0),
-            flags: Cell::new(flags),
-            path,
-            created: Cell::new(false),
-            _writing: writing,
-        })
+        if let (Some(_), Some(p)) = (&writing, &path) {
+            p.mount.add_writers(1);
+        }
+        Rc::new(OpenFile { ops, pos: Cell::new(0), flags: Cell::new(flags), path, created: Cell::new(false), writing })
     }
     pub fn ops(&self) -> &dyn FileOps {
         &*self.ops
@@ -247,6 +243,9 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         FILES.set(FILES.get() - 1);
+        if let (Some(_), Some(p)) = (&self.writing, &self.path) {
+            p.mount.add_writers(-1);
+        }
         self.ops.clone().release(self);
         if crate::lease::any() {
             crate::lease::ended(self);

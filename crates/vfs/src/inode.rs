@@ -168,5 +168,9 @@ pub trait Inode: Any {
     fn cacheable(&self) -> bool {
         true
     }
+    /// May something be mounted on it? Not on what leads to another process's files.
+    fn may_be_covered(&self) -> bool {
+        true
+    }
     fn as_any(&self) -> &dyn Any;
 }

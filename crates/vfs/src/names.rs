@@ -62,15 +62,15 @@ pub fn may_tell(path: &[u8], p: &Path, root: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Attr, FileOps, Inode, MountOptions, MountTable, New, StatFs};
     use abi::{Errno, Result};
     use std::any::Any;
 
     /// A directory that has every name.
-    struct Endless {
-        cacheable: bool,
+    pub(crate) struct Endless {
+        pub(crate) cacheable: bool,
     }
     impl Inode for Endless {
         fn attr(&self) -> Result<Attr> {
@@ -99,13 +99,13 @@ mod tests {
         }
     }
 
-    fn walk(from: &Path, names: &[&[u8]]) -> Path {
+    pub(crate) fn walk(from: &Path, names: &[&[u8]]) -> Path {
         names.iter().fold(from.clone(), |p, name| {
             crate::mount::enter(Path { mount: p.mount.clone(), dentry: p.dentry.child(name).unwrap() })
         })
     }
 
-    fn tree() -> (Rc<MountTable>, Path) {
+    pub(crate) fn tree() -> (Rc<MountTable>, Path) {
         let table = MountTable::first();
         let root = table.mount(None, Rc::new(Endless { cacheable: true }), MountOptions::default());
         (table, root)

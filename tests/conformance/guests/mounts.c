@@ -1,56 +1,10 @@
 /* mount(2), umount2(2), pivot_root(2): in a user and a mount namespace of the case's own. */
+#include "mounts.h"
 #include "t.h"
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
-
-static void put(const char *path, const char *text) {
-    FD(fd, open(path, O_WRONLY));
-    EQ(write(fd, text, strlen(text)), strlen(text));
-    close(fd);
-}
-/* Root of a namespace of users and mounts, below a tmpfs of its own named "m". */
-static void alone(void) {
-    char uid[32], gid[32];
-    sprintf(uid, "0 %d 1", geteuid());
-    sprintf(gid, "0 %d 1", getegid());
-    OK(unshare(CLONE_NEWUSER | CLONE_NEWNS));
-    put("/proc/self/setgroups", "deny");
-    put("/proc/self/uid_map", uid);
-    put("/proc/self/gid_map", gid);
-    OK(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
-    OK(mkdir("m", 0755));
-    OK(mount("source", "m", "tmpfs", 0, "size=1m,mode=755"));
-    OK(chdir("m"));
-}
-/* The words of this process's line for `path` in mountinfo from `from` on, without ids. */
-static const char *info(const char *path, int from) {
-    static char line[4096];
-    static char words[4096];
-    char want[PATH_MAX];
-    CHECK(realpath(path, want));
-    FILE *f = fopen("/proc/self/mountinfo", "r");
-    words[0] = 0;
-    while (fgets(line, sizeof line, f)) {
-        char at[4096];
-        if (sscanf(line, "%*d %*d %*s %*s %4095s", at) == 1 && strcmp(at, want) == 0) {
-            words[0] = 0;
-            int n = 0;
-            for (char *w = strtok(line, " \n"); w; w = strtok(NULL, " \n"), n++)
-                if (n >= from && n != 4)
-                    strcat(strcat(words, *words ? " " : ""), w);
-        }
-    }
-    fclose(f);
-    return words;
-}
-#define INFO(path, want)                                                                                               \
-    do {                                                                                                               \
-        const char *got_ = info(path, 3);                                                                              \
-        if (strcmp(got_, want) != 0)                                                                                   \
-            t_fail("line %d: '%s', not '%s'", __LINE__, got_, want);                                                   \
-    } while (0)
 
 /* Where names are looked up anew each time. */
 CASE(over_itself_in_proc) {

@@ -170,7 +170,8 @@ fn anonymous(f: &vfs::OpenFile) -> String {
     if let Some(s) = f.downcast::<net::SocketFile>() {
         return format!("socket:[{}]", s.ino());
     }
-    let kinds: [(&str, bool); 6] = [
+    let kinds: [(&str, bool); 7] = [
+        ("[fscontext]", f.downcast::<syscalls::mount::FsFile>().is_some()),
         ("[eventfd]", f.downcast::<ipc::eventfd::EventFd>().is_some()),
         ("[timerfd]", f.downcast::<ipc::timerfd::TimerFd>().is_some()),
         ("[signalfd]", f.downcast::<task::signalfd::SignalFd>().is_some()),
