@@ -116,6 +116,66 @@ pub struct MountAttr {
     pub userns_fd: u64,
 }
 
+/// `struct mnt_id_req`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MntIdReq {
+    pub size: u32,
+    pub mnt_ns_fd: u32,
+    pub mnt_id: u64,
+    pub param: u64,
+    pub mnt_ns_id: u64,
+}
+
+/// `struct mnt_ns_info`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MntNsInfo {
+    pub size: u32,
+    pub mounts: u32,
+    pub id: u64,
+}
+
+/// `struct statmount` without the strings behind it; those are told by where they begin there.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Statmount {
+    pub size: u32,
+    pub mnt_opts: u32,
+    pub mask: u64,
+    pub sb_dev_major: u32,
+    pub sb_dev_minor: u32,
+    pub sb_magic: u64,
+    pub sb_flags: u32,
+    pub fs_type: u32,
+    pub mnt_id: u64,
+    pub mnt_parent_id: u64,
+    pub mnt_id_old: u32,
+    pub mnt_parent_id_old: u32,
+    pub mnt_attr: u64,
+    pub mnt_propagation: u64,
+    pub mnt_peer_group: u64,
+    pub mnt_master: u64,
+    pub propagate_from: u64,
+    pub mnt_root: u32,
+    pub mnt_point: u32,
+    pub mnt_ns_id: u64,
+    pub fs_subtype: u32,
+    pub sb_source: u32,
+    pub opt_num: u32,
+    pub opt_array: u32,
+    pub opt_sec_num: u32,
+    pub opt_sec_array: u32,
+    pub supported_mask: u64,
+    pub uidmap_num: u32,
+    pub uidmap: u32,
+    pub gidmap_num: u32,
+    pub gidmap: u32,
+    pub spare: [u64; 43],
+}
+
+const _: () = assert!(size_of::<Statmount>() == 512);
+
 /// Links that every container's /dev has: name, and what it leads to.
 pub const DEV_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),

@@ -477,6 +477,13 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             NsAnswer::File(f) => install(t, f, c::O_CLOEXEC).map(i64::from),
             NsAnswer::Number(n) => Ok(i64::from(n)),
             NsAnswer::Uid(id) => UserOut::new(arg).put(&*mem, &id).map(|()| 0),
+            NsAnswer::Id(id) => UserOut::new(arg).put(&*mem, &id).map(|()| 0),
+            // Who goes on to the next need not be told of it.
+            NsAnswer::Mounts(None, _) if arg == 0 => Err(Errno::EINVAL),
+            NsAnswer::Mounts(file, info) => {
+                UserOut::new(arg).put_opt(&*mem, &info)?;
+                file.map_or(Ok(0), |f| install(t, f, c::O_CLOEXEC).map(i64::from))
+            }
         },
         _ => f.ops().ioctl(&f, &*mem, cmd, arg),
     }

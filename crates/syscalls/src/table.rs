@@ -3,7 +3,7 @@ use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
 use crate::file_attr::FileAttr;
 use crate::sched::SchedAttr;
 use crate::xattr::XattrArgs;
-use abi::fs::{MountAttr, Stat, Statfs, Statx, Ustat};
+use abi::fs::{MntIdReq, MountAttr, Stat, Statfs, Statx, Ustat};
 use abi::ipc::{MqAttr, Sembuf};
 use abi::poll::{EpollEvent, PollFd};
 use abi::signal::{SigAction, SigEvent, SigInfo, StackT};
@@ -345,6 +345,8 @@ crate::syscall_table! {
     454 futex_wake(addr: u64, mask: u64, n: i32, flags: Flags) => @wait futex::futex_wake, full;
     455 futex_wait(addr: u64, val: u64, mask: u64, flags: Flags, timeout: UserIn<Timespec>, clock: i32) => @wait futex::futex_wait, full;
     456 futex_requeue(words: UserIn<FutexWaitv>, flags: Flags, wake: i32, requeue: i32) => @wait futex::futex_requeue, full;
+    457 statmount(req: UserIn<MntIdReq>, buf: OutBuf<2>, size: usize, flags: Flags) => mount::statmount, full;
+    458 listmount(req: UserIn<MntIdReq>, ids: UserOut<u64>, n: usize, flags: Flags) => mount::listmount, full;
     459 lsm_get_self_attr(attr: u32, ctx: UserIn<[u64; 4]>, size: UserInOut<u32>, flags: Flags) => lsm::lsm_get_self_attr, refused, "no module has attributes: EOPNOTSUPP";
     460 lsm_set_self_attr(attr: u32, ctx: Addr, size: u32, flags: Flags) => lsm::lsm_set_self_attr, refused, "no module has attributes: EOPNOTSUPP";
     461 lsm_list_modules(ids: UserOut<u64>, size: UserInOut<u32>, flags: Flags) => lsm::lsm_list_modules, full;

@@ -1,6 +1,7 @@
 //! Namespaces of a thread, besides the mounts (they go with its directories) and the users (with its credentials):
 //! namespaces(7).
 use crate::{Kernel, Task};
+use abi::fs::MntNsInfo;
 use abi::{Errno, Result, c};
 use kernel::userns::*;
 use std::any::Any;
@@ -173,7 +174,16 @@ impl NsFile {
         const NS_GET_PARENT: u32 = 0xb702;
         const NS_GET_NSTYPE: u32 = 0xb703;
         const NS_GET_OWNER_UID: u32 = 0xb704;
+        const NS_GET_MNTNS_ID: u32 = 0x8008_b705;
+        const NS_MNT_GET_INFO: u32 = 0x8010_b70a;
+        const NS_MNT_GET_NEXT: u32 = 0x8010_b70b;
+        const NS_MNT_GET_PREV: u32 = 0x8010_b70c;
         let mine = by.cred().user_ns.clone();
+        let info = |ns: &MountTable| MntNsInfo {
+            size: size_of::<MntNsInfo>() as u32,
+            mounts: ns.all().len() as u32,
+            id: ns.id(),
+        };
         let seen = |ns: Option<Rc<UserNs>>| {
             let ns = ns.filter(|ns| ns.is_within(&mine)).ok_or(Errno::EPERM)?;
             Ok(NsAnswer::File(NsFile::open(Namespace::User(ns))))
@@ -186,6 +196,21 @@ impl NsFile {
             (NS_GET_NSTYPE, ns) => Ok(NsAnswer::Number(ns.kind())),
             (NS_GET_OWNER_UID, Namespace::User(ns)) => Ok(NsAnswer::Uid(mine.show_user(ns.owner))),
             (NS_GET_OWNER_UID, _) => Err(Errno::EINVAL),
+            (NS_GET_MNTNS_ID, Namespace::Mount(ns)) => Ok(NsAnswer::Id(ns.id())),
+            (NS_MNT_GET_INFO, Namespace::Mount(ns)) => Ok(NsAnswer::Mounts(None, info(ns))),
+            (NS_MNT_GET_NEXT | NS_MNT_GET_PREV, Namespace::Mount(ns)) => {
+                if !by.cred().has(kernel::cred::CAP_SYS_ADMIN) {
+                    return Err(Errno::EPERM);
+                }
+                let all = ns.family();
+                let found = match cmd {
+                    NS_MNT_GET_NEXT => all.iter().find(|o| o.id() > ns.id()),
+                    _ => all.iter().rfind(|o| o.id() < ns.id()),
+                };
+                let ns = found.ok_or(Errno::ENOENT)?;
+                Ok(NsAnswer::Mounts(Some(NsFile::open(Namespace::Mount(ns.clone()))), info(ns)))
+            }
+            (NS_GET_MNTNS_ID | NS_MNT_GET_INFO | NS_MNT_GET_NEXT | NS_MNT_GET_PREV, _) => Err(Errno::EINVAL),
             _ => Err(Errno::ENOTTY),
         }
     }
@@ -196,6 +221,9 @@ pub enum NsAnswer {
     Number(i32),
     /// To be written where the argument points.
     Uid(u32),
+    Id(u64),
+    /// The same, of a mount namespace that the file is of.
+    Mounts(Option<Rc<OpenFile>>, MntNsInfo),
 }
 
 impl FileOps for NsFile {

@@ -51,6 +51,17 @@ pub(super) fn of_new(attr: u64) -> Result<u32> {
     if attr & !known() != 0 { Err(Errno::EINVAL) } else { Ok(restrictions(attr) | times(attr)?) }
 }
 
+/// The attributes of a mount.
+pub(super) fn of(m: &Mount) -> u64 {
+    let bits = BITS.iter().filter(|(_, f)| m.has(*f)).fold(0, |all, (bit, _)| all | bit);
+    let times = match () {
+        () if m.has(mount::NO_ATIME) => NOATIME,
+        () if m.has(mount::RELATIME) => 0,
+        () => STRICTATIME,
+    };
+    bits | times
+}
+
 /// What is to become of mounts.
 pub(super) struct Change {
     set: u32,

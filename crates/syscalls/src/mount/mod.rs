@@ -2,6 +2,7 @@
 mod attr;
 mod config;
 mod overlay;
+mod stat;
 mod tmpfs;
 mod tree;
 mod types;
@@ -13,6 +14,7 @@ use abi::{Errno, Result, c};
 pub use attr::mount_setattr;
 pub use config::{FsFile, fsconfig, fsmount, fsopen, fspick};
 use kernel::cred::CAP_SYS_ADMIN;
+pub use stat::{listmount, statmount};
 use std::rc::Rc;
 use task::Task;
 pub use tree::{move_mount, open_tree, open_tree_attr};
