@@ -4,6 +4,7 @@ mod fdinfo;
 mod keys;
 mod locks;
 mod memory;
+mod mounts;
 mod pid;
 pub mod settings;
 pub mod sockets;
@@ -119,7 +120,13 @@ impl fs::proc::Source for Source {
 
     fn open(&self, path: &str) -> Option<Result<Rc<dyn FileOps>>> {
         let k = self.kernel().ok()?;
-        let (pid, _) = split(path).filter(|(pid, _)| memory::is(path) && visible(&k, *pid))?;
+        let (pid, rest) = split(path).filter(|(pid, _)| visible(&k, *pid))?;
+        if let Some(name) = mounts::name(rest) {
+            return Some(mounts::open(&k, pid, name));
+        }
+        if !memory::is(path) {
+            return None;
+        }
         Some(Ok(k).and_then(|k| memory::open(&k, pid, task::caller().1)))
     }
 

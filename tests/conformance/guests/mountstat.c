@@ -1,7 +1,9 @@
-/* What there is to know of mounts: statmount(2), listmount(2), ioctl_nsfs(2). In a user and a mount
-   namespace of the case's own. */
+/* What there is to know of mounts: statmount(2), listmount(2), ioctl_nsfs(2), and who watches the list of them. In a user and
+   a mount namespace of the case's own. */
 #include "mounts.h"
 #include "t.h"
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 static const uint64_t LSMT_ROOT_ = -1, OFFSET = 1ull << 31;
@@ -255,4 +257,51 @@ CASE(namespaces_told) {
     ERR(syscall(458, &r, ids, 256, 0), EINVAL);
     kill(pid, SIGKILL);
     t_wait(pid);
+}
+
+CASE(watched) {
+    alone();
+    OK(mkdir("d", 0700));
+    const char *files[] = {"/proc/self/mounts", "/proc/self/mountinfo"};
+    for (int i = 0; i < 2; i++) {
+        FD(f, open(files[i], O_RDONLY));
+        struct pollfd p = {.fd = f, .events = POLLPRI | POLLIN};
+        EQ(poll(&p, 1, 0), 1);
+        EQ(p.revents, POLLIN);
+        p.events = POLLPRI;
+        EQ(poll(&p, 1, 0), 0);
+        FD(ep, epoll_create1(0));
+        struct epoll_event e = {.events = EPOLLPRI};
+        OK(epoll_ctl(ep, EPOLL_CTL_ADD, f, &e));
+        EQ(epoll_wait(ep, &e, 1, 0), 0);
+        OK(mount("x", "d", "tmpfs", 0, NULL));
+        EQ(epoll_wait(ep, &e, 1, 1000), 1);
+        EQ(e.events, EPOLLPRI | EPOLLERR);
+        EQ(epoll_wait(ep, &e, 1, 0), 0);
+        OK(mount(NULL, "d", NULL, MS_REMOUNT | MS_BIND | MS_NOSUID, NULL));
+        EQ(poll(&p, 1, 0), 1);
+        EQ(p.revents, POLLPRI | POLLERR);
+        EQ(poll(&p, 1, 0), 0);
+        uint64_t attr[4] = {8};
+        OK(syscall(442, AT_FDCWD, "d", 0, attr, sizeof attr));
+        EQ(poll(&p, 1, 0), 1);
+        pid_t pid = fork();
+        if (pid == 0) {
+            t_sleep_ms(30);
+            OK(umount("d"));
+            _exit(0);
+        }
+        EQ(poll(&p, 1, 10000), 1);
+        EQ(p.revents, POLLPRI | POLLERR);
+        CHILD_OK(pid);
+        int m = open_tree_(AT_FDCWD, ".", 1);
+        CHECK(m >= 0);
+        EQ(poll(&p, 1, 0), 0);
+        OK(syscall(429, m, "", AT_FDCWD, "d", 4));
+        EQ(poll(&p, 1, 0), 1);
+        close(m);
+        OK(umount("d"));
+        close(f);
+        close(ep);
+    }
 }

@@ -271,7 +271,7 @@ fn text(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, name: &str) -> Result<Vec
         "maps" => t.map_or(String::new(), |t| t.mm().space.borrow().maps()),
         "smaps" => t.map_or(String::new(), |t| t.mm().space.borrow().smaps()),
         "smaps_rollup" => t.map_or(String::new(), |t| t.mm().space.borrow().smaps_rollup()),
-        "mounts" | "mountinfo" | "mountstats" => t.map_or(String::new(), |t| mounts(t, name)),
+        "mounts" | "mountinfo" | "mountstats" => t.map_or(String::new(), |t| super::mounts::of(t, name)),
         "uid_map" | "gid_map" | "setgroups" => t.map_or(String::new(), |t| super::users::text(k, t, name)),
         "limits" => limits(p),
         "oom_score_adj" => format!("{}\n", p.oom_score_adj.get().0),
@@ -311,23 +311,6 @@ pub fn query(k: &Kernel, pid: i32, mem: &dyn Memory, cmd: u32, arg: u64) -> Resu
         mem.write(q.name_addr, &name)?;
     }
     UserOut::new(arg).put_sized(mem, size, &q).map(|()| 0)
-}
-
-/// Of the mounts that are below the thread's root.
-fn mounts(t: &Task, name: &str) -> String {
-    let fs = t.fs();
-    let root = fs.root.borrow();
-    let all = fs.mounts.all();
-    if name != "mountstats" {
-        return all.iter().filter_map(|m| m.line(m, &root, name == "mountinfo")).collect();
-    }
-    let line = |m: &Rc<vfs::Mount>| {
-        let line = m.line(m, &root, false)?;
-        let mut words = line.split(' ');
-        let (source, at, kind) = (words.next()?, words.next()?, words.next()?);
-        Some(format!("device {source} mounted on {at} with fstype {kind}\n"))
-    };
-    all.iter().filter_map(line).collect()
 }
 
 fn stat(k: &Kernel, p: &Process, t: Option<&Rc<Task>>, comm: &str, (size, resident): (u64, u64)) -> String {
