@@ -22,9 +22,6 @@ HERE = Path(__file__).resolve().parent
 ON_HOST_DIRECTORY = ("file_io", "file_meta", "file_names", "memory", "readlink", "unix_sockets")
 """Programs that also run on a bind-mounted host directory, apart from the root's layer in memory."""
 
-PRIVILEGED = ("links", "sysctl", "trusted")
-"""Programs that have every capability inside, as root has natively."""
-
 GAPS = tomllib.loads((HERE / "gaps.toml").read_text())
 
 
@@ -107,8 +104,6 @@ def test_inside(program: str, where: str, platform: str) -> None:
         options += ["--privileged"]
     if where == "bind":
         options += ["-v", f"{directory}:{directory}"]
-    if program in PRIVILEGED:
-        options.append("--privileged")
     try:
         done = inside.rvisor("run", *options, "--", str(compiled(program)), timeout=SECONDS + 30)
         left = os.listdir(directory)
