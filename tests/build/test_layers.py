@@ -20,7 +20,7 @@ LAYERS = (
     ("guest",),
     ("kernel",),
     ("vfs",),
-    ("ipc", "net"),
+    ("ipc", "net", "block"),
     ("task",),
     ("fs",),
     ("syscalls",),
@@ -30,11 +30,11 @@ LAYERS = (
 """Rust crates, lowest first: a crate may use those of earlier lines, never its own line or later ones."""
 
 MUST_NOT = {
-    "launch": {"guest", "kernel", "vfs", "ipc", "net", "task", "fs", "syscalls", "platform"},
+    "launch": {"guest", "kernel", "vfs", "ipc", "net", "block", "task", "fs", "syscalls", "platform"},
     "stub": {"host", "abi"},
     "bpf": {"host"},
     "wire": {"abi", "host"},
-    "fs": {"ipc", "net", "task"},
+    "fs": {"ipc", "net", "block", "task"},
 }
 """Edges the order allows and security or simplicity forbids."""
 

@@ -4,6 +4,7 @@
 //! written here, because they cross into guest memory as bytes (`zerocopy`).
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod errno;
 pub mod fs;
 pub mod inet;

@@ -63,6 +63,14 @@ pub trait FileOps: Any {
     fn has_positions(&self) -> bool {
         true
     }
+    /// A block device: it does not grow, there is nothing beyond its end, and appending means nothing.
+    fn has_fixed_size(&self) -> bool {
+        false
+    }
+    /// Its bytes are kept as they were written, for whoever reads them: a loop device can stand on it.
+    fn is_storage(&self) -> bool {
+        false
+    }
     /// Whether a write of `len` bytes is now done whole or not at all. If not, a call that blocks may have to go on
     /// with the rest later, and must not be made again from its start.
     fn takes_whole(&self, _len: usize) -> bool {

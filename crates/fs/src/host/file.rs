@@ -80,6 +80,10 @@ impl FileOps for HostFile {
         ::host::fs::fallocate(self.fd.as_fd(), mode, offset, len)
     }
 
+    fn is_storage(&self) -> bool {
+        true
+    }
+
     fn slow_sync(&self) -> Option<Result<OwnedFd>> {
         Some(::host::fs::dup(self.fd.as_fd()))
     }

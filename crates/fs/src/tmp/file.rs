@@ -48,6 +48,9 @@ impl FileOps for TmpFile {
     fn mmap(&self, writable_shared: bool, f: &mut dyn FnMut(Backing<'_>) -> Result) -> Result {
         self.0.mmap(writable_shared, f)
     }
+    fn is_storage(&self) -> bool {
+        true
+    }
     fn write_mapping(&self) -> Option<Rc<()>> {
         Some(self.0.write_mapping())
     }
