@@ -119,6 +119,9 @@ pub fn mount(
         match m.kind {
             MountKind::Proc => _ = k.proc_fs.set(made.mount.sb.clone()),
             MountKind::Devpts if k.terminals.file_system().is_none() => k.terminals.mounted(made),
+            MountKind::Dev if crate::start::has_block_devices(plan.process) => {
+                k.loops.show_in(&made.dentry).map_err(|e| format!("cannot make the loop devices: {e}"))?;
+            }
             _ => {}
         }
     }

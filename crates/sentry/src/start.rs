@@ -3,7 +3,7 @@ use abi::seccomp::Insn;
 use abi::{Errno, PAGE_SIZE, c};
 use ipc::stdio::HostStream;
 use ipc::tty::Console;
-use kernel::cred::{CAP_LAST, Cred};
+use kernel::cred::{CAP_LAST, CAP_SYS_ADMIN, Cred};
 use kernel::mm::AddressSpace;
 use kernel::seccomp::{Filter, Seccomp};
 use std::rc::Rc;
@@ -79,6 +79,7 @@ pub fn process(
     }
     let process = Process::outside(k, pid, place.container.unwrap_or(pid));
     process.rlimits.replace(limits(p));
+    process.block_devices.set(pid == process.container && has_block_devices(p));
     if let Some(score) = p.oom_score_adj {
         process.oom_score_adj.set((score, score.min(0)));
     }
@@ -125,6 +126,11 @@ fn credentials(p: &wire::Process) -> Cred {
         cred.ambient = sets.ambient & KNOWN;
     }
     cred
+}
+
+/// Whoever may get no CAP_SYS_ADMIN is shown no loop devices.
+pub fn has_block_devices(p: &wire::Process) -> bool {
+    credentials(p).bounding & 1 << CAP_SYS_ADMIN != 0
 }
 
 fn limits(p: &wire::Process) -> task::Rlimits {

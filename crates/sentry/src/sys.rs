@@ -7,13 +7,15 @@ use task::Kernel;
 use vfs::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use vfs::{FileOps, Follow, MountOptions, MountTable};
 
-use crate::proc::{DIR, FILE};
+use crate::proc::{DIR, FILE, LINK};
+
+pub mod block;
 
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
-/// A path and what it holds; a directory's ends in a slash.
-type Entry = (String, String);
+/// A path and what it is; a directory's ends in a slash.
+type Entry = (String, Node);
 
 struct Tree {
     kernel: Weak<Kernel>,
@@ -60,7 +62,7 @@ fn mask(bits: impl Iterator<Item = usize>) -> String {
 fn system(k: &Kernel) -> Vec<Entry> {
     let n = k.config.cpus.max(1);
     let mut out: Vec<Entry> = Vec::new();
-    let mut add = |path: String, text: String| out.push((path, text));
+    let mut add = |path: String, text: String| out.push((path, Node::File(text.into_bytes())));
     for empty in [
         "block",
         "bus",
@@ -128,6 +130,7 @@ fn system(k: &Kernel) -> Vec<Entry> {
         interface(&l, &mut add);
     }
     add("class/net/".into(), String::new());
+    block::entries(k, &mut out);
     out
 }
 
@@ -239,22 +242,23 @@ fn cgroup(k: &Kernel) -> Vec<Entry> {
         ("pids.current", format!("{}\n", k.task_count())),
         ("pids.max", or_max(k.config.pids.get())),
     ];
-    files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
+    files.into_iter().map(|(name, text)| (name.to_owned(), Node::File(text.into_bytes()))).collect()
 }
 
 impl fs::proc::Source for Tree {
     fn node(&self, path: &str) -> Result<Node> {
         let k = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
         let entries = (self.entries)(&k);
-        if let Some((_, text)) = entries.iter().find(|(p, _)| p == path) {
-            return Ok(Node::File(text.clone().into_bytes()));
+        if let Some((_, node)) = entries.iter().find(|(p, _)| p == path) {
+            return Ok(node.clone());
         }
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let mut names: Vec<(String, u8)> = Vec::new();
         let mut there = false;
-        for rest in entries.iter().filter_map(|(p, _)| p.strip_prefix(&prefix)) {
+        for (rest, node) in entries.iter().filter_map(|(p, node)| Some((p.strip_prefix(&prefix)?, node))) {
             there = true;
-            let (first, kind) = rest.split_once('/').map_or((rest, FILE), |(f, _)| (f, DIR));
+            let leaf = if matches!(node, Node::Link(_)) { LINK } else { FILE };
+            let (first, kind) = rest.split_once('/').map_or((rest, leaf), |(f, _)| (f, DIR));
             if !first.is_empty() && !names.iter().any(|(n, _)| n == first) {
                 names.push((first.to_owned(), kind));
             }

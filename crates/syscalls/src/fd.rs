@@ -415,7 +415,9 @@ pub fn fallocate(t: &Rc<Task>, fd: Fd, mode: i32, offset: i64, len: i64) -> Resu
     if !f.ops().seekable() {
         return Err(Errno::ESPIPE);
     }
-    crate::io::may_be_long(t, offset as u64 + len as u64)?;
+    if !f.ops().has_fixed_size() {
+        crate::io::may_be_long(t, offset as u64 + len as u64)?;
+    }
     f.ops().allocate(mode, offset as u64, len as u64)?;
     f.told(c::IN_MODIFY);
     Ok(())
@@ -451,6 +453,7 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             guest::UserOut::new(arg).put(&*mem, &id).map(|()| 0)
         }
         _ if let Some(done) = crate::tty::ioctl(t, &f, cmd, arg) => done,
+        _ if let Some(done) = crate::block::ioctl(t, &f, cmd, arg) => done,
         c::TIOCGPGRP | c::TIOCSPGRP | c::TIOCGSID | c::TIOCSCTTY | c::TIOCNOTTY => {
             let terminal = f.downcast::<ipc::stdio::HostStream>().is_some_and(|s| s.is_terminal());
             if !terminal {

@@ -70,6 +70,7 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
     if stream && f.downcast::<SocketFile>().is_some() {
         return message::send(t, f, bufs, Outgoing::default()).await;
     }
+    let grows = !stream && !f.ops().has_fixed_size();
     if stream && !f.nonblocking() && !f.ops().takes_whole(total) {
         // A long write goes in parts: each is done once.
         wait::settle().await;
@@ -77,7 +78,7 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
     let mut done = 0;
     loop {
         let pos = offset.unwrap_or_else(|| f.pos()) + if offset.is_some() { done as u64 } else { 0 };
-        let room = if stream || total == 0 { total } else { may_grow(t, || Ok(pos.max(end_if_append(f)?)), total)? };
+        let room = if !grows || total == 0 { total } else { may_grow(t, || Ok(pos.max(end_if_append(f)?)), total)? };
         let rest = part(bufs, done, room);
         let mut src = UserSource::new(&*mem, &rest);
         match f.ops().write(f, &mut src, pos) {
@@ -87,7 +88,7 @@ async fn write_at(t: &Rc<Task>, f: &Rc<OpenFile>, bufs: &[(u64, usize)], offset:
                     f.told(c::IN_MODIFY);
                 }
                 if offset.is_none() && !stream {
-                    let append = f.flags() & c::O_APPEND != 0;
+                    let append = grows && f.flags() & c::O_APPEND != 0;
                     f.set_pos(if append { f.ops().size()? } else { pos + n as u64 });
                 } else if offset.is_none() {
                     f.set_pos(pos + n as u64);
@@ -352,6 +353,9 @@ pub fn lseek(t: &Rc<Task>, fd: Fd, offset: i64, whence: i32) -> Result<u64> {
     };
     let to = (base as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?;
     let to = u64::try_from(to).map_err(|_| Errno::EINVAL)?;
+    if f.ops().has_fixed_size() && to > f.ops().size()? {
+        return Err(Errno::EINVAL);
+    }
     f.set_pos(to);
     Ok(to)
 }

@@ -3,6 +3,7 @@
 
 pub mod aio;
 pub mod args;
+mod block;
 pub mod clone;
 pub mod cmsg;
 pub mod events;

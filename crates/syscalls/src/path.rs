@@ -68,6 +68,7 @@ async fn finish_open(t: &Rc<Task>, mut opened: Opened, flags: i32) -> Result<i32
                 vfs::OpenFile::new(end, flags & !(c::O_CREAT | c::O_EXCL | c::O_CLOEXEC | c::O_TRUNC), Some(p))
             }
             Opened::Terminal(p, rdev) => crate::tty::open(t, p, rdev, flags)?,
+            Opened::Loop(p, number) => crate::block::open(t, p, number, flags)?,
             Opened::Leased(p) => {
                 crate::lease::wait_for_holders(t, &p, flags).await?;
                 opened = as_caller(t, |w| w.open_path(p, flags, false))?;

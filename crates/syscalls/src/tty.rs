@@ -10,7 +10,7 @@ use task::Task;
 use vfs::OpenFile;
 
 /// Flags that a description keeps.
-const KEPT: i32 = !(c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_CLOEXEC);
+pub(crate) const KEPT: i32 = !(c::O_CREAT | c::O_EXCL | c::O_NOCTTY | c::O_TRUNC | c::O_CLOEXEC);
 
 /// Opens a terminal by its device number: /dev/tty, /dev/ptmx, or a slave, which may become the controlling terminal.
 pub(crate) fn open(t: &Rc<Task>, place: vfs::Path, rdev: u64, flags: i32) -> Result<Rc<OpenFile>> {

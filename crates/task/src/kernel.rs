@@ -94,6 +94,7 @@ pub struct Kernel {
     pub boot: u64,
     /// Every terminal.
     pub terminals: Rc<ipc::tty::Terminals>,
+    pub loops: block::Loops,
     /// Joined to terminals of the host's, with the process that was started at each.
     pub consoles: RefCell<Vec<(i32, Rc<ipc::tty::Console>)>>,
     /// Processes that were started from outside, and have ended since these were last told.
@@ -140,6 +141,7 @@ impl Kernel {
             log: RefCell::default(),
             boot: host::time::monotonic_ns(),
             terminals: Default::default(),
+            loops: Default::default(),
             consoles: Default::default(),
             ended_outside: Default::default(),
             foreground: Cell::new(1),

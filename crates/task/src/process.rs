@@ -186,6 +186,8 @@ pub struct Process {
     /// PR_SET_PDEATHSIG.
     pub parent_death_signal: Cell<i32>,
     pub dumpable: Cell<i32>,
+    /// Of the first of a container: there are block devices for those in it.
+    pub block_devices: Cell<bool>,
     /// getpriority(2); kept, not acted on.
     pub nice: Cell<i32>,
     /// ioprio_set(2); kept, not acted on.
@@ -255,6 +257,7 @@ impl Process {
             exit_signal: Cell::new(abi::c::SIGCHLD),
             parent_death_signal: Cell::new(0),
             dumpable: Cell::new(1),
+            block_devices: Cell::new(false),
             nice: Cell::new(parent.map_or(0, |p| p.nice.get())),
             io_priority: Cell::new(0),
             oom_score_adj: Cell::new((0, 0)),

@@ -5,6 +5,7 @@ use crate::walk::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::walk::{RESOLVE_NO_SYMLINKS, Scope};
 use crate::{Attr, Found, FsContext, Last, New, OpenFile, Path, SetAttr, Walk, permission};
 use crate::{inotify, lease, mount, names};
+use abi::block::{LOOP_CTRL_MINOR, LOOP_MAJOR, MISC_MAJOR};
 use abi::{Errno, Result, c};
 use kernel::cred::{CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_LINUX_IMMUTABLE, CAP_MKNOD, Cred};
 use std::rc::Rc;
@@ -16,6 +17,8 @@ pub enum Opened {
     Fifo(Path, (u64, u64)),
     /// A terminal, by its device number: which one that is depends on who asks.
     Terminal(Path, u64),
+    /// A loop device by its number; `None`: /dev/loop-control. Not everybody's are there.
+    Loop(Path, Option<u32>),
     /// A file whose lease somebody holds who has to give way first. Nothing was done to it yet: to be opened again.
     Leased(Path),
 }
@@ -178,6 +181,8 @@ impl Caller<'_> {
             c::S_IFIFO => return Ok(Opened::Fifo(p, (a.dev, a.ino))),
             c::S_IFSOCK => return Err(Errno::ENXIO),
             c::S_IFCHR | c::S_IFBLK if p.mount.has(mount::NO_DEV) => return Err(Errno::EACCES),
+            c::S_IFBLK if c::major(a.rdev) == LOOP_MAJOR => return Ok(Opened::Loop(p, Some(c::minor(a.rdev)))),
+            c::S_IFCHR if a.rdev == c::makedev(MISC_MAJOR, LOOP_CTRL_MINOR) => return Ok(Opened::Loop(p, None)),
             c::S_IFCHR if matches!(c::major(a.rdev), 5 | 136) => return Ok(Opened::Terminal(p, a.rdev)),
             _ => {}
         }

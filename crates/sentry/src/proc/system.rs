@@ -1,5 +1,7 @@
 //! /proc's files about the whole container.
 use super::{DIR, FILE, LINK};
+use crate::sys::block as disks;
+use abi::block::LOOP_CTRL_MINOR;
 use abi::{Errno, PAGE_SIZE, Result};
 use fs::proc::Node;
 use std::fmt::Write;
@@ -183,9 +185,12 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         "locks" => file(super::locks::text(k)),
         "keys" => file(super::keys::text(k)),
         "key-users" => file(super::keys::users(k)),
-        // No block devices, no modules, and no interrupts but the host's.
-        "diskstats" | "modules" | "misc" | "consoles" => file(String::new()),
-        "partitions" => file("major minor  #blocks  name\n\n".into()),
+        // No modules, and no interrupts but the host's.
+        "modules" | "consoles" => file(String::new()),
+        "diskstats" => file(disks::disk_stats(k)),
+        "partitions" => file(disks::partitions(k)),
+        "misc" if k.loops.any() => file(format!("{LOOP_CTRL_MINOR:3} loop-control\n")),
+        "misc" => file(String::new()),
         "execdomains" => file("0-0\tLinux           \t[kernel]\n".into()),
         "interrupts" | "softirqs" => {
             let cpus = (0..k.config.cpus).map(|i| format!("CPU{i:<8}")).collect::<String>();
@@ -225,10 +230,13 @@ pub fn node(k: &Kernel, path: &str) -> Result<Node> {
         }
         "cmdline" => file("rvisor\n".into()),
         "swaps" => file("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".into()),
-        "devices" => file(
-            "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
-                .into(),
-        ),
+        "devices" => {
+            let (misc, disks) = if k.loops.any() { (" 10 misc\n", "  7 loop\n") } else { ("", "") };
+            file(format!(
+                "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n{misc}136 pts\n\n\
+                 Block devices:\n{disks}"
+            ))
+        }
         _ => Err(Errno::ENOENT),
     }
 }
