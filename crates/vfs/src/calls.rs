@@ -108,7 +108,7 @@ impl Caller<'_> {
             }
             None => {
                 walk.may_change(&last.parent)?;
-                let new = self.new_in(&last.parent, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
+                let new = self.new_in(&last.parent, c::S_IFREG | mode & 0o7777)?;
                 let inode = last.parent.inode().create(&last.name, new, 0)?;
                 let dentry = last.parent.dentry.insert(&last.name, inode);
                 inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
@@ -127,7 +127,7 @@ impl Caller<'_> {
             return Err(Errno::ENOTDIR);
         }
         self.walk().may_change(&dir)?;
-        let new = self.new_in(&dir, c::S_IFREG | (mode & 0o7777 & !self.fs.umask.get()))?;
+        let new = self.new_in(&dir, c::S_IFREG | mode & 0o7777)?;
         let inode = dir.inode().tmpfile(new, flags & c::O_EXCL == 0)?;
         let place = Path { mount: dir.mount.clone(), dentry: dir.dentry.nameless(b"#tmpfile", inode) };
         self.open_path(place, flags & !(c::O_TMPFILE | c::O_EXCL), true)
@@ -206,16 +206,27 @@ impl Caller<'_> {
         Ok(Opened::File(f))
     }
 
-    /// Owner and mode of something new in a directory: setgid directories pass their group on.
-    fn new_in(&self, dir: &Path, mode: u32) -> Result<New> {
+    /// Owner and mode of something new in a directory, from a mode before the umask: setgid directories pass their group
+    /// on, but no program of it to those who are not in it.
+    fn new_in(&self, dir: &Path, mut mode: u32) -> Result<New> {
+        const PROGRAM: u32 = c::S_ISGID | c::S_IXGRP;
         let d = dir.inode().attr()?;
         if dir.dentry.removed.get() {
             return Err(Errno::ENOENT);
         }
-        let inherit = d.mode & c::S_ISGID != 0;
+        let (inherit, kind) = (d.mode & c::S_ISGID != 0, mode & c::S_IFMT);
         let gid = if inherit { d.gid } else { self.cred.fsgid };
-        let mode = if inherit && mode & c::S_IFMT == c::S_IFDIR { mode | c::S_ISGID } else { mode };
-        Ok(New { mode, uid: self.cred.fsuid, gid })
+        if inherit && kind == c::S_IFDIR {
+            mode |= c::S_ISGID;
+        } else if inherit
+            && mode & PROGRAM == PROGRAM
+            && !self.cred.in_group(gid)
+            && !self.cred.has_over(CAP_FSETID, d.uid, gid)
+        {
+            mode &= !c::S_ISGID;
+        }
+        let umask = if kind == c::S_IFLNK { 0 } else { self.fs.umask.get() };
+        Ok(New { mode: mode & !umask, uid: self.cred.fsuid, gid })
     }
 
     /// What has the name that is to be new. Where the caller may make it, the file system refuses a name that is taken,
@@ -252,8 +263,8 @@ impl Caller<'_> {
 
     pub fn mkdir(&self, base: &Path, path: &[u8], mode: u32) -> Result {
         let last = self.fresh(base, path, true)?;
-        let mode = c::S_IFDIR | (mode & 0o1777 & !self.fs.umask.get());
-        let inode = last.parent.inode().mkdir(&last.name, self.new_in(&last.parent, mode)?)?;
+        let new = self.new_in(&last.parent, c::S_IFDIR | mode & 0o1777)?;
+        let inode = last.parent.inode().mkdir(&last.name, new)?;
         last.parent.dentry.insert(&last.name, inode);
         inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, true);
         Ok(())
@@ -269,8 +280,8 @@ impl Caller<'_> {
             _ => return Err(Errno::EINVAL),
         };
         let last = self.fresh(base, path, false)?;
-        let mode = kind | (mode & 0o7777 & !self.fs.umask.get());
-        let inode = last.parent.inode().create(&last.name, self.new_in(&last.parent, mode)?, rdev)?;
+        let new = self.new_in(&last.parent, kind | mode & 0o7777)?;
+        let inode = last.parent.inode().create(&last.name, new, rdev)?;
         last.parent.dentry.insert(&last.name, inode);
         inotify::named(&last.parent.dentry, &last.name, c::IN_CREATE, 0, false);
         Ok(())

@@ -1,6 +1,7 @@
 /* tmpfs: holes, limits, names, large directories, renames. In /dev/shm, which is one natively too. */
 #include "t.h"
 #include <dirent.h>
+#include <grp.h>
 #include <linux/falloc.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -252,5 +253,49 @@ CASE(many_links) {
         OK(unlink(name));
     }
     OK(unlink("f"));
+    done();
+}
+
+CASE(programs_of_groups_one_is_not_in) {
+    NEED_ROOT();
+    shm();
+    OK(mkdir("d", 0777));
+    OK(chown("d", 54321, 777));
+    OK(chmod("d", 02777));
+    OK(chmod(".", 0711));
+    for (int in = 0; in < 2; in++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            gid_t group = 777;
+            struct stat st;
+            int want = in ? S_ISGID : 0;
+            OK(setgroups(in, &group));
+            OK(setgid(54321));
+            OK(setuid(54321));
+            for (int mask = 0; mask <= 010; mask += 010) {
+                umask(mask);
+                FD(fd, open("d/f", O_RDWR | O_CREAT | O_EXCL, 02777));
+                OK(fstat(fd, &st));
+                CHECK(st.st_gid == 777);
+                EQ(st.st_mode & 07777, want | (0777 & ~mask));
+                OK(unlink("d/f"));
+                OK(mknod("d/f", S_IFREG | 02770, 0));
+                OK(stat("d/f", &st));
+                EQ(st.st_mode & 07777, want | (0770 & ~mask));
+                OK(unlink("d/f"));
+                FD(plain, open("d/f", O_RDWR | O_CREAT | O_EXCL, 02767));
+                OK(fstat(plain, &st));
+                EQ(st.st_mode & 07777, 02767 & ~mask);
+                OK(unlink("d/f"));
+                OK(mkdir("d/d", 02770));
+                OK(stat("d/d", &st));
+                EQ(st.st_mode & 07777, 02770 & ~mask);
+                OK(rmdir("d/d"));
+            }
+            _exit(0);
+        }
+        CHILD_OK(pid);
+    }
+    OK(rmdir("d"));
     done();
 }
