@@ -539,6 +539,9 @@ pub fn getdents64(t: &Rc<Task>, fd: Fd, buf: OutBuf<2>, count: usize) -> Result<
         next = e.next;
         true
     })?;
+    if f.path().is_some_and(|p| p.dentry.removed.get()) {
+        return Err(Errno::ENOENT);
+    }
     if small {
         return Err(Errno::EINVAL);
     }

@@ -256,6 +256,18 @@ CASE(many_links) {
     done();
 }
 
+CASE(a_removed_directory_has_no_list) {
+    shm();
+    OK(mkdir("d", 0700));
+    FD(d, open("d", O_RDONLY | O_DIRECTORY));
+    char buffer[500];
+    CHECK(syscall(SYS_getdents64, d, buffer, sizeof buffer) > 0);
+    OK(lseek(d, 0, SEEK_SET));
+    OK(rmdir("d"));
+    ERR(syscall(SYS_getdents64, d, buffer, sizeof buffer), ENOENT);
+    done();
+}
+
 CASE(programs_of_groups_one_is_not_in) {
     NEED_ROOT();
     shm();
