@@ -538,15 +538,19 @@ fn set_times(t: &Task, p: &Path, times: Option<[Timespec; 2]>) -> Result {
 pub fn utimensat(t: &Rc<Task>, dir: Fd, path: PathArg, times: UserIn<[Timespec; 2]>, flags: Flags) -> Result {
     let flags = flags.only(c::AT_SYMLINK_NOFOLLOW | c::AT_EMPTY_PATH)?;
     let times = times_of(t, times)?;
-    let p = if path.is_null() && dir != CWD {
-        if flags != 0 {
-            return Err(Errno::EINVAL);
-        }
-        t.files()?.get(dir.0)?.path().cloned().ok_or(Errno::EBADF)?
-    } else {
-        file_at(t, dir, path, flags)?
-    };
-    set_times(t, &p, times)
+    set_times(t, &timed(t, dir, path, flags)?, times)
+}
+
+/// What is to have other times: without a name the descriptor's own file.
+fn timed(t: &Task, dir: Fd, path: PathArg, flags: i32) -> Result<Path> {
+    if !path.is_null() || dir == CWD {
+        return file_at(t, dir, path, flags);
+    }
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let f = t.files()?.get(dir.0)?;
+    f.path().filter(|_| f.flags() & c::O_PATH == 0).cloned().ok_or(Errno::EBADF)
 }
 
 fn times_of(t: &Task, times: UserIn<[Timespec; 2]>) -> Result<Option<[Timespec; 2]>> {
@@ -572,8 +576,7 @@ pub fn futimesat(t: &Rc<Task>, dir: Fd, path: PathArg, times: UserIn<[Timeval; 2
             Some(tv.map(|v| Timespec { sec: v.sec, nsec: v.nsec * 1000 }))
         }
     };
-    let p = file_at(t, dir, path, 0)?;
-    set_times(t, &p, times)
+    set_times(t, &timed(t, dir, path, 0)?, times)
 }
 pub fn utime(t: &Rc<Task>, path: PathArg, times: UserIn<[i64; 2]>) -> Result {
     let times = times.get_opt(&*t.mem())?.map(|v| v.map(|sec| Timespec { sec, nsec: 0 }));

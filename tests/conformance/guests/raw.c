@@ -168,6 +168,14 @@ CASE(times_of_files) {
     ERR(RAW(utimes, "f", bad), EINVAL);
     OK(RAW(futimesat, AT_FDCWD, "f", tv));
     ERR(RAW(futimesat, 99, "f", tv), EBADF);
+    ERR(RAW(utimes, NULL, tv), EFAULT);
+    ERR(RAW(futimesat, AT_FDCWD, NULL, tv), EFAULT);
+    FD(named, open("f", O_RDONLY));
+    tv[1].tv_sec = 3000;
+    OK(RAW(futimesat, named, NULL, tv));
+    CHECK(stat("f", &st) == 0 && st.st_mtim.tv_sec == 3000);
+    ERR(RAW(futimesat, open("f", O_PATH), NULL, tv), EBADF);
+    ERR(RAW(utimensat, named, NULL, NULL, AT_SYMLINK_NOFOLLOW), EINVAL);
 }
 CASE(mknod_by_number) {
     OK(RAW(mknod, "p", S_IFIFO | 0600, 0));
