@@ -21,6 +21,8 @@ const NOATIME: u32 = 0x80;
 const FLAGS: u32 = IMMUTABLE | APPEND | NODUMP | NOATIME;
 const INHERITED: u32 = NODUMP | NOATIME;
 
+/// After so many nanoseconds a file that is read has been read anew, even if nothing changed.
+const DAY: i64 = 86_400_000_000_000;
 const MAGIC: i64 = 0x0102_1994;
 
 /// One instance.
@@ -211,6 +213,19 @@ impl TmpInode {
         let mut a = self.attr.get();
         f(&mut a);
         self.attr.set(a);
+        if let Body::File(d) = &self.body {
+            d.changed();
+        }
+    }
+
+    /// A directory was read through that description.
+    fn listed_by(&self, file: &OpenFile) {
+        let (mut a, now) = (self.attr.get(), crate::now());
+        let stale = a.atime <= a.mtime.max(a.ctime) || a.atime < now - DAY;
+        if self.flags.get() & NOATIME == 0 && file.moves_atime(true, stale) {
+            a.atime = now;
+            self.attr.set(a);
+        }
     }
 
     fn touched(&self) {
@@ -299,6 +314,7 @@ impl Inode for TmpInode {
             Body::File(d) => {
                 a.size = d.size();
                 a.blocks = d.charged().div_ceil(512);
+                a.atime = d.accessed().unwrap_or(a.atime);
                 if let Some(t) = d.modified() {
                     (a.mtime, a.ctime) = (a.mtime.max(t), a.ctime.max(t));
                 }
@@ -439,8 +455,9 @@ impl Inode for TmpInode {
             a.mtime = s.mtime.unwrap_or(a.mtime);
             a.ctime = now;
         });
-        if let (Some(_), Body::File(d)) = (s.mtime, &self.body) {
-            d.forget_modified();
+        if let Body::File(d) = &self.body {
+            s.mtime.inspect(|_| d.forget_modified());
+            s.atime.inspect(|_| d.forget_accessed());
         }
         Ok(())
     }
@@ -475,7 +492,12 @@ impl Inode for TmpInode {
 
     fn open(&self, _flags: i32) -> Result<Rc<dyn FileOps>> {
         match &self.body {
-            Body::File(d) => Ok(Rc::new(TmpFile(d.clone(), self.flags.clone()))),
+            Body::File(d) => {
+                if d.accessed().unwrap_or(self.attr.get().atime) < crate::now() - DAY {
+                    d.changed();
+                }
+                Ok(Rc::new(TmpFile(d.clone(), self.flags.clone())))
+            }
             Body::Dir(..) => Ok(Rc::new(TmpDir(self.this.borrow().upgrade().ok_or(Errno::ENOENT)?))),
             Body::Special if self.attr.get().kind() == c::S_IFCHR => crate::dev::open(self.attr.get().rdev),
             _ => Err(Errno::ENXIO),

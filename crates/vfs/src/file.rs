@@ -237,6 +237,11 @@ impl OpenFile {
     pub fn path(&self) -> Option<&crate::Path> {
         self.path.as_ref()
     }
+    /// Does reading through this description move the access time? See [`Mount::moves_atime`](crate::Mount::moves_atime).
+    pub fn moves_atime(&self, dir: bool, stale: bool) -> bool {
+        let wanted = |p: &crate::Path| p.mount.moves_atime(dir, stale);
+        self.flags() & abi::c::O_NOATIME == 0 && self.path.as_ref().is_some_and(wanted)
+    }
     /// Whoever watches the file hears of what was done through this description: IN_ACCESS, IN_MODIFY ...
     pub fn told(&self, event: u32) {
         if crate::inotify::watched()

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <grp.h>
 #include <linux/falloc.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
@@ -254,6 +255,71 @@ CASE(many_links) {
     }
     OK(unlink("f"));
     done();
+}
+
+static long long ns(struct timespec t) { return t.tv_sec * 1000000000LL + t.tv_nsec; }
+static long long atime(const char *path) {
+    struct stat st;
+    OK(stat(path, &st));
+    return ns(st.st_atim);
+}
+
+/* Whether reading a file, and listing a directory, moves the access time on a mount with these flags: bits 1 and 2; and
+   whether it does so again with nothing changed: bits 4 and 8. */
+static int moves(unsigned long flags, int open_flags) {
+    int moved = 0;
+    char byte;
+    OK(mount("none", "m", "tmpfs", flags, NULL));
+    OK(mkdir("m/d", 0700));
+    t_write_file("m/f", "text");
+    t_write_file("m/d/f", "text");
+    for (int again = 0; again < 2; again++) {
+        t_sleep_ms(20);
+        long long file = atime("m/f"), dir = atime("m/d");
+        FD(fd, open("m/f", O_RDONLY | open_flags));
+        EQ(read(fd, &byte, 1), 1);
+        close(fd);
+        FD(list, open("m/d", O_RDONLY | O_DIRECTORY | open_flags));
+        char buffer[500];
+        CHECK(syscall(SYS_getdents64, list, buffer, sizeof buffer) > 0);
+        close(list);
+        moved |= (atime("m/f") > file ? 1 : 0) << 2 * again | (atime("m/d") > dir ? 2 : 0) << 2 * again;
+        CHECK(atime("m/f") >= file && atime("m/d") >= dir);
+    }
+    OK(umount("m"));
+    return moved;
+}
+
+CASE(access_times) {
+    NEED_ROOT();
+    if (unshare(CLONE_NEWNS) != 0 && (errno != EPERM || unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0))
+        SKIP("no mount namespaces");
+    OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+    OK(mkdir("m", 0700));
+    EQ(moves(0, 0), 3);
+    EQ(moves(MS_STRICTATIME, 0), 15);
+    EQ(moves(MS_STRICTATIME, O_NOATIME), 0);
+    EQ(moves(MS_NOATIME, 0), 0);
+    EQ(moves(MS_NODIRATIME, 0), 1);
+    EQ(moves(MS_STRICTATIME | MS_NODIRATIME, 0), 5);
+    OK(mount("none", "m", "tmpfs", 0, NULL));
+    t_write_file("m/f", "text");
+    struct timespec set[2] = {{5, 0}, {100, 0}};
+    OK(utimensat(AT_FDCWD, "m/f", set, 0));
+    EQ(atime("m/f"), 5000000000LL);
+    t_read_is("m/f", "text");
+    CHECK(atime("m/f") > 100000000000LL);
+    long long before = atime("m/f");
+    t_sleep_ms(20);
+    OK(chmod("m/f", 0600));
+    t_read_is("m/f", "text");
+    CHECK(atime("m/f") > before);
+    set[0].tv_sec = time(NULL) - 100000, set[1].tv_nsec = UTIME_OMIT;
+    OK(utimensat(AT_FDCWD, "m/f", set, 0));
+    OK(mount("none", "m", NULL, MS_REMOUNT | MS_RDONLY, NULL));
+    t_read_is("m/f", "text");
+    EQ(atime("m/f"), set[0].tv_sec * 1000000000LL);
+    OK(umount("m"));
 }
 
 CASE(a_removed_directory_has_no_list) {

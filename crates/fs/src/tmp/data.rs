@@ -7,7 +7,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use vfs::Backing;
+use vfs::{Backing, OpenFile};
 
 pub const PAGE: u64 = abi::PAGE_SIZE;
 /// Bytes that are written to a host file in one step.
@@ -59,6 +59,9 @@ pub struct Data {
     /// It was mapped: pages appear without our doing.
     mapped: Cell<bool>,
     modified: Cell<Option<i64>>,
+    accessed: Cell<Option<i64>>,
+    /// It may have been changed since it was last read.
+    stale: Cell<bool>,
     seals: Cell<i32>,
     /// Cloned for every shared mapping that may write.
     writers: Rc<()>,
@@ -73,6 +76,8 @@ impl Data {
             dense: Cell::new(0),
             mapped: Cell::new(false),
             modified: Cell::new(None),
+            accessed: Cell::new(None),
+            stale: Cell::new(true),
             seals: Cell::new(seals),
             writers: Rc::new(()),
         })
@@ -101,6 +106,33 @@ impl Data {
 
     pub fn forget_modified(&self) {
         self.modified.set(None);
+    }
+
+    fn modify(&self) {
+        self.modified.set(Some(crate::now()));
+        self.stale.set(true);
+    }
+
+    /// When it was read; `None`: as its inode says.
+    pub fn accessed(&self) -> Option<i64> {
+        self.accessed.get()
+    }
+
+    pub fn forget_accessed(&self) {
+        self.accessed.set(None);
+    }
+
+    /// What its inode says of it is another.
+    pub fn changed(&self) {
+        self.stale.set(true);
+    }
+
+    /// It was read through that description.
+    pub fn read_by(&self, file: &OpenFile) {
+        if file.moves_atime(false, self.stale.get()) {
+            self.accessed.set(Some(crate::now()));
+            self.stale.set(false);
+        }
     }
 
     fn charge(&self, bytes: u64) -> Result {
@@ -164,7 +196,7 @@ impl Data {
         }
         let inline = matches!(&*self.bytes.borrow(), Bytes::Inline(i) if len <= old || i.may_be(len, 0));
         self.store_unless(inline, len)?;
-        self.modified.set(Some(crate::now()));
+        self.modify();
         match &mut *self.bytes.borrow_mut() {
             Bytes::Inline(i) => {
                 i.set_len(len);
@@ -226,7 +258,7 @@ impl Data {
             Bytes::Host(..) => false,
         };
         self.store_unless(inline, end)?;
-        self.modified.set(Some(crate::now()));
+        self.modify();
         match &mut *self.bytes.borrow_mut() {
             Bytes::Inline(i) => self.write_inline(i, src, offset, end),
             Bytes::Host(fd, size) => self.write_host(fd, size, src, offset, end),
@@ -360,7 +392,7 @@ impl Data {
                 self.recount(fd, *at);
             }
         }
-        self.modified.set(Some(crate::now()));
+        self.modify();
         Ok(())
     }
 
@@ -379,7 +411,7 @@ impl Data {
                 self.recount(fd, *size);
             }
         }
-        self.modified.set(Some(crate::now()));
+        self.modify();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Open tmpfs files and directories.
 use super::data::Data;
-use super::{Body, TmpInode};
+use super::{Body, NOATIME, TmpInode};
 use abi::{Errno, Result, c};
 use guest::{Sink, Source};
 use std::any::Any;
@@ -13,8 +13,12 @@ use vfs::{APPEND, Backing, DirEntry, FileOps, IMMUTABLE, OpenFile};
 pub struct TmpFile(pub Rc<Data>, pub Rc<Cell<u32>>);
 
 impl FileOps for TmpFile {
-    fn read(&self, _file: &OpenFile, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
-        self.0.read(dst, offset)
+    fn read(&self, file: &OpenFile, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
+        let n = self.0.read(dst, offset)?;
+        if self.1.get() & NOATIME == 0 {
+            self.0.read_by(file);
+        }
+        Ok(n)
     }
     fn write(&self, file: &OpenFile, src: &mut dyn Source, offset: u64) -> Result<usize> {
         let at = if file.flags() & c::O_APPEND != 0 { self.0.size() } else { offset };
@@ -68,8 +72,9 @@ impl FileOps for TmpFile {
 pub struct TmpDir(pub Rc<TmpInode>);
 
 impl FileOps for TmpDir {
-    fn readdir(&self, _file: &OpenFile, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
+    fn readdir(&self, file: &OpenFile, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result {
         let Body::Dir(entries, parent) = &self.0.body else { return Err(Errno::ENOTDIR) };
+        self.0.listed_by(file);
         let ino = self.0.attr.get().ino;
         let up = parent.borrow().upgrade().map_or(ino, |p| p.attr.get().ino);
         // Positions: 0 and 1 are the dots, then cookie + 1.

@@ -196,6 +196,12 @@ impl Mount {
     pub fn read_only(&self) -> bool {
         self.has(READ_ONLY) || self.sb.read_only()
     }
+    /// Does looking at a file move its access time? `dir`: it is a directory; `stale`: it was changed since, or the time is
+    /// a day old, which is all that MS_RELATIME moves it for.
+    pub fn moves_atime(&self, dir: bool, stale: bool) -> bool {
+        let never = NO_ATIME | if dir { NO_DIR_ATIME } else { 0 };
+        (stale || !self.has(RELATIME)) && !self.has(never) && !self.read_only()
+    }
     pub fn has(&self, flag: u32) -> bool {
         self.flags.get() & flag != 0
     }
