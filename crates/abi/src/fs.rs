@@ -176,6 +176,20 @@ pub struct Statmount {
 
 const _: () = assert!(size_of::<Statmount>() == 512);
 
+/// ioctl_ficlonerange(2).
+pub const FICLONE: u64 = 0x4004_9409;
+pub const FICLONERANGE: u64 = 0x4020_940d;
+
+/// `struct file_clone_range`.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CloneRange {
+    pub src_fd: i64,
+    pub src_offset: u64,
+    pub src_length: u64,
+    pub dest_offset: u64,
+}
+
 /// Links that every container's /dev has: name, and what it leads to.
 pub const DEV_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),

@@ -1,6 +1,6 @@
 //! Descriptors: close(2), dup(2), fcntl(2), ioctl(2), flock(2), fsync(2), pipe(2), getdents(2).
 use crate::args::{Fd, Flags, OutBuf};
-use abi::fs::Flock;
+use abi::fs::{CloneRange, FICLONE, FICLONERANGE, Flock};
 use abi::{Errno, Result, c};
 use guest::{UserIn, UserInOut, UserOut};
 use kernel::cred::CAP_SYS_RESOURCE;
@@ -443,6 +443,11 @@ pub fn ioctl(t: &Rc<Task>, fd: Fd, cmd: u32, arg: u64) -> Result<i64> {
             let flags = f.flags() & !c::O_NONBLOCK;
             f.set_flags(if on != 0 { flags | c::O_NONBLOCK } else { flags });
             Ok(0)
+        }
+        FICLONE => crate::splice::clone_file(t, &f, i64::from(arg as i32)),
+        FICLONERANGE => {
+            let range: CloneRange = guest::UserIn::new(arg).get(&*mem)?;
+            crate::splice::clone_file(t, &f, range.src_fd)
         }
         FIOSETOWN | SIOCSPGRP if f.downcast::<SocketFile>().is_some() => {
             let id: i32 = guest::UserIn::new(arg).get(&*mem)?;

@@ -214,6 +214,29 @@ pub async fn sendfile(t: &Rc<Task>, out: Fd, input: Fd, offset: UserInOut<i64>, 
     Ok(done)
 }
 
+/// ioctl_ficlone(2): no file system here has files that share their blocks, EOPNOTSUPP; but what is wrong comes first.
+///
+/// EBADF, EXDEV, EISDIR, EINVAL: not two regular files of one file system, to read from and to write to.
+pub(crate) fn clone_file(t: &Task, to: &OpenFile, from: i64) -> Result<i64> {
+    let from = t.files()?.get(i32::try_from(from).map_err(|_| Errno::EBADF)?)?;
+    if from.flags() & c::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    let attr = |f: &OpenFile| f.path().ok_or(Errno::EINVAL)?.inode().attr();
+    let (a, b) = (attr(&from)?, attr(to)?);
+    if a.dev != b.dev {
+        return Err(Errno::EXDEV);
+    }
+    if a.is_dir() || b.is_dir() {
+        return Err(Errno::EISDIR);
+    }
+    if !a.is_file() || !b.is_file() {
+        return Err(Errno::EINVAL);
+    }
+    let open = from.readable() && to.writable() && to.flags() & c::O_APPEND == 0;
+    Err(if open { Errno::EOPNOTSUPP } else { Errno::EBADF })
+}
+
 pub fn copy_file_range(
     t: &Rc<Task>,
     input: Fd,

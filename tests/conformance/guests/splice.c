@@ -1,5 +1,7 @@
 /* splice, tee, vmsplice, sendfile, copy_file_range: which ends they take, how much they move, when they wait. */
 #include "t.h"
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -239,4 +241,27 @@ CASE(what_only_counts_does_not_splice) {
     EQ(write(f, "12345678", 8), 8);
     EQ(lseek(f, 0, SEEK_SET), 0);
     ERR(sendfile(counter, f, NULL, 8), EINVAL);
+}
+
+CASE(blocks_that_cannot_be_shared) {
+    t_write_file("from", "text");
+    FD(from, open("from", O_RDONLY));
+    FD(to, open("to", O_RDWR | O_CREAT, 0600));
+    FD(append, open("to", O_WRONLY | O_APPEND));
+    FD(dir, open(".", O_RDONLY));
+    FD(other, open("/proc/self/stat", O_RDONLY));
+    struct file_clone_range range = {.src_fd = from};
+    if (ioctl(to, FICLONE, from) == 0)
+        SKIP("the file system can");
+    EQ(errno, EOPNOTSUPP);
+    ERR(ioctl(to, FICLONERANGE, &range), EOPNOTSUPP);
+    ERR(ioctl(to, FICLONERANGE, BAD_ADDRESS), EFAULT);
+    ERR(ioctl(to, FICLONE, 99), EBADF);
+    ERR(ioctl(to, FICLONE, open("from", O_PATH)), EBADF);
+    ERR(ioctl(to, FICLONE, append), EBADF);
+    ERR(ioctl(append, FICLONE, from), EBADF);
+    ERR(ioctl(from, FICLONE, to), EBADF);
+    ERR(ioctl(to, FICLONE, dir), EISDIR);
+    ERR(ioctl(dir, FICLONE, from), EISDIR);
+    ERR(ioctl(to, FICLONE, other), EXDEV);
 }
