@@ -341,7 +341,7 @@ pub async fn sync_file_range(t: &Rc<Task>, fd: Fd, offset: i64, count: i64, flag
         return Err(Errno::EINVAL);
     }
     let attr = f.path().ok_or(Errno::ESPIPE)?.inode().attr()?;
-    if !attr.is_file() && !attr.is_dir() {
+    if !attr.is_file() && !attr.is_dir() && attr.kind() != c::S_IFBLK {
         return Err(Errno::ESPIPE);
     }
     if flags & waits == 0 { Ok(()) } else { sync_file(&f, true).await }
@@ -368,8 +368,8 @@ pub fn readahead(t: &Rc<Task>, fd: Fd, _offset: i64, _count: usize) -> Result {
     if !f.readable() {
         return Err(Errno::EBADF);
     }
-    let regular = f.path().is_some_and(|p| p.inode().attr().is_ok_and(|a| a.is_file()));
-    if regular { Ok(()) } else { Err(Errno::EINVAL) }
+    let kind = f.path().and_then(|p| p.inode().kind().ok());
+    if matches!(kind, Some(c::S_IFREG | c::S_IFBLK)) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// cachestat(2), of offset and length (0: to the end). Pages in memory are never dirty, written back or evicted.

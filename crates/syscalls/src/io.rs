@@ -306,7 +306,7 @@ pub(crate) async fn write_with(
     if sync {
         wait::settle().await;
     }
-    let append = flags & c::RWF_APPEND != 0 && f.ops().seekable();
+    let append = flags & c::RWF_APPEND != 0 && f.ops().seekable() && !f.ops().has_fixed_size();
     let moves = append && at.is_none();
     if append {
         at = Some(f.ops().size()?);

@@ -6,7 +6,9 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 
 #ifndef BLKGETDISKSEQ
 #define BLKGETDISKSEQ _IOR(0x12, 128, uint64_t)
@@ -94,6 +96,17 @@ CASE(what_is_written_is_in_the_file) {
     ERR(lseek(d, 0, SEEK_HOLE), EINVAL);
     ERR(ftruncate(d, 512), EINVAL);
     ERR(truncate(dev, 512), EINVAL);
+    struct iovec v = {"app", 3};
+    EQ(pwritev2(d, &v, 1, 8192, RWF_APPEND), 3);
+    EQ(pread(d, got, 3, 8192), 3);
+    EQ(memcmp(got, "app", 3), 0);
+    OK(readahead(d, 0, 4096));
+    OK(posix_fadvise(d, 0, 0, POSIX_FADV_SEQUENTIAL));
+    OK(sync_file_range(d, 0, 4096, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+    OK(lseek(d, 0, SEEK_SET));
+    EQ(sendfile(f, d, NULL, 512), 512);
+    ERR(copy_file_range(d, NULL, f, NULL, 512, 0), EINVAL);
+    ERR(ioctl(f, FICLONE, d), EXDEV);
     OK(ioctl(d, LOOP_CLR_FD));
     close(d);
 }
