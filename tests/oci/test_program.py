@@ -188,6 +188,24 @@ def test_privileged_has_what_there_is(runrsc: Runtime) -> None:
     assert "/dev/vda: left out" in runrsc.log.read_text()
 
 
+def test_privileged_has_loop_devices_of_its_own(runrsc: Runtime) -> None:
+    """As Docker names them; they are the sandbox's, whatever the host has."""
+
+    def change(config: dict[str, Any]) -> None:
+        for names in config["process"]["capabilities"].values():
+            names.append("CAP_SYS_ADMIN")
+        nodes = [("/dev/loop-control", "c", 10, 237), ("/dev/loop0", "b", 7, 0), ("/dev/vda", "b", 254, 0)]
+        keys = ("path", "type", "major", "minor")
+        config["linux"]["devices"] = [dict(zip(keys, node, strict=True)) for node in nodes]
+        config["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+
+    show = "stat -c '%F %a' /dev/loop-control /dev/loop0; wc -c </dev/loop0; ls /sys/block"
+    done = runrsc.run("sh", "-c", show, change=change)
+    assert done.stdout.splitlines()[:3] == ["character special file 660", "block special file 660", "0"]
+    assert done.stdout.split()[-8:] == [f"loop{number}" for number in range(8)]
+    assert runrsc.log.read_text().count("left out") == 1
+
+
 def test_domain_name(runrsc: Runtime) -> None:
     def change(config: dict[str, Any]) -> None:
         config["linux"]["sysctl"] = {"kernel.domainname": "far.away"}

@@ -7,6 +7,7 @@ What cannot be meant is refused by its name in the specification; only what the 
 from __future__ import annotations
 
 import os
+import re
 
 from rvisor._sentry import messages
 from rvisor.oci import on_host
@@ -48,6 +49,8 @@ _SERVED = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))
 """The private kernel's devices by their numbers: null, zero, full, random, urandom, tty, ptmx."""
 _TERMINALS = ("/dev/tty", "/dev/console", "/dev/ptmx")
 """Which terminal these are is for the sandbox to say."""
+_LOOP = {"b": 7, "c": 10, "u": 10}
+"""Major numbers of loop devices and of /dev/loop-control, by their kinds."""
 HARMLESS = [
     "defaults",
     "rw",
@@ -519,6 +522,9 @@ def _device(config: Config, node: Device, *, everything: bool) -> None:
         return
     elif served or (not everything and (node["kind"] == "p" or not _of_host(node))):
         config.devices.append(node)
+    elif everything and _LOOP.get(node["kind"]) == node["major"] and re.fullmatch(r"/dev/loop(-control|\d+)", path):
+        # Whoever may administer finds the sandbox's own there.
+        return
     elif everything:
         config.warnings.append(f"linux.devices: {path}: left out: a private kernel cannot serve this device")
     else:
