@@ -7,7 +7,6 @@ What cannot be meant is refused by its name in the specification; only what the 
 from __future__ import annotations
 
 import os
-import re
 
 from rvisor._sentry import messages
 from rvisor.oci import on_host
@@ -522,13 +521,18 @@ def _device(config: Config, node: Device, *, everything: bool) -> None:
         return
     elif served or (not everything and (node["kind"] == "p" or not _of_host(node))):
         config.devices.append(node)
-    elif everything and _LOOP.get(node["kind"]) == node["major"] and re.fullmatch(r"/dev/loop(-control|\d+)", path):
+    elif everything and _LOOP.get(node["kind"]) == node["major"] and _is_loop(path):
         # Whoever may administer finds the sandbox's own there.
         return
     elif everything:
         config.warnings.append(f"linux.devices: {path}: left out: a private kernel cannot serve this device")
     else:
         raise OciError(f"config.json: linux.devices: {path}: a private kernel cannot serve this device")
+
+
+def _is_loop(path: str) -> bool:
+    which = path.removeprefix("/dev/loop")
+    return which != path and (which == "-control" or which.isdigit())
 
 
 def _of_host(node: Device) -> bool:
