@@ -80,6 +80,8 @@ pub struct Slots {
     doomed: Vec<Rc<Process>>,
     /// The CPU that was last given back to a guest.
     guest_cpu: usize,
+    /// How long the thread that asked last runs between its waits, nanoseconds.
+    asker_runs: u64,
     /// A program waits for a warm stub; one has come.
     wanted: bool,
     came: bool,
@@ -202,6 +204,7 @@ impl Slots {
         }
         let a = match kind {
             k @ (ask::CALL | ask::TRAP) => {
+                self.asker_runs = t.ran.get();
                 let args = std::array::from_fn(|i| r.args[i].load(Relaxed));
                 Ask::Call { nr: r.nr.load(Relaxed), args, full: k == ask::TRAP }
             }
@@ -371,12 +374,12 @@ impl Slots {
         self.count_bell();
         self.crowd.place(&t);
         if !t.hot.get() && self.may_spin() {
-            let close = host::time::monotonic_ns() - t.bell_answered.get() < SPIN_NS;
+            let now = host::time::monotonic_ns();
+            let close = now - t.bell_answered.get() < SPIN_NS;
             t.dense.set(if close { t.dense.get() + 1 } else { 0 });
             // Who is looked at beside others costs nothing more. The stub is placed before it is answered.
             let earned = t.dense.get() >= t.needed.get();
-            if earned || !self.hot.is_empty() || self.crowd.apart() {
-                self.go_apart();
+            if (earned || !self.hot.is_empty() || self.crowd.apart()) && self.go_apart(now) {
                 t.earned.set(earned);
                 self.heat(&t);
             }
@@ -478,10 +481,11 @@ impl Slots {
             self.heat(t);
         }
         handshake::answer(&t.slot().answer.seq, t.seq.get());
+        if t.parked.take() {
+            t.woken.set(host::time::monotonic_ns());
+        }
         if let Some(id) = t.bell.take() {
-            // Not across CPUs while there is work for all: who calls would gather on one, and leave the others idle.
-            let here = self.busy() < self.cpus() || t.cpu.get() == host::cpu::Cpus::current();
-            self.set_sync(here && self.hot.is_empty() && !self.crowd.apart());
+            self.set_sync(self.better_here(t));
             let _ = host::notify::reply(self.listener.as_fd(), id);
             t.bell_answered.set(host::time::monotonic_ns());
             if self.sync {
@@ -559,6 +563,7 @@ impl Platform for Slots {
     }
 
     fn wait(&mut self, deadline: Option<u64>, others: BorrowedFd<'_>) {
+        self.asker_runs = u64::MAX;
         if !self.others_added {
             self.others_added = true;
             self.inner.add(others, host::epoll::LEVEL_IN, OTHERS).expect("host epoll");
@@ -678,6 +683,8 @@ impl Platform for Slots {
     fn park(&mut self, tag: u64) {
         let Some(t) = self.thread(tag).cloned() else { return };
         t.dense.set(0);
+        t.parked.set(true);
+        t.ran.set(host::time::monotonic_ns() - t.woken.get());
         t.slot().answer.parked.store(t.seq.get(), Relaxed);
         if t.hot.replace(false) {
             t.slot().mode.hot.store(0, Relaxed);

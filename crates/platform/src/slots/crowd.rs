@@ -18,6 +18,15 @@ const ENTER_NS: u64 = WINDOW as u64 * 30_000;
 const LEAVE_NS: u64 = 1_000_000;
 /// As many calls in that time are enough.
 const ENOUGH: u64 = LEAVE_NS / 28_000;
+/// So many of them must come in by being looked for, for each that rings: who rings has waited, and is woken across CPUs, which costs
+/// that many times what looking saves.
+const PAYS: u64 = 2;
+/// How long it is not tried again when it did not pay, at first and at most, nanoseconds.
+const BARRED_NS: u64 = 10_000_000;
+const BARRED_MAX_NS: u64 = 640_000_000;
+/// Who runs no longer than this between two waits, nanoseconds, and wakes another, does better beside it on one CPU: to wake an idle
+/// CPU takes as long.
+const SHORT_NS: u64 = 50_000;
 
 pub(super) struct Crowd {
     /// What the sandbox may use, as the operator has set it.
@@ -29,9 +38,13 @@ pub(super) struct Crowd {
     /// Bells in this window, and those that found all CPUs taken.
     bells: u32,
     crowded: u32,
-    /// Begin of the window, and calls until then.
+    /// Begin of the window, and calls until then: all, and those that rang.
     begun: u64,
     calls: u64,
+    rang: u64,
+    /// It did not pay: until when it is not tried, and for how long that was.
+    barred_until: u64,
+    barred_for: u64,
     /// The host will not have it.
     refused: bool,
 }
@@ -39,7 +52,19 @@ pub(super) struct Crowd {
 impl Crowd {
     pub fn new() -> abi::Result<Crowd> {
         let all = Cpus::allowed()?;
-        Ok(Crowd { all, parts: None, moved: Vec::new(), bells: 0, crowded: 0, begun: 0, calls: 0, refused: false })
+        Ok(Crowd {
+            all,
+            parts: None,
+            moved: Vec::new(),
+            bells: 0,
+            crowded: 0,
+            begun: 0,
+            calls: 0,
+            rang: 0,
+            barred_until: 0,
+            barred_for: 0,
+            refused: false,
+        })
     }
 
     /// Whether the kernel thread has a CPU of its own.
@@ -136,6 +161,18 @@ impl Crowd {
 }
 
 impl Slots {
+    /// Whether a thread that is answered is best woken on the kernel thread's own CPU, which that is about to leave.
+    pub(super) fn better_here(&self, t: &Thread) -> bool {
+        if !self.hot.is_empty() || self.crowd.apart() {
+            return false;
+        }
+        // Not while there is work for all: who calls would gather on one CPU, and leave the others idle. But who wakes another
+        // and then waits itself leaves its own.
+        let (busy, cpus) = (self.busy(), self.cpus());
+        let pair = busy == cpus && self.asker_runs < SHORT_NS;
+        busy < cpus || pair || t.cpu.get() == Cpus::current()
+    }
+
     /// A bell has rung.
     pub(super) fn count_bell(&mut self) {
         let full = self.busy() >= self.cpus() && self.cpus() > 1;
@@ -153,23 +190,27 @@ impl Slots {
         (c.bells, c.crowded, c.begun) = (0, 0, now);
         c.look();
         if dense {
-            self.go_apart();
+            self.go_apart(now);
         }
     }
 
-    /// Takes a CPU for the kernel thread, if it has none of its own yet and the host lets it.
-    pub(super) fn go_apart(&mut self) {
+    /// Takes a CPU for the kernel thread, if it has none of its own yet and the host lets it. False: it did not pay lately.
+    pub(super) fn go_apart(&mut self, now: u64) -> bool {
         let c = &mut self.crowd;
         if c.refused || c.apart() {
-            return;
+            return true;
+        }
+        if now < c.barred_until {
+            return false;
         }
         c.enter();
         if !c.apart() {
-            return;
+            return true;
         }
-        c.begun = host::time::monotonic_ns();
-        c.calls = self.counters.hot_calls + self.counters.bells;
+        c.begun = now;
+        (c.calls, c.rang) = (self.counters.hot_calls + self.counters.bells, self.counters.bells);
         self.counters.apart += 1;
+        true
     }
 
     /// Gives the CPU back if too few have called.
@@ -182,10 +223,18 @@ impl Slots {
         if c.look() {
             return c.leave();
         }
+        let (all, rang) = (calls - c.calls, self.counters.bells - c.rang);
+        let pays = all - rang >= PAYS * rang;
         // Longer than the window when a call took long: the rate counts.
-        if (calls - c.calls) * LEAVE_NS < ENOUGH * (now - c.begun) {
+        if all * LEAVE_NS < ENOUGH * (now - c.begun) {
             c.leave();
+        } else if !pays {
+            c.leave();
+            c.barred_for = (c.barred_for * 2).clamp(BARRED_NS, BARRED_MAX_NS);
+            c.barred_until = now + c.barred_for;
+        } else {
+            c.barred_for /= 2;
         }
-        (c.begun, c.calls) = (now, calls);
+        (c.begun, c.calls, c.rang) = (now, calls, self.counters.bells);
     }
 }

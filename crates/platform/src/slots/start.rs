@@ -60,6 +60,7 @@ impl Slots {
             wanted: false,
             came: false,
             guest_cpu: 0,
+            asker_runs: u64::MAX,
             warm: VecDeque::new(),
             warm_next: 0,
             warm_coming: 0,

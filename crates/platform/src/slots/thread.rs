@@ -63,6 +63,11 @@ pub struct Thread {
     /// parked call between.
     pub bell_answered: Cell<u64>,
     pub dense: Cell<u32>,
+    /// It waits for something else than its answer.
+    pub parked: Cell<bool>,
+    /// When it last was woken from that, and how long it ran until it waited again: nanoseconds.
+    pub woken: Cell<u64>,
+    pub ran: Cell<u64>,
     /// How many such bells it takes to be looked at, and calls served while it was.
     pub needed: Cell<u32>,
     /// It is looked at for its own bells, not because others were.
@@ -95,6 +100,9 @@ impl Thread {
             cpu: Cell::new(0),
             bell_answered: Cell::new(0),
             dense: Cell::new(0),
+            parked: Cell::new(false),
+            woken: Cell::new(0),
+            ran: Cell::new(u64::MAX),
             needed: Cell::new(super::DENSE),
             earned: Cell::new(false),
             served: Cell::new(0),
