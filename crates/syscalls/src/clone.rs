@@ -189,11 +189,12 @@ fn make(t: &Rc<Task>, a: CloneArgs) -> Result<i32> {
         }
         failed.untrace(0);
         failed.exiting.set(true);
+        if thread {
+            return failed.finish_exit();
+        }
         failed.process.exit_signal.set(0);
         failed.finish_exit();
-        if !thread {
-            failed.process.reap();
-        }
+        failed.process.reap();
     })));
     Ok(pid)
 }

@@ -239,6 +239,28 @@ static void *sleeps(void *argument) {
     return argument;
 }
 static void *exits_the_process(void *argument) { exit((long)argument); }
+static void *forever(void *nothing) {
+    pause();
+    return nothing;
+}
+/* More than a process may have here: what remains of those that could not be made is nothing, so its parent still waits for it. */
+CASE(a_thread_that_is_not_made) {
+    int child = fork();
+    if (child == 0) {
+        pthread_attr_t small;
+        pthread_attr_init(&small);
+        pthread_attr_setstacksize(&small, 32768);
+        for (int i = 0; i < 1100; i++) {
+            pthread_t t;
+            int r = pthread_create(&t, &small, forever, NULL);
+            CHECK(r == 0 || r == EAGAIN);
+        }
+        _exit(7);
+    }
+    int status;
+    EQ(waitpid(child, &status, 0), child);
+    EQ(WEXITSTATUS(status), 7);
+}
 CASE(exit_ends_all_threads) {
     pid_t pid = fork();
     if (pid == 0) {
