@@ -38,6 +38,8 @@ pub(crate) fn read(t: &Task, domain: i32, addr: u64, len: u64) -> Result<Vec<Con
             (c::SOL_SOCKET, c::SCM_CREDENTIALS) if domain == c::AF_UNIX => out.push(credentials(t, data)?),
             (c::SOL_SOCKET, _) if domain == c::AF_UNIX => return Err(Errno::EINVAL),
             _ if domain == c::AF_UNIX => {}
+            // They mean nothing elsewhere, and are passed over: unix(7).
+            (c::SOL_SOCKET, c::SCM_RIGHTS | c::SCM_CREDENTIALS) => {}
             (level, kind) => out.push(Control::Raw { level, kind, data: data.to_vec() }),
         }
         rest = &rest[size.next_multiple_of(8).min(rest.len())..];

@@ -72,6 +72,25 @@ static void on_sigpipe(int n) { got_sigpipe = n; }
 
 #define OVER (POLLIN | POLLOUT | POLLHUP | POLLRDHUP)
 
+/* What unix sockets would take means nothing here, and is no error. */
+CASE(descriptors_are_not_sent) {
+    int s[2];
+    pair(s);
+    char data[CMSG_SPACE(sizeof(int))] = "", c;
+    struct iovec iov = {.iov_base = "x", .iov_len = 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = data, .msg_controllen = sizeof data};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(h), &s[0], sizeof(int));
+    EQ(sendmsg(s[0], &m, 0), 1);
+    EQ(read(s[1], &c, 1), 1);
+    CHECK(c == 'x');
+    h->cmsg_type = SO_TYPE;
+    ERR(sendmsg(s[0], &m, 0), EINVAL);
+    close(s[0]), close(s[1]);
+}
 CASE(names_agree) {
     int l = listener("0.0.0.0", 8), c = client(l, 0);
     struct sockaddr_in from;
