@@ -1,6 +1,7 @@
 /* The line discipline under random settings and random bytes: `tty_random SEED ROUNDS` prints what came out at both ends.
    Run natively it is the oracle for the same run inside. After each step both ends are read empty, first the slave:
-   a read that finds nothing waits for what the host's kernel has not handed on yet. */
+   a read that finds nothing waits for what the host's kernel has not handed on yet. A thread of that kernel hands it on:
+   it has a while before each reading, or how much one read finds would be its race with ours. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,7 @@ int main(int argc, char **argv) {
                 printf("%02x", b[k]);
             printf(" =%zd", write(fd, b, n));
         }
+        usleep(500);
         unsigned size = below(3) ? 512 : 1 + below(6);
         int count = -1;
         show("slave", s, size);
