@@ -53,8 +53,7 @@ async fn poll_fds(t: &Rc<Task>, fds: UserInOut<PollFd>, n: usize, deadline: Opti
     let files = t.files()?;
     let mut list = Vec::with_capacity(n);
     let mut entries: Vec<Entry> = Vec::with_capacity(n);
-    for i in 0..n {
-        let p = fds.index(i)?.get(&*mem)?;
+    for p in UserIn::<PollFd>::new(fds.addr()).get_array(&*mem, n)? {
         let file = if p.fd < 0 { None } else { files.get(p.fd).ok() };
         let returned = if p.fd >= 0 && file.is_none() { NVAL } else { Ready::empty() };
         entries.push((file, Ready::from_bits_retain(p.events as u16 as u32), returned));
