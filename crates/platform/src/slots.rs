@@ -24,7 +24,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// Slots looked at without being called, at most: no more threads can be running at once.
 const HOT_MAX: usize = 8;
-/// How long to look before sleeping, in nanoseconds: about what a cross-CPU wake-up costs.
+/// How long to look before sleeping, nanoseconds: about what a cross-CPU wake-up costs.
 const SPIN_NS: u64 = 100_000;
 /// The same, just after a slot became hot: its thread has yet to be woken on another CPU.
 const GRACE_NS: u64 = 400_000;
@@ -197,7 +197,7 @@ impl Slots {
         }
         let s = t.slot();
         let r = &s.request;
-        let kind = r.kind.load(Relaxed);
+        let kind = t.kind.get();
         if kind != ask::DONE {
             // A hostile stub asks before it has done all that the last answer said.
             t.queue.borrow_mut().clear();
@@ -664,8 +664,7 @@ impl Platform for Slots {
         for op in ops {
             if let Err(e) = self.enqueue(&t, op) {
                 t.queue.borrow_mut().clear();
-                t.actions.set(0);
-                t.copied.set(false);
+                t.clear();
                 self.events.push_back(Event::Ask { tag, ask: Ask::Failed(e) });
                 return;
             }

@@ -109,6 +109,8 @@ pub mod ask {
     pub const FAILED: u32 = 6;
     /// The actions of an answer with `more` are done.
     pub const DONE: u32 = 7;
+    /// Set beside CALL and TRAP: something was copied ahead. Else the sentry leaves that line alone, which it would have to fetch.
+    pub const AHEAD: u32 = 0x100;
 }
 
 /// Line-sized so that the two sides do not write to one cache line.
@@ -131,12 +133,11 @@ pub struct Segment {
 
 #[repr(C, align(64))]
 pub struct Ahead {
-    pub segments: [Segment; 2],
+    pub segments: [Segment; SEGMENTS],
     /// Bytes of the data area in use by them.
     pub used: AtomicU32,
     pub pad: AtomicU32,
-    /// Where a patched call returns to, and the guest's stack pointer.
-    pub ip: AtomicU64,
+    /// The guest's stack pointer.
     pub sp: AtomicU64,
 }
 
@@ -261,8 +262,8 @@ const _: () = assert!(size_of::<Request>() == 64 && size_of::<Ahead>() == 64 && 
 /// What the stub copies ahead for one system call: at most two arguments.
 ///
 /// Packed in 32 bits: per argument 16 bits: bits 0-2 argument + 1 (0: none; 7: see [`Hint::FULL`]),
-/// bit 3 string, bit 4 "length is in another argument" (bits 5-7 which), bits 8-15 the fixed size in
-/// units of 8 bytes.
+/// bits 3-4 what it points to ([`Hint::STRING`] …; 0: so many bytes as bits 8-15 say, in units of 8), bits 5-7 which other
+/// argument is the length of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hint(pub u32);
 
@@ -271,11 +272,20 @@ impl Hint {
     /// The call always arrives by a trap, with the whole context.
     pub const FULL: Hint = Hint(7 << 16);
 
+    pub const STRING: u32 = 8;
+    pub const BUFFER: u32 = 16;
+    /// `struct iovec`s to be read; what the first of them name comes with them.
+    pub const VECTOR: u32 = 24;
+    /// The bits that tell these.
+    pub const WHAT: u32 = 24;
     pub const fn string(arg: u32) -> u32 {
-        (arg + 1) | 8
+        (arg + 1) | Hint::STRING
     }
     pub const fn buffer(arg: u32, len_arg: u32) -> u32 {
-        (arg + 1) | 16 | (len_arg << 5)
+        (arg + 1) | Hint::BUFFER | (len_arg << 5)
+    }
+    pub const fn vector(arg: u32, len_arg: u32) -> u32 {
+        (arg + 1) | Hint::VECTOR | (len_arg << 5)
     }
     pub const fn fixed(arg: u32, size: usize) -> u32 {
         (arg + 1) | ((size.div_ceil(8) as u32) << 8)
@@ -290,6 +300,10 @@ pub const HINTS: usize = 512;
 /// Longest string, and longest buffer, copied ahead.
 pub const STRING_MAX: usize = 4096;
 pub const BUFFER_MAX: usize = 0x1_0000;
+/// The most entries of a vector copied ahead.
+pub const VECTOR_MAX: usize = 16;
+/// Pieces of guest memory that are copied ahead for one call, at most.
+pub const SEGMENTS: usize = 3;
 
 /// Who does what the guest's own context must do.
 pub mod mode {

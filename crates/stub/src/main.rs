@@ -97,8 +97,8 @@ pub fn control() -> &'static Control {
     unsafe { &*(layout::REGION_BASE as *const Control) }
 }
 
-/// Puts a call's number and arguments, and what the hints let us copy ahead, into the slot.
-pub fn write_call(t: &Tls, regs: &[u64; 23]) {
+/// Puts a call's number and arguments, and what the hints let us copy ahead, into the slot. `ask::AHEAD` if there is any of that.
+pub fn write_call(t: &Tls, regs: &[u64; 23]) -> u32 {
     let s = t.slot();
     let nr = regs[reg::RAX];
     let args = [regs[reg::RDI], regs[reg::RSI], regs[reg::RDX], regs[reg::R10], regs[reg::R8], regs[reg::R9]];
@@ -106,42 +106,82 @@ pub fn write_call(t: &Tls, regs: &[u64; 23]) {
     for (i, a) in args.iter().enumerate() {
         s.request.args[i].store(*a, Relaxed);
     }
-    s.ahead.ip.store(regs[reg::RIP], Relaxed);
     s.ahead.sp.store(regs[reg::RSP], Relaxed);
-    let h = hint(nr);
-    let mut used = 0u32;
-    for i in 0..2 {
-        let h = (h >> (16 * i)) & 0xffff;
-        let seg = &s.ahead.segments[i];
+    let mut ahead = Ahead { t, count: 0, used: 0 };
+    let hints = hint(nr);
+    for h in [hints & 0xffff, hints >> 16] {
         let arg = h & 7;
-        if arg == 0 || arg == 7 {
-            seg.len.store(0, Relaxed);
-            if h == 0 && i == 0 {
-                s.ahead.segments[1].len.store(0, Relaxed);
-                break;
-            }
+        if arg == 0 || arg == 7 || args[arg as usize - 1] == 0 || ahead.count == slots::SEGMENTS {
             continue;
         }
         let addr = args[arg as usize - 1];
-        let to = (t.data() as u64 + used as u64) as *mut u8;
-        let n = if addr == 0 {
-            0
-        } else if h & 8 != 0 {
-            mem::copy_str(to, addr as *const u8, slots::STRING_MAX)
-        } else {
-            let want = if h & 16 != 0 {
-                (args[((h >> 5) & 7) as usize % 6]).min(slots::BUFFER_MAX as u64) as usize
-            } else {
-                ((h >> 8) as usize) * 8
-            };
-            want - mem::copy(to, addr as *const u8, want)
-        };
-        seg.addr.store(addr, Relaxed);
-        seg.offset.store(used, Relaxed);
-        seg.len.store(n as u32, Relaxed);
-        used += (n as u32 + 63) & !63;
+        let len = args[((h >> 5) & 7) as usize % 6];
+        match h & Hint::WHAT {
+            Hint::STRING => ahead.keep(addr, mem::copy_str(ahead.to(), addr as *const u8, slots::STRING_MAX)),
+            Hint::BUFFER => ahead.bytes(addr, len.min(slots::BUFFER_MAX as u64) as usize),
+            Hint::VECTOR => ahead.vector(addr, len.min(slots::VECTOR_MAX as u64) as usize),
+            _ => ahead.bytes(addr, (h >> 8) as usize * 8),
+        }
     }
-    s.ahead.used.store(used, Relaxed);
+    ahead.end()
+}
+
+/// What is copied ahead for the call that is being written.
+struct Ahead<'a> {
+    t: &'a Tls,
+    /// Segments, and bytes of the data area that they take.
+    count: usize,
+    used: usize,
+}
+
+impl Ahead<'_> {
+    fn to(&self) -> *mut u8 {
+        (self.t.data() as u64 + self.used as u64) as *mut u8
+    }
+
+    /// `n` bytes from `addr` have been put there.
+    fn keep(&mut self, addr: u64, n: usize) {
+        let seg = &self.t.slot().ahead.segments[self.count];
+        seg.addr.store(addr, Relaxed);
+        seg.offset.store(self.used as u32, Relaxed);
+        seg.len.store(n as u32, Relaxed);
+        self.count += 1;
+        self.used += (n + 63) & !63;
+    }
+
+    fn bytes(&mut self, addr: u64, n: usize) {
+        let left = mem::copy(self.to(), addr as *const u8, n);
+        self.keep(addr, n - left);
+    }
+
+    /// Of `n` entries: them, and what they name, as far as there are segments and room.
+    fn vector(&mut self, addr: u64, n: usize) {
+        let entries = self.to() as *const [u64; 2];
+        self.bytes(addr, n * size_of::<[u64; 2]>());
+        let mut room = slots::BUFFER_MAX;
+        for i in 0..n {
+            // SAFETY: within what was just written of the slot's data area, or what was there before, had that faulted: an
+            // address and a length of the guest's own, whatever they are.
+            let [base, len] = unsafe { entries.add(i).read() };
+            if len as usize > room || self.count == slots::SEGMENTS {
+                return;
+            }
+            if len > 0 && base != 0 {
+                self.bytes(base, len as usize);
+                room -= len as usize;
+            }
+        }
+    }
+
+    /// `ask::AHEAD` if there is anything.
+    fn end(self) -> u32 {
+        let ahead = &self.t.slot().ahead;
+        for seg in &ahead.segments[self.count..] {
+            seg.len.store(0, Relaxed);
+        }
+        ahead.used.store(self.used as u32, Relaxed);
+        if self.used > 0 { ask::AHEAD } else { 0 }
+    }
 }
 
 /// Asks, and waits for the answer: spinning while the sentry looks, then ringing. A call that will wait is marked parked,
@@ -184,13 +224,13 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
     }
     let regs: *const [u64; 23] = &t.regs;
     // SAFETY: `regs` stays valid and unchanged while write_call borrows the rest of `t` shared.
-    write_call(t, unsafe { &*regs });
+    let ahead = write_call(t, unsafe { &*regs });
     let name = names::asked(t);
     if name.is_some_and(|name| names::is_known(t, name)) {
         t.regs[reg::RAX] = -sys::EINVAL as u64;
         return 0;
     }
-    let mut kind = ask::CALL;
+    let mut kind = ask::CALL | ahead;
     loop {
         ask_and_wait(t, kind);
         match actions::perform(t, None) {
@@ -200,8 +240,7 @@ pub extern "C" fn patched_call(t: &mut Tls) -> u32 {
                     return 0;
                 }
                 // SAFETY: as above.
-                write_call(t, unsafe { &*regs });
-                kind = ask::CALL;
+                kind = ask::CALL | write_call(t, unsafe { &*regs });
             }
             actions::Next::Then(slots::then::CONTEXT) => {
                 t.regs[reg::RAX] = t.slot().answer.ret.load(Relaxed);

@@ -162,8 +162,8 @@ fn trapped(t: &mut Tls, uc: &mut Ucontext) {
         uc.regs[reg::RIP] = at(stub_entry);
         return;
     }
-    write_call(t, &uc.regs);
-    converse(t, uc, ask::TRAP);
+    let ahead = write_call(t, &uc.regs);
+    converse(t, uc, ask::TRAP | ahead);
 }
 
 fn kicked(t: &mut Tls, uc: &mut Ucontext) {

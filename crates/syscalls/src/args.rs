@@ -19,6 +19,8 @@ pub enum Kind {
     InOut(usize),
     /// Bytes that are read; their count is in the argument of this index.
     InBuf(usize),
+    /// `struct iovec`s whose bytes are read; their number is in the argument of this index.
+    InVec(usize),
     OutBuf(usize),
     Addr,
 }
@@ -121,6 +123,16 @@ impl<const LEN: usize> Arg for InBuf<LEN> {
     const KIND: Kind = Kind::InBuf(LEN);
     fn decode(raw: u64) -> Result<Self> {
         Ok(InBuf(raw))
+    }
+}
+
+/// Entries of a vector whose bytes the guest gives; their number is argument `LEN`.
+#[derive(Debug, Clone, Copy)]
+pub struct InVec<const LEN: usize>(pub u64);
+impl<const LEN: usize> Arg for InVec<LEN> {
+    const KIND: Kind = Kind::InVec(LEN);
+    fn decode(raw: u64) -> Result<Self> {
+        Ok(InVec(raw))
     }
 }
 

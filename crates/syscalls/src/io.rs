@@ -1,5 +1,5 @@
 //! Bytes through descriptors: read(2), write(2) and their kin, lseek(2).
-use crate::args::{Fd, Flags, InBuf, OutBuf};
+use crate::args::{Fd, Flags, InBuf, InVec, OutBuf};
 use crate::message;
 use abi::signal::SigInfo;
 use abi::sys::Iovec;
@@ -217,9 +217,9 @@ pub async fn readv(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize) -> Result
     read_at(t, &f, &bufs, None).await
 }
 
-pub async fn writev(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize) -> Result<usize> {
+pub async fn writev(t: &Rc<Task>, fd: Fd, iov: InVec<2>, n: usize) -> Result<usize> {
     let f = writable(t, fd)?;
-    let bufs = vector(t, iov, n)?;
+    let bufs = vector(t, UserIn::new(iov.0), n)?;
     write_at(t, &f, &bufs, None).await
 }
 
@@ -229,9 +229,9 @@ pub async fn preadv(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize, offset: 
     read_at(t, &f, &bufs, Some(at)).await
 }
 
-pub async fn pwritev(t: &Rc<Task>, fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) -> Result<usize> {
+pub async fn pwritev(t: &Rc<Task>, fd: Fd, iov: InVec<2>, n: usize, offset: i64) -> Result<usize> {
     let at = position(&*t.files()?.get(fd.0)?, offset)?;
-    let (f, bufs) = (writable(t, fd)?, vector(t, iov, n)?);
+    let (f, bufs) = (writable(t, fd)?, vector(t, UserIn::new(iov.0), n)?);
     write_at(t, &f, &bufs, Some(at)).await
 }
 
@@ -280,7 +280,7 @@ pub(crate) async fn read_with(
 pub async fn pwritev2(
     t: &Rc<Task>,
     fd: Fd,
-    iov: UserIn<Iovec>,
+    iov: InVec<2>,
     n: usize,
     offset: i64,
     _high: u64,
@@ -288,7 +288,7 @@ pub async fn pwritev2(
 ) -> Result<usize> {
     let at = if offset == -1 { None } else { Some(position(&*t.files()?.get(fd.0)?, offset)?) };
     let f = writable(t, fd)?;
-    let bufs = vector(t, iov, n)?;
+    let bufs = vector(t, UserIn::new(iov.0), n)?;
     write_with(t, &f, &bufs, at, flags).await
 }
 

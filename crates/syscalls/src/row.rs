@@ -36,6 +36,7 @@ impl Row {
             Kind::Str => Some(Hint::string(i as u32)),
             Kind::In(n) | Kind::InOut(n) if n > 0 && n <= AHEAD_MAX => Some(Hint::fixed(i as u32, n)),
             Kind::InBuf(len) => Some(Hint::buffer(i as u32, len as u32)),
+            Kind::InVec(len) => Some(Hint::vector(i as u32, len as u32)),
             _ => None,
         });
         Hint::pair(it.next().unwrap_or(0), it.next().unwrap_or(0))

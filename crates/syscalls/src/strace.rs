@@ -54,7 +54,7 @@ fn arg(s: &mut String, kind: Kind, args: [u64; 6], i: usize, result: Result<i64>
             Ok(n) if n > 0 => bytes(s, mem, a, n as usize),
             _ => write!(s, "{a:#x}"),
         },
-        Kind::Hex | Kind::In(_) | Kind::Out | Kind::InOut(_) | Kind::Addr => write!(s, "{a:#x}"),
+        Kind::Hex | Kind::In(_) | Kind::InVec(_) | Kind::Out | Kind::InOut(_) | Kind::Addr => write!(s, "{a:#x}"),
     };
 }
 

@@ -1,5 +1,5 @@
 //! The table: every system call, one row each. Nothing else lists them.
-use crate::args::{Addr, Fd, Flags, InBuf, OutBuf, PathArg, StrArg};
+use crate::args::{Addr, Fd, Flags, InBuf, InVec, OutBuf, PathArg, StrArg};
 use crate::file_attr::FileAttr;
 use crate::sched::SchedAttr;
 use crate::xattr::XattrArgs;
@@ -32,7 +32,7 @@ crate::syscall_table! {
     17 pread64(fd: Fd, buf: OutBuf<2>, count: usize, offset: i64) => @wait io::pread64, full;
     18 pwrite64(fd: Fd, buf: InBuf<2>, count: usize, offset: i64) => @wait io::pwrite64, full;
     19 readv(fd: Fd, iov: UserIn<Iovec>, n: usize) => @wait io::readv, full;
-    20 writev(fd: Fd, iov: UserIn<Iovec>, n: usize) => @wait io::writev, full;
+    20 writev(fd: Fd, iov: InVec<2>, n: usize) => @wait io::writev, full;
     21 access(path: PathArg, mode: i32) => path::access, full;
     22 pipe(out: UserOut<[i32; 2]>) => fd::pipe, full;
     23 select(n: i32, r: Addr, w: Addr, e: Addr, timeout: UserInOut<Timeval>) => @wait events::select, full;
@@ -287,7 +287,7 @@ crate::syscall_table! {
     293 pipe2(out: UserOut<[i32; 2]>, flags: Flags) => fd::pipe2, full;
     294 inotify_init1(flags: Flags) => inotify::inotify_init1, full;
     295 preadv(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) => @wait io::preadv, full;
-    296 pwritev(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64) => @wait io::pwritev, full;
+    296 pwritev(fd: Fd, iov: InVec<2>, n: usize, offset: i64) => @wait io::pwritev, full;
     297 rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: i32, info: UserIn<SigInfo>) => signal::rt_tgsigqueueinfo, full;
     299 recvmmsg(fd: Fd, msgs: UserInOut<MmsgHdr>, n: u32, flags: Flags, timeout: UserInOut<Timespec>) => @wait message::recvmmsg, partial, "no MSG_OOB on unix sockets";
     302 prlimit64(pid: i32, which: u32, new: UserIn<Rlimit>, old: UserOut<Rlimit>) => misc::prlimit64, full;
@@ -316,7 +316,7 @@ crate::syscall_table! {
     325 mlock2(addr: Addr, len: u64, flags: Flags) => pages::mlock2, partial, "counted, without effect";
     326 copy_file_range(input: Fd, in_off: UserInOut<i64>, out: Fd, out_off: UserInOut<i64>, len: usize, flags: Flags) => splice::copy_file_range, full;
     327 preadv2(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64, high: u64, flags: Flags) => @wait io::preadv2, partial, "RWF_NOWAIT may wait for the disk";
-    328 pwritev2(fd: Fd, iov: UserIn<Iovec>, n: usize, offset: i64, high: u64, flags: Flags) => @wait io::pwritev2, partial, "RWF_NOWAIT may wait for the disk";
+    328 pwritev2(fd: Fd, iov: InVec<2>, n: usize, offset: i64, high: u64, flags: Flags) => @wait io::pwritev2, partial, "RWF_NOWAIT may wait for the disk";
     329 pkey_mprotect(addr: Addr, len: u64, prot: i32, key: i32) => @wait pages::pkey_mprotect, partial, "no keys: -1 only";
     330 pkey_alloc(flags: u64, rights: u64) => pages::pkey_alloc, refused, "no keys: ENOSPC";
     331 pkey_free(key: i32) => pages::pkey_free, refused, "no keys: EINVAL";

@@ -3,7 +3,7 @@ use super::process::Process;
 use abi::{Errno, Result};
 use guest::Memory;
 use guest::ops::Resume;
-use slots::{ACTIONS, Action, Slot, handshake, layout, op};
+use slots::{ACTIONS, Action, Slot, ask, handshake, layout, op};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -54,6 +54,9 @@ pub struct Thread {
     /// Number of the request being served, or served last.
     pub seq: Cell<u32>,
     pub state: Cell<State>,
+    /// Its [`ask`]; something came with it.
+    pub kind: Cell<u32>,
+    ahead: Cell<bool>,
     /// An unanswered doorbell.
     pub bell: Cell<Option<u64>>,
     pub host_tid: Cell<i32>,
@@ -82,6 +85,8 @@ pub struct Thread {
     pub actions: Cell<usize>,
     /// The answer's own copy is taken.
     pub copied: Cell<bool>,
+    /// The last copy, if nothing came after it: where it ends in guest memory and in the data area, and its length.
+    last: Cell<Option<(u64, usize, usize)>>,
     pub queue: RefCell<VecDeque<Step>>,
     /// What comes after the queue.
     pub then: Cell<Resume>,
@@ -95,6 +100,8 @@ impl Thread {
             tag,
             seq: Cell::new(0),
             state: Cell::new(State::Running),
+            kind: Cell::new(ask::CALL),
+            ahead: Cell::new(false),
             bell: Cell::new(None),
             host_tid: Cell::new(0),
             cpu: Cell::new(0),
@@ -111,6 +118,7 @@ impl Thread {
             used: Cell::new(0),
             actions: Cell::new(0),
             copied: Cell::new(false),
+            last: Cell::new(None),
             queue: RefCell::default(),
             then: Cell::new(Resume::Unchanged),
         }
@@ -129,9 +137,12 @@ impl Thread {
             Some(seq) => {
                 self.seq.set(seq);
                 self.state.set(State::Asking);
-                self.actions.set(0);
-                self.copied.set(false);
-                self.used.set((self.slot().ahead.used.load(Relaxed) as usize).min(layout::DATA_SIZE));
+                self.clear();
+                let kind = self.slot().request.kind.load(Relaxed);
+                self.kind.set(kind & !ask::AHEAD);
+                self.ahead.set(kind & ask::AHEAD != 0);
+                let used = if self.ahead.get() { self.slot().ahead.used.load(Relaxed) } else { 0 };
+                self.used.set((used as usize).min(layout::DATA_SIZE));
                 true
             }
             None => false,
@@ -144,6 +155,7 @@ impl Thread {
         if n >= ACTIONS {
             return false;
         }
+        self.last.set(None);
         let a: &Action = &self.slot().action[n];
         a.op.store(op, Relaxed);
         a.fd_arg.store(fd_arg, Relaxed);
@@ -157,14 +169,42 @@ impl Thread {
     /// Has the stub copy `len` bytes of the data area to `addr`: by the answer's own line if nothing came before.
     pub fn push_copy(&self, addr: u64, at: usize, len: usize) {
         if self.copied.get() || self.actions.get() > 0 {
-            self.push(op::COPY, 0, &[addr, at as u64, len as u64]);
-            return;
+            if !self.push(op::COPY, 0, &[addr, at as u64, len as u64]) {
+                return;
+            }
+        } else {
+            self.copied.set(true);
+            let c = &self.slot().answer.copy;
+            c.addr.store(addr, Relaxed);
+            c.offset.store(at as u32, Relaxed);
+            c.len.store(len as u32, Relaxed);
         }
-        self.copied.set(true);
-        let c = &self.slot().answer.copy;
-        c.addr.store(addr, Relaxed);
-        c.offset.store(at as u32, Relaxed);
-        c.len.store(len as u32, Relaxed);
+        self.last.set(Some((addr + len as u64, at + len, len)));
+    }
+
+    /// Takes all actions back.
+    pub fn clear(&self) {
+        self.actions.set(0);
+        self.copied.set(false);
+        self.last.set(None);
+    }
+
+    /// Has the last copy go on for `len` bytes, should they be for `addr`; where they lie in the data area. An array that is
+    /// written element by element is one copy.
+    fn extend(&self, addr: u64, len: usize) -> Option<usize> {
+        let (_, at, before) = self.last.get().filter(|(end, ..)| *end == addr)?;
+        // Nothing else was put there since.
+        if len > layout::DATA_SIZE - at || self.used.get() != rounded(at) {
+            return None;
+        }
+        let whole = before + len;
+        match self.actions.get() {
+            0 => self.slot().answer.copy.len.store(whole as u32, Relaxed),
+            n => self.slot().action[n - 1].args[2].store(whole as u64, Relaxed),
+        }
+        self.used.set(rounded(at + len));
+        self.last.set(Some((addr + len as u64, at + len, whole)));
+        Some(at)
     }
 
     /// Takes `len` bytes of the data area; `None` if they are not left.
@@ -173,12 +213,15 @@ impl Thread {
         if len > layout::DATA_SIZE - at {
             return None;
         }
-        self.used.set(((at + len + 15) & !15).min(layout::DATA_SIZE));
+        self.used.set(rounded(at + len));
         Some(at)
     }
 
     /// Where `[addr, addr + len)` was copied ahead, or its first part: data offset and length.
     fn ahead(&self, addr: u64, len: usize) -> Option<(usize, usize)> {
+        if !self.ahead.get() {
+            return None;
+        }
         self.slot().ahead.segments.iter().find_map(|s| {
             let (start, have, at) =
                 (s.addr.load(Relaxed), s.len.load(Relaxed) as usize, s.offset.load(Relaxed) as usize);
@@ -189,6 +232,11 @@ impl Thread {
             (skip < have).then(|| (at + skip, len.min(have - skip)))
         })
     }
+}
+
+/// Where what is put behind `at` in the data area begins.
+fn rounded(at: usize) -> usize {
+    ((at + 15) & !15).min(layout::DATA_SIZE)
 }
 
 /// Addresses a guest may name: its own, and the vDSO page range is never written.
@@ -212,6 +260,12 @@ impl Memory for Thread {
 
     fn write(&self, addr: u64, bytes: &[u8]) -> Result {
         guest_range(addr, bytes.len())?;
+        if self.state.get() == State::Asking
+            && let Some(at) = self.extend(addr, bytes.len())
+        {
+            self.process.region.put(self.index, at, bytes);
+            return Ok(());
+        }
         if self.state.get() == State::Asking
             && self.actions.get() < ACTIONS - 4
             && let Some(at) = self.reserve(bytes.len())
