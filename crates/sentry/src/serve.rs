@@ -281,7 +281,9 @@ impl<P: Platform> Sentry<P> {
         };
         let Some(t) = self.k.by_tag(tag) else { return };
         t.asked();
-        if !matches!(ask, Ask::Failed(_)) {
+        let done = !matches!(ask, Ask::Failed(_));
+        syscalls::sites::landed(&t, done);
+        if done {
             // What was asked of the host before has been done.
             t.undo.take();
         }
@@ -292,6 +294,9 @@ impl<P: Platform> Sentry<P> {
                 let signo = if fault { signo } else { c::SIGSEGV };
                 self.context(&t);
                 if signo == c::SIGSEGV && code == SEGV_MAPERR && syscalls::memory::grow(&t, addr) {
+                    return self.finish(&t, None);
+                }
+                if signo == c::SIGTRAP && syscalls::sites::is_unfinished(&t) {
                     return self.finish(&t, None);
                 }
                 let (ip, sp) = (t.ip.get(), t.regs.borrow().rsp);
@@ -386,14 +391,15 @@ impl<P: Platform> Sentry<P> {
         t.alive.set(true);
         if full {
             self.context(t);
-            if self.p.features().sites {
-                syscalls::sites::consider(t, nr);
-            }
         } else {
             t.full.set(false);
         }
         t.ask.set(Inside::Call(nr));
         t.args.set(args);
+        if full && self.p.features().sites && syscalls::sites::consider(t, nr) {
+            t.outcome.set(Outcome::Natively);
+            return self.finish(t, Some(Err(Errno::ERESTARTNOINTR)));
+        }
         if t.watched.get() {
             return self.watched_call(t, nr, args);
         }
@@ -448,7 +454,8 @@ impl<P: Platform> Sentry<P> {
             self.k.send_sigio();
         }
         // The fast path: nothing but a result.
-        if t.outcome.get() == Outcome::Return && t.ops.borrow().is_empty() && !t.interrupted() {
+        let plain = t.outcome.get() == Outcome::Return && !t.changed.get();
+        if plain && t.ops.borrow().is_empty() && !t.interrupted() {
             let ret = match result {
                 Ok(v) => v,
                 Err(e) if e.is_restart() => return self.finish(t, Some(result)),

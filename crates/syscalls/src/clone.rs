@@ -54,9 +54,12 @@ const NAMESPACES: u64 = bits(&[
     c::CLONE_NEWNET,
 ]);
 
-pub fn clone(t: &Rc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<i32> {
+pub async fn clone(t: &Rc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<i32> {
     if flags & PIDFD != 0 && flags & bits(&[c::CLONE_PARENT_SETTID]) != 0 {
         return Err(Errno::EINVAL);
+    }
+    if flags & c::CLONE_VM as u64 == 0 {
+        crate::sites::settled(t).await;
     }
     make(
         t,
@@ -73,7 +76,8 @@ pub fn clone(t: &Rc<Task>, flags: u64, stack: u64, parent_tid: u64, child_tid: u
     )
 }
 
-pub fn fork(t: &Rc<Task>) -> Result<i32> {
+pub async fn fork(t: &Rc<Task>) -> Result<i32> {
+    crate::sites::settled(t).await;
     make(t, CloneArgs { exit_signal: c::SIGCHLD as u64, ..CloneArgs::default() })
 }
 
@@ -83,7 +87,7 @@ pub fn vfork(t: &Rc<Task>) -> Result<i32> {
 }
 
 /// clone3(2): the structure may be shorter or longer than ours; what we do not know must be zero.
-pub fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32> {
+pub async fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32> {
     const FIRST: usize = 64;
     let mut a = args.get_sized(&*t.mem(), size, FIRST)?;
     if a.flags & CSIGNAL != 0 || a.exit_signal > 64 || (a.stack == 0) != (a.stack_size == 0) {
@@ -95,6 +99,9 @@ pub fn clone3(t: &Rc<Task>, args: UserIn<CloneArgs>, size: usize) -> Result<i32>
         return Err(if one { Errno::EPERM } else { Errno::EINVAL });
     }
     a.stack = a.stack.checked_add(a.stack_size).ok_or(Errno::EINVAL)?;
+    if a.flags & c::CLONE_VM as u64 == 0 {
+        crate::sites::settled(t).await;
+    }
     make(t, a)
 }
 

@@ -1,6 +1,9 @@
 //! Rewriting call sites, so that their calls no longer trap. `docs/design/slot-protocol.md`, "Sites".
-use abi::{PAGE_SIZE, c};
-use guest::Memory;
+mod live;
+
+pub use live::{is_unfinished, landed, settled};
+
+use abi::c;
 use guest::ops::Op;
 use kernel::mm::{SITES, Vma, anonymous};
 use slots::layout::*;
@@ -59,6 +62,11 @@ impl Pattern {
         }
     }
 
+    /// The jump takes the place of an instruction that the call returns to.
+    fn covers(self) -> bool {
+        matches!(self, Pattern::Compare(_))
+    }
+
     /// What changes is in one aligned word.
     fn whole(self, ip: u64) -> bool {
         self.start(ip) % 8 <= if matches!(self, Pattern::Mov { .. }) { 3 } else { 0 }
@@ -108,59 +116,71 @@ fn remember(file: (u64, u64), offset: u64, site: Site) {
     FOUND.with_borrow_mut(|found| found.entry(file).or_default().worthwhile.insert(offset, site));
 }
 
-/// Looks at the site of a call that trapped, and has it rewritten if its pattern is known.
-pub fn consider(t: &Rc<Task>, nr: u64) {
+/// Where an address is in a file whose sites may be rewritten: its protection, file and offset.
+fn own(mm: &Mm, ip: u64) -> Option<(i32, (u64, u64), u64)> {
+    let space = mm.space.borrow();
+    let v = space.at(ip).filter(|v| rewritable(v) && v.start + AROUND <= ip && ip + AROUND <= v.end)?;
+    v.file.as_ref().map(|(file, offset)| (v.prot, file.dev_ino(), offset + (ip - v.start)))
+}
+
+fn read_around(t: &Task, ip: u64) -> Option<[u8; 2 * AROUND as usize]> {
+    let mut around = [0; 2 * AROUND as usize];
+    t.mem().read_now(ip - AROUND, &mut around).is_ok().then_some(around)
+}
+
+/// Looks at the site of a call that trapped, and has it rewritten if its pattern is known. True: the thread is to do what that
+/// takes at once, and to make its call again.
+pub fn consider(t: &Rc<Task>, nr: u64) -> bool {
     let ip = t.ip.get();
     let mm = t.mm();
-    if SITES.contains(&ip) || mm.traced.get() {
-        return;
+    if SITES.contains(&ip) || mm.traced.get() || live::redirect(t) {
+        return false;
+    }
+    // A thread was between the jump of a rewritten site and the call that it ends with.
+    if mm.rewritten.borrow().range(ip - JUMP as u64..ip).next().is_some() {
+        return false;
     }
     let traps = *mm.sites.borrow_mut().entry(ip).and_modify(|n| *n += 1).or_insert(1);
     if traps > WORTHWHILE {
-        return;
+        return live::consider(t, nr, traps);
     }
-    let (prot, file, offset) = match mm.space.borrow().at(ip) {
-        Some(v) if rewritable(v) && v.start + AROUND <= ip && ip + AROUND <= v.end => match &v.file {
-            Some((file, offset)) => (v.prot, file.dev_ino(), offset + (ip - v.start)),
-            None => return,
-        },
-        _ => return,
-    };
+    rewrite(t, nr, traps).is_some() && mm.users.get() > 1
+}
+
+/// Rewrites the site of a call that trapped, unless another thread could be in the way.
+fn rewrite(t: &Rc<Task>, nr: u64, traps: u32) -> Option<()> {
+    let (mm, ip) = (t.mm(), t.ip.get());
+    let (prot, file, offset) = own(&mm, ip)?;
     let remembered = count(file, offset);
     if traps != WORTHWHILE && !remembered {
-        return;
+        return None;
     }
-    let mem = t.mem();
-    let mut around = [0u8; 2 * AROUND as usize];
-    if mem.read_now(ip - AROUND, &mut around).is_err() {
-        return;
-    }
-    let Some(pattern) = Pattern::of(&around, nr) else { return };
+    let around = read_around(t, ip)?;
+    let pattern = Pattern::of(&around, nr)?;
     let site = pattern.start(ip);
     if remembered {
         let from = ((site & !7) - (ip - AROUND)) as usize;
         remember(file, offset, Site { pattern, words: std::array::from_fn(|i| around[from + i]) });
     }
     if traps != WORTHWHILE {
-        return;
+        return None;
     }
     let alone = mm.users.get() == 1;
     // The very call that found a comparison returns to the copy of it: no other thread may be on its way there.
-    if !alone && (!pattern.whole(ip) || matches!(pattern, Pattern::Compare(_))) {
-        return;
+    if !alone && (!pattern.whole(ip) || pattern.covers()) {
+        return None;
     }
-    let pages = (site & !(PAGE_SIZE - 1))..(site + 16).next_multiple_of(PAGE_SIZE);
+    let pages = live::pages(site);
     if mm.in_flight(t, &pages).or_else(|| mm.in_flight(t, &TABLE)).is_some() {
         // Its next trap is as good.
         mm.sites.borrow_mut().insert(ip, WORTHWHILE - 1);
-        return;
+        return None;
     }
     mm.takes_off(t, pages);
-    let Some(n) = room(&mm, 1) else { return };
+    let n = room(&mm, 1)?;
     if n == 0 {
         mm.takes_off(t, TABLE);
-        let Some(op) = map_table(&mm) else { return };
-        t.op(op);
+        t.op(map_table(&mm)?);
     }
     mm.sites_used.set(n + 1);
     let at_site = (site - (ip - AROUND)) as usize;
@@ -168,13 +188,14 @@ pub fn consider(t: &Rc<Task>, nr: u64) {
     let (entry, at) = (entry_of(n), code_of(n));
     t.op(Op::Write { addr: entry, bytes: at.to_le_bytes().to_vec() });
     t.op(Op::Write { addr: at, bytes: pattern.code(ip, at) });
-    if site == ip - 2 {
+    if pattern.covers() {
         // The jump covers the instruction this very call returns to: it returns to the copy of it.
         t.regs.borrow_mut().rip = at + COMPARE;
         mm.covered.borrow_mut().insert(ip, at + COMPARE);
         t.changed.set(true);
     }
-    poke(t, &*mem, site, &jump_by(entry), prot);
+    patch(t, site, &jump_by(entry), prot);
+    Some(())
 }
 
 fn rewritable(v: &Vma) -> bool {
@@ -336,12 +357,12 @@ fn compare_code(compare: &[u8], at: u64, back: u64) -> Vec<u8> {
     b
 }
 
-/// Writes `bytes` at `addr` by aligned words.
-fn poke(t: &Task, mem: &dyn Memory, addr: u64, bytes: &[u8], prot: i32) {
+/// Writes `bytes` at `addr` by aligned words. What else is in these is as it is now.
+fn patch(t: &Task, addr: u64, bytes: &[u8], prot: i32) {
     let mut at = addr & !7;
     while at < addr + bytes.len() as u64 {
         let mut word = [0u8; 8];
-        if mem.read_now(at, &mut word).is_err() {
+        if t.mem().read_now(at, &mut word).is_err() {
             return;
         }
         for (i, w) in word.iter_mut().enumerate() {

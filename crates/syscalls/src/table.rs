@@ -68,8 +68,8 @@ crate::syscall_table! {
     53 socketpair(domain: i32, kind: i32, protocol: i32, out: UserOut<[i32; 2]>) => socket::socketpair, full;
     54 setsockopt(fd: Fd, level: i32, name: i32, value: InBuf<4>, len: i32) => socket::setsockopt, partial, "the common options";
     55 getsockopt(fd: Fd, level: i32, name: i32, value: OutBuf<4>, len: UserInOut<i32>) => socket::getsockopt, partial, "the common options";
-    56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @context clone::clone, partial, "no network, pid and time namespaces: EPERM";
-    57 fork() => @context clone::fork, full;
+    56 clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) => @wait @context clone::clone, partial, "no network, pid and time namespaces: EPERM";
+    57 fork() => @wait @context clone::fork, full;
     58 vfork() => @context clone::vfork, full;
     59 execve(path: PathArg, argv: Addr, envp: Addr) => @context exec::execve, full;
     60 exit(code: i32) => exit::exit, full;
@@ -331,7 +331,7 @@ crate::syscall_table! {
     432 fsmount(fd: Fd, flags: Flags, attrs: u32) => mount::fsmount, full;
     433 fspick(dir: Fd, path: PathArg, flags: Flags) => mount::fspick, full;
     434 pidfd_open(pid: i32, flags: Flags) => pidfd::pidfd_open, full;
-    435 clone3(args: UserIn<CloneArgs>, size: usize) => @context clone::clone3, partial, "no network, pid and time namespaces: EPERM";
+    435 clone3(args: UserIn<CloneArgs>, size: usize) => @wait @context clone::clone3, partial, "no network, pid and time namespaces: EPERM";
     436 close_range(first: u32, last: u32, flags: Flags) => fd::close_range, full;
     437 openat2(dir: Fd, path: PathArg, how: UserIn<[u64; 3]>, size: usize) => @wait path::openat2, full;
     438 pidfd_getfd(pidfd: Fd, target: Fd, flags: Flags) => pidfd::pidfd_getfd, full;

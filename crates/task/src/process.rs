@@ -47,6 +47,11 @@ pub struct Mm {
     /// Instructions after a call that a rewritten site covers, and where each is copied: what a signal interrupted may yet
     /// return there.
     pub covered: RefCell<HashMap<u64, u64>>,
+    /// The table's entries of sites whose code is written, for a rewriting beside other threads; by the address that the call
+    /// returns to.
+    pub prepared: RefCell<HashMap<u64, usize>>,
+    /// The site that is being rewritten so.
+    pub unfinished: Cell<Option<u64>>,
     /// The bytes that were at each site that was rewritten.
     pub rewritten: RefCell<Rc<BTreeMap<u64, [u8; 7]>>>,
     /// Somebody traces a thread of it: its sites stay as they are in the file.
@@ -81,6 +86,8 @@ impl Mm {
             sites: RefCell::default(),
             sites_used: Cell::new(0),
             covered: RefCell::default(),
+            prepared: RefCell::default(),
+            unfinished: Cell::new(None),
             rewritten: RefCell::default(),
             traced: Cell::new(false),
             barriers: Cell::new(false),
@@ -130,6 +137,7 @@ impl Mm {
         if !sites.is_empty() {
             sites.retain(|s, _| !r.contains(s));
             self.covered.borrow_mut().retain(|ip, _| !r.contains(ip));
+            self.prepared.borrow_mut().retain(|ip, _| !r.contains(ip));
         }
         let mut rewritten = self.rewritten.borrow_mut();
         if rewritten.range(r.clone()).next().is_some() {
@@ -149,6 +157,7 @@ impl Mm {
         m.sites_used.set(self.sites_used.get());
         m.barriers.set(self.barriers.get());
         *m.covered.borrow_mut() = self.covered.borrow().clone();
+        *m.prepared.borrow_mut() = self.prepared.borrow().clone();
         m.rewritten.replace(self.rewritten.borrow().clone());
         m.exe.replace(self.exe.borrow().clone());
         m.running.replace(self.running.borrow().clone());

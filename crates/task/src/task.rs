@@ -103,6 +103,8 @@ pub struct Task {
     pub asks: Cell<u64>,
     /// Its last answer changes the address space.
     pub(crate) flying: Cell<bool>,
+    /// That is, a call site of it beside other threads (`Mm::unfinished`).
+    pub rewriting: Cell<bool>,
     pub args: Cell<[u64; 6]>,
     /// Valid while `full`, or once the context was asked for.
     pub regs: RefCell<Regs>,
@@ -238,6 +240,7 @@ impl Task {
             ask: Cell::default(),
             asks: Cell::default(),
             flying: Cell::default(),
+            rewriting: Cell::default(),
             args: Cell::default(),
             regs: RefCell::default(),
             full: Cell::default(),
