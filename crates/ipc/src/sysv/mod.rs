@@ -2,12 +2,14 @@
 pub mod msg;
 pub mod sem;
 pub mod shm;
+mod table;
 
-use abi::ipc::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IpcPerm};
+pub use table::{OBJECTS_MAX, Object, Table};
+
+use abi::ipc::IpcPerm;
 use abi::{Errno, Result};
 use kernel::cred::{CAP_IPC_OWNER, CAP_SYS_ADMIN, Cred};
-use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
+use std::cell::Cell;
 
 /// Permission bits that a command needs, for owner, group and others at once.
 pub const READ: u32 = 0o444;
@@ -69,142 +71,6 @@ impl Perm {
         });
         Ok(())
     }
-}
-
-pub trait Object {
-    fn perm(&self) -> &Perm;
-}
-
-struct Place<T> {
-    seq: u16,
-    /// `None`: removed, and there only for those who still hold it.
-    strong: Option<Rc<T>>,
-    weak: Weak<T>,
-}
-
-/// Objects of one kind, by identifier: the place in the table, and a number that tells its users apart.
-pub struct Table<T> {
-    places: RefCell<Vec<Option<Place<T>>>>,
-    next_seq: Cell<u16>,
-    /// How many objects there may be.
-    pub max: Cell<usize>,
-    /// The identifier that the next object is to have, or -1.
-    pub next_id: Cell<i32>,
-}
-
-const INDEX_BITS: u32 = 15;
-const INDEXES: u32 = (1 << INDEX_BITS) - 1;
-/// No kind has more objects.
-pub const OBJECTS_MAX: usize = 1 << INDEX_BITS;
-
-impl<T: Object> Table<T> {
-    fn new(max: usize) -> Self {
-        let (max, next_id) = (Cell::new(max), Cell::new(-1));
-        Table { places: RefCell::default(), next_seq: Cell::new(0), max, next_id }
-    }
-
-    /// Every object, with its identifier, by place.
-    pub fn all(&self) -> Vec<(i32, Rc<T>)> {
-        let places = self.places.borrow();
-        let live = places.iter().enumerate().filter_map(|(i, p)| {
-            let p = p.as_ref()?;
-            Some((id(i, p.seq), p.weak.upgrade()?))
-        });
-        live.collect()
-    }
-
-    /// The highest place in use; 0 if none is.
-    pub fn highest(&self) -> i32 {
-        self.all().last().map_or(0, |(id, _)| id & INDEXES as i32)
-    }
-
-    /// EINVAL if there is none.
-    pub fn get(&self, want: i32) -> Result<Rc<T>> {
-        let i = usize::try_from(want).map_err(|_| Errno::EINVAL)? & INDEXES as usize;
-        self.at(i).filter(|(found, _)| *found == want).map(|(_, o)| o).ok_or(Errno::EINVAL)
-    }
-
-    /// The object at a place.
-    pub fn at(&self, index: usize) -> Option<(i32, Rc<T>)> {
-        let places = self.places.borrow();
-        let p = places.get(index)?.as_ref()?;
-        Some((id(index, p.seq), p.weak.upgrade()?))
-    }
-
-    /// shmget(2) and its kin: the object of `key`, or what `make` makes. `fits`: an object that is there will do.
-    pub fn open(
-        &self,
-        key: i32,
-        flags: i32,
-        cred: &Cred,
-        fits: impl FnOnce(&T) -> Result,
-        make: impl FnOnce(Perm) -> Result<T>,
-    ) -> Result<i32> {
-        if key != IPC_PRIVATE {
-            let there = self.all().into_iter().find(|(_, o)| o.perm().get().key == key);
-            match there {
-                Some(_) if flags & (IPC_CREAT | IPC_EXCL) == IPC_CREAT | IPC_EXCL => return Err(Errno::EEXIST),
-                Some((id, o)) => {
-                    fits(&o)?;
-                    return o.perm().check(cred, flags as u32 & 0o777).map(|()| id);
-                }
-                None if flags & IPC_CREAT == 0 => return Err(Errno::ENOENT),
-                None => {}
-            }
-        }
-        let perm = Perm::new(key, flags, cred);
-        let made = make(perm)?;
-        self.add(made)
-    }
-
-    /// ENOSPC if the table is full.
-    fn add(&self, object: T) -> Result<i32> {
-        let mut places = self.places.borrow_mut();
-        let free = |p: &Option<Place<T>>| p.as_ref().is_none_or(|p| p.weak.strong_count() == 0);
-        if places.iter().filter(|p| !free(p)).count() >= self.max.get() {
-            return Err(Errno::ENOSPC);
-        }
-        let wanted = u32::try_from(self.next_id.replace(-1)).ok();
-        let first = wanted.map_or(0, |id| (id & INDEXES) as usize);
-        let i = (first..).find(|i| places.get(*i).is_none_or(free)).unwrap_or(first);
-        if i > INDEXES as usize {
-            return Err(Errno::ENOSPC);
-        }
-        let next = || self.next_seq.replace((self.next_seq.get() + 1) & 0x7fff);
-        let seq = wanted.map_or_else(next, |id| (id >> INDEX_BITS) as u16);
-        if i > places.len() {
-            places.resize_with(i, || None);
-        }
-        object.perm().change(|p| p.seq = seq);
-        let strong = Rc::new(object);
-        let place = Some(Place { seq, weak: Rc::downgrade(&strong), strong: Some(strong) });
-        if i == places.len() {
-            places.push(place);
-        } else {
-            places[i] = place;
-        }
-        Ok(id(i, seq))
-    }
-
-    /// Gives an object up: it is there as long as others hold it, and has no key.
-    pub fn doom(&self, object: &Rc<T>) {
-        object.perm().change(|p| p.key = IPC_PRIVATE);
-        self.places.borrow_mut().iter_mut().flatten().filter(|p| p.weak.as_ptr() == Rc::as_ptr(object)).for_each(|p| {
-            p.strong = None;
-        });
-    }
-
-    /// Takes an object out, whoever holds it.
-    fn remove(&self, object: &Rc<T>) {
-        let mine = |p: &Option<Place<T>>| p.as_ref().is_some_and(|p| p.weak.as_ptr() == Rc::as_ptr(object));
-        if let Some(p) = self.places.borrow_mut().iter_mut().find(|p| mine(p)) {
-            *p = None;
-        }
-    }
-}
-
-fn id(index: usize, seq: u16) -> i32 {
-    (i32::from(seq) << INDEX_BITS) | index as i32
 }
 
 /// What /proc/sys/kernel sets besides the numbers of objects: msgget(2), shmget(2), semget(2).

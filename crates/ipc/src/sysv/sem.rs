@@ -38,6 +38,10 @@ impl Object for SemSet {
     fn perm(&self) -> &Perm {
         &self.perm
     }
+    /// Its semaphores.
+    fn weight(&self) -> u64 {
+        self.len() as u64
+    }
 }
 
 /// A call that may wait, while it does.
@@ -231,8 +235,7 @@ impl Sysv {
             if n == 0 {
                 return Err(Errno::EINVAL);
             }
-            let used: usize = self.sems.all().iter().map(|(_, s)| s.len()).sum();
-            if used + n > SEMAPHORES.min(self.limits.semmns.get()) {
+            if self.sems.weight() as usize + n > SEMAPHORES.min(self.limits.semmns.get()) {
                 Err(Errno::ENOSPC)
             } else {
                 Ok(SemSet::new(perm, n))

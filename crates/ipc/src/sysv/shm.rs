@@ -23,6 +23,10 @@ impl Object for Segment {
     fn perm(&self) -> &Perm {
         &self.perm
     }
+    /// Its pages.
+    fn weight(&self) -> u64 {
+        self.pages()
+    }
 }
 
 impl Segment {
@@ -57,8 +61,8 @@ impl Sysv {
             if size == 0 || size > self.limits.shmmax.get() {
                 return Err(Errno::EINVAL);
             }
-            let used: u64 = self.segments.all().iter().map(|(_, s)| s.pages()).sum();
-            if size.div_ceil(PAGE_SIZE).checked_add(used).is_none_or(|n| n > self.limits.shmall.get()) {
+            if size.div_ceil(PAGE_SIZE).checked_add(self.segments.weight()).is_none_or(|n| n > self.limits.shmall.get())
+            {
                 return Err(Errno::ENOSPC);
             }
             let zero = || Cell::new(0);

@@ -137,7 +137,7 @@ fn stat(s: &SemSet) -> SemidDs {
 fn info(t: &Task, used: bool) -> SemInfo {
     let ns = t.ipc();
     let (all, limits) = (ns.sysv.sems.all(), &ns.sysv.limits);
-    let sems: usize = all.iter().map(|(_, s)| s.len()).sum();
+    let sems = ns.sysv.sems.weight();
     let (semmns, semopm) = (limits.semmns.get() as i32, limits.semopm.get() as i32);
     SemInfo {
         semmap: semmns,

@@ -129,7 +129,7 @@ pub fn shmctl(t: &Rc<Task>, id: i32, cmd: i32, arg: u64) -> Result<i32> {
         }
         SHM_INFO => {
             let all = table.all();
-            let total = all.iter().map(|(_, s)| s.pages()).sum();
+            let total = table.weight();
             let resident = all.iter().map(|(_, s)| resident(s) / PAGE_SIZE).sum();
             let info = ShmInfo { used_ids: all.len() as i32, total, resident, ..Default::default() };
             UserOut::new(arg).put(&*mem, &info)?;
