@@ -50,6 +50,12 @@ pub trait Memory {
     fn waits_at_host(&self) -> bool {
         false
     }
+    /// From now on no call of the process that the host answers returns to `ip`; 0: they may again.
+    fn cover(&self, _ip: u64) {}
+    /// Whether the thread's call, or its last one, may return to `ip` without the sentry's doing.
+    fn returns_to(&self, _ip: u64) -> bool {
+        false
+    }
     /// What the process is told of names holds under this number; 0: nothing does. True: the number is new to it.
     fn tell_names(&self, _number: u64) -> bool {
         false

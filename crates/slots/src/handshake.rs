@@ -4,9 +4,9 @@
 //! full fence between the two steps on each side, at least one side sees the other: either the stub
 //! sees "cold" and rings, or the sentry sees the request. Both may: a ring for an answered request is answered at once.
 #[cfg(not(loom))]
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Stub: publishes request `seq`. True: the sentry is looking, spin; false: ring.
 #[inline(always)]
@@ -54,6 +54,27 @@ pub fn begin_wait(waits: &AtomicU32, futexes: &AtomicU32) -> bool {
 pub fn take_futexes(futexes: &AtomicU32) {
     futexes.store(0, Ordering::Relaxed);
     fence(Ordering::SeqCst);
+}
+
+/// Sentry: calls may no longer return to `ip`. Those whose [`returns_to`] says so now may.
+#[inline(always)]
+pub fn cover(covering: &AtomicU64, ip: u64) {
+    covering.store(ip, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+}
+
+/// Sentry: may the thread's call return to `ip`?
+#[inline(always)]
+pub fn returns_to(back: &AtomicU32, ip: u64) -> bool {
+    back.load(Ordering::Relaxed) == ip as u32
+}
+
+/// Stub: may a call that the sentry hears nothing of return to `ip`?
+#[inline(always)]
+pub fn may_return(back: &AtomicU32, covering: &AtomicU64, ip: u64) -> bool {
+    back.store(ip as u32, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    covering.load(Ordering::Relaxed) != ip
 }
 
 /// Stub: has request `seq` been answered?

@@ -88,7 +88,10 @@ pub struct Control {
     pub names: AtomicU64,
     /// Nonzero while the process's private futexes are the host's.
     pub futexes: AtomicU32,
-    pub pad: [AtomicU32; 11],
+    pub pad: AtomicU32,
+    /// The address that calls of the site which is being rewritten return to; 0: none is.
+    pub covering: AtomicU64,
+    pub pad2: [AtomicU32; 8],
     /// Threads that wait for one: they need no CPU.
     pub waiting: AtomicU32,
 }
@@ -136,7 +139,8 @@ pub struct Ahead {
     pub segments: [Segment; SEGMENTS],
     /// Bytes of the data area in use by them.
     pub used: AtomicU32,
-    pub pad: AtomicU32,
+    /// The low half of the address that the thread's call returns to; or its last one, when it is not calling.
+    pub back: AtomicU32,
     /// The guest's stack pointer.
     pub sp: AtomicU64,
 }

@@ -3,10 +3,12 @@
 #![cfg(loom)]
 
 use loom::sync::Arc;
-use loom::sync::atomic::AtomicU32;
 use loom::sync::atomic::Ordering::SeqCst;
+use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::thread;
-use slots::handshake::{answer, answered, begin_wait, cool, look, publish, take_futexes};
+use slots::handshake::{
+    answer, answered, begin_wait, cool, cover, look, may_return, publish, returns_to, take_futexes,
+};
 
 struct Shared {
     request: AtomicU32,
@@ -118,5 +120,22 @@ fn nobody_waits_at_the_host_unseen() {
         take_futexes(&words.1);
         let known = words.0.load(SeqCst) != 0;
         assert!(known || !stub.join().unwrap(), "it waits where nobody looks for it");
+    });
+}
+
+/// A thread whose call is the host's begins it while what it returns to is being covered: either it does not, or the sentry knows
+/// that it may.
+#[test]
+fn nobody_returns_unseen_to_what_is_covered() {
+    const IP: u64 = 0x7f00_0000_1234;
+    loom::model(|| {
+        let words = Arc::new((AtomicU32::new(0), AtomicU64::new(0)));
+        let stub = {
+            let words = words.clone();
+            thread::spawn(move || may_return(&words.0, &words.1, IP))
+        };
+        cover(&words.1, IP);
+        let known = returns_to(&words.0, IP);
+        assert!(known || !stub.join().unwrap(), "it returns where nobody expects it");
     });
 }

@@ -1,7 +1,10 @@
 //! Private futexes at the host: threads of one process wait for each other, and the sentry has no part in it.
-use crate::{Tls, control, entry, reg, sys};
+use crate::{Tls, control, entry, mem, reg, sys};
 use core::sync::atomic::Ordering::Relaxed;
 use slots::{handshake, layout};
+
+/// The instruction.
+pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
 /// Of the traps of futex calls, one in so many is the sentry's: it counts them to see what is worth rewriting.
 const COUNTED: u32 = 8;
@@ -12,13 +15,29 @@ fn plain(regs: &[u64; 23]) -> bool {
     known && regs[reg::RDI] < layout::GUEST_END && control().futexes.load(Relaxed) != 0
 }
 
-/// A call that trapped: is it to go the way of a rewritten site, where a kick can end a wait?
-pub fn redirect(t: &mut Tls, regs: &[u64; 23]) -> bool {
+/// Where a call that trapped goes on.
+pub enum Way {
+    /// With the sentry.
+    Asks,
+    /// On the way of a rewritten site, where a kick can end a wait.
+    Redirected,
+    /// At its own instruction: its site is being rewritten, or was.
+    Again,
+}
+
+pub fn way(t: &mut Tls, regs: &[u64; 23]) -> Way {
     if regs[reg::RAX] != sys::FUTEX || !plain(regs) {
-        return false;
+        return Way::Asks;
     }
     t.traps = t.traps.wrapping_add(1);
-    !t.traps.is_multiple_of(COUNTED)
+    if t.traps.is_multiple_of(COUNTED) {
+        return Way::Asks;
+    }
+    let ip = regs[reg::RIP];
+    let may = handshake::may_return(&t.slot().ahead.back, &control().covering, ip);
+    let mut site = SYSCALL;
+    let left = mem::copy(site.as_mut_ptr(), ip.wrapping_sub(SYSCALL.len() as u64) as *const u8, SYSCALL.len());
+    if may && (left > 0 || site == SYSCALL) { Way::Redirected } else { Way::Again }
 }
 
 /// Has the host answer the futex call in `t.regs`. False: the sentry has to; a wait that a kick ended is one of those, as it

@@ -106,6 +106,7 @@ pub fn write_call(t: &Tls, regs: &[u64; 23]) -> u32 {
     for (i, a) in args.iter().enumerate() {
         s.request.args[i].store(*a, Relaxed);
     }
+    s.ahead.back.store(regs[reg::RIP] as u32, Relaxed);
     s.ahead.sp.store(regs[reg::RSP], Relaxed);
     let mut ahead = Ahead { t, count: 0, used: 0 };
     let hints = hint(nr);

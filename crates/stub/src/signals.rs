@@ -157,10 +157,17 @@ fn trapped(t: &mut Tls, uc: &mut Ucontext) {
     } else if in_stub(ip) {
         sys::exit_group(121);
     }
-    if futex::redirect(t, &uc.regs) {
-        uc.regs[reg::RCX] = ip;
-        uc.regs[reg::RIP] = at(stub_entry);
-        return;
+    match futex::way(t, &uc.regs) {
+        futex::Way::Asks => {}
+        futex::Way::Redirected => {
+            uc.regs[reg::RCX] = ip;
+            uc.regs[reg::RIP] = at(stub_entry);
+            return;
+        }
+        futex::Way::Again => {
+            uc.regs[reg::RIP] = ip.wrapping_sub(futex::SYSCALL.len() as u64);
+            return;
+        }
     }
     let ahead = write_call(t, &uc.regs);
     converse(t, uc, ask::TRAP | ahead);

@@ -137,7 +137,7 @@ pub fn consider(t: &Rc<Task>, nr: u64) -> bool {
         return false;
     }
     // A thread was between the jump of a rewritten site and the call that it ends with.
-    if mm.rewritten.borrow().range(ip - JUMP as u64..ip).next().is_some() {
+    if mm.rewritten.borrow().range(ip.saturating_sub(JUMP as u64)..ip).next().is_some() {
         return false;
     }
     let traps = *mm.sites.borrow_mut().entry(ip).and_modify(|n| *n += 1).or_insert(1);

@@ -186,6 +186,53 @@ CASE(threads_wait_in_calls_meanwhile) {
         EQ(pthread_join(busy[i], NULL), 0);
 }
 
+/* One site for all calls, syscall(2)'s: for those that threads make to wait for each other, and to make children, too. */
+static int words[THREADS];
+static void wait_while(int *word, int value) {
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == value) {
+        long r = syscall(SYS_futex, word, 128 /* FUTEX_WAIT | FUTEX_PRIVATE_FLAG */, value, NULL, NULL, 0);
+        CHECK(r == 0 || errno == EAGAIN || errno == EINTR);
+    }
+}
+static void *passes_on(void *arg) {
+    long i = (long)arg;
+    for (int k = 0; k < 1500; k++) {
+        wait_while(&words[i], k);
+        int next = (i + 1) % THREADS;
+        __atomic_store_n(&words[next], i == THREADS - 1 ? k + 2 : k + 1, __ATOMIC_SEQ_CST);
+        CHECK(syscall(SYS_futex, &words[next], 129 /* FUTEX_WAKE */, 1, NULL, NULL, 0) >= 0);
+    }
+    return NULL;
+}
+static void *asks(void *arg) {
+    while (!over) {
+        EQ(syscall(SYS_getppid), getppid());
+        ERR(syscall(SYS_close, -1), EBADF);
+        EQ(syscall(SYS_gettid), gettid());
+    }
+    return NULL;
+}
+CASE(one_site_for_all_calls) {
+    pthread_t t[THREADS], busy[2];
+    over = 0;
+    words[0] = 1;
+    for (int i = 0; i < 2; i++)
+        busy[i] = begin(asks, 0);
+    for (long i = 0; i < THREADS; i++)
+        t[i] = begin(passes_on, i);
+    for (int i = 0; i < 20; i++) {
+        pid_t pid = syscall(SYS_fork);
+        if (pid == 0)
+            _exit(syscall(SYS_getpid) == getpid() ? 0 : 3);
+        CHILD_OK(pid);
+    }
+    for (int i = 0; i < THREADS; i++)
+        EQ(pthread_join(t[i], NULL), 0);
+    over = 1;
+    for (int i = 0; i < 2; i++)
+        EQ(pthread_join(busy[i], NULL), 0);
+}
+
 /* A breakpoint of the program's own, where a site was. */
 static volatile int traps;
 static void trapped(int sig, siginfo_t *info, void *context) {

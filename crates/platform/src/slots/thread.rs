@@ -326,6 +326,14 @@ impl Memory for Thread {
         self.slot().mode.waits.load(Relaxed) != 0
     }
 
+    fn cover(&self, ip: u64) {
+        handshake::cover(&self.process.region.control().covering, ip);
+    }
+
+    fn returns_to(&self, ip: u64) -> bool {
+        handshake::returns_to(&self.slot().ahead.back, ip)
+    }
+
     fn tell_names(&self, number: u64) -> bool {
         self.process.region.control().names.store(number, Release);
         self.process.names.replace(number) != number

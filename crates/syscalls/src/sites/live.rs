@@ -4,13 +4,14 @@
 //! anything else has changed, a breakpoint, and is sent back until the site is whole. Between the two words of a comparison's
 //! site nobody may be: who trapped there goes on at the copy of the comparison.
 use super::{COMPARE, JUMP, Pattern, TABLE, code_of, entry_of, jump_by, map_table, own, patch, read_around, room};
-use abi::{PAGE_SIZE, c};
+use abi::PAGE_SIZE;
 use guest::ops::Op;
 use std::ops::Range;
 use std::rc::Rc;
 use task::{Ask, Mm, Task};
 
-/// Traps of one site before it is worth it, and at how many more it is tried again where a thread was in the way.
+/// Traps of one site before it is worth it, and after how many more each of the steps is tried again where a thread was in
+/// the way.
 const WORTHWHILE: u32 = 64;
 const AGAIN: u32 = 16;
 
@@ -22,18 +23,13 @@ const BREAKPOINT: u8 = 0xcc;
 pub(super) fn consider(t: &Rc<Task>, nr: u64, traps: u32) -> bool {
     let (mm, ip) = (t.mm(), t.ip.get());
     let entry = mm.prepared.borrow().get(&ip).copied();
-    if traps < WORTHWHILE || (entry.is_none() && !(traps - WORTHWHILE).is_multiple_of(AGAIN)) {
+    if traps < WORTHWHILE || (traps - WORTHWHILE) % AGAIN > 1 {
         return false;
     }
     let Some((prot, _, _)) = own(&mm, ip) else { return false };
     let Some(around) = read_around(t, ip) else { return false };
     let Some(pattern) = Pattern::of(&around, nr) else { return false };
     let start = pattern.start(ip);
-    // Threads that begin, or wait at the host, are on their way back from such calls without having asked.
-    let unasked = nr == c::SYS_futex as u64 || crate::table::ROWS.iter().any(|r| r.nr == nr && r.full);
-    if pattern.covers() && unasked {
-        return false;
-    }
     let pages = pages(start);
     let busy = mm.in_flight(t, &pages).or_else(|| mm.in_flight(t, &TABLE)).is_some();
     if busy || mm.unfinished.get().is_some() {
@@ -69,12 +65,16 @@ fn prepare(t: &Rc<Task>, mm: &Mm, pattern: Pattern) -> bool {
 /// be there.
 fn cover(t: &Rc<Task>, mm: &Rc<Mm>, copy: u64) -> bool {
     let ip = t.ip.get();
-    let returns_there = |u: &Rc<Task>| u.full.get() && u.regs.borrow().rip == ip;
-    let there: Vec<_> = t.kernel.threads_in(mm).into_iter().filter(returns_there).collect();
-    if there.iter().any(|u| u.ask.get() == Ask::Outside) {
+    t.mem().cover(ip);
+    // With its whole context here, what it returns to is in our hands.
+    let (ours, others): (Vec<_>, Vec<_>) =
+        t.kernel.threads_in(mm).into_iter().partition(|u| u.ask.get() != Ask::Outside && u.full.get());
+    let begins_there = |u: &Task| (u.full.get() || !u.alive.get()) && u.regs.borrow().rip == ip;
+    if others.iter().any(|u| begins_there(u) || u.memory().is_some_and(|m| m.returns_to(ip))) {
+        t.mem().cover(0);
         return false;
     }
-    there.iter().for_each(|u| go_on_at(u, copy));
+    ours.iter().filter(|u| u.regs.borrow().rip == ip).for_each(|u| go_on_at(u, copy));
     mm.covered.borrow_mut().insert(ip, copy);
     true
 }
@@ -94,9 +94,9 @@ pub(super) fn redirect(t: &Task) -> bool {
 /// there: each step makes all CPUs of the process look at the code anew (the pages' rights change).
 fn exchange(t: &Task, start: u64, n: usize, prot: i32) {
     let jump = jump_by(entry_of(n));
+    t.rewriting.set(true);
     if start % 8 + JUMP as u64 > 8 {
         t.mm().unfinished.set(Some(start));
-        t.rewriting.set(true);
         patch(t, start, &[BREAKPOINT], prot);
         let head = (8 - start % 8) as usize;
         patch(t, start + head as u64, &jump[head..], prot);
@@ -120,8 +120,11 @@ pub(super) fn pages(start: u64) -> Range<u64> {
 
 /// The thread asks: what it was told to do is done, or could not be.
 pub fn landed(t: &Task, done: bool) {
-    if t.rewriting.replace(false) && done {
-        t.mm().unfinished.set(None);
+    if t.rewriting.replace(false) {
+        t.mem().cover(0);
+        if done {
+            t.mm().unfinished.set(None);
+        }
     }
 }
 
