@@ -51,13 +51,12 @@ async fn poll_fds(t: &Rc<Task>, fds: UserInOut<PollFd>, n: usize, deadline: Opti
     }
     let mem = t.mem();
     let files = t.files()?;
-    let mut list = Vec::with_capacity(n);
+    let list = UserIn::<PollFd>::new(fds.addr()).get_array(&*mem, n)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(n);
-    for p in UserIn::<PollFd>::new(fds.addr()).get_array(&*mem, n)? {
+    for p in &list {
         let file = if p.fd < 0 { None } else { files.get(p.fd).ok() };
         let returned = if p.fd >= 0 && file.is_none() { NVAL } else { Ready::empty() };
         entries.push((file, Ready::from_bits_retain(p.events as u16 as u32), returned));
-        list.push(p);
     }
     let ready = poll_files(&mut entries, deadline).await.map_err(|_| Errno::EINTR)?;
     for (i, (mut p, (_, _, returned))) in list.into_iter().zip(&entries).enumerate() {

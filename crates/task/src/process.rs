@@ -158,6 +158,7 @@ impl Mm {
         m.barriers.set(self.barriers.get());
         *m.covered.borrow_mut() = self.covered.borrow().clone();
         *m.prepared.borrow_mut() = self.prepared.borrow().clone();
+        m.unfinished.set(self.unfinished.get());
         m.rewritten.replace(self.rewritten.borrow().clone());
         m.exe.replace(self.exe.borrow().clone());
         m.running.replace(self.running.borrow().clone());

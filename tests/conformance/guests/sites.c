@@ -1,4 +1,5 @@
 /* Code of files that many processes map and call: it is what the file says, wherever and however often it is mapped. */
+#include "sites.h"
 #include "t.h"
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -11,11 +12,6 @@
 #define PROCESSES 12
 #define CALLS 4
 
-/* mov eax, NUMBER; syscall; ret */
-static const unsigned char moves[] = {0xb8, SYS_getpid, 0, 0, 0, 0x0f, 0x05, 0xc3};
-/* push NUMBER; pop rax; syscall; cmp rax, -4095; setae dl; movzx edx, dl; ret */
-static const unsigned char compares[] = {0x6a, SYS_getppid, 0x58, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0,
-                                         0xff, 0xff, 0x0f, 0x93, 0xc2, 0x0f, 0xb6, 0xd2, 0xc3};
 static const int at_moves[] = {64, 64 + 13, PAGE - 3, PAGE + 100};
 static const int at_compares[] = {256, 256 + 37, PAGE + 201};
 #define COUNT(a) (int)(sizeof(a) / sizeof *(a))
@@ -44,33 +40,16 @@ static char *map(const char *path, void *where, int prot) {
     return code;
 }
 
-struct result {
-    long value, flag, kept;
-};
-/* Calls code; every register that a call keeps has a value of its own before. */
-static struct result run(const char *code, long argument) {
-    register long r8 __asm__("r8") = 8, r9 __asm__("r9") = 9, r10 __asm__("r10") = 10, r12 __asm__("r12") = 12;
-    register long r13 __asm__("r13") = 13, r14 __asm__("r14") = 14;
-    long rbx = 3, rdx = 2, rsi = 6, value;
-    double before = 1.5, after;
-    /* Not through what the compiler keeps below the stack. */
-    __asm__ volatile("movq %[before], %%xmm7\n sub $128, %%rsp\n call *%[code]\n add $128, %%rsp\n movq %%xmm7, %[after]"
-                     : "=&a"(value), "+d"(rdx), "+S"(rsi), "+b"(rbx), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r12), "+r"(r13),
-                       "+r"(r14), "+D"(argument), [after] "=r"(after)
-                     : [code] "r"(code), [before] "r"(before)
-                     : "rcx", "r11", "memory", "cc", "xmm7");
-    return (struct result){value, rdx, rbx == 3 && rsi == 6 && r8 == 8 && r9 == 9 && r10 == 10 && r12 == 12 && r13 == 13 && r14 == 14 && after == 1.5};
-}
 static void all(const char *code) {
     for (int k = 0; k < CALLS; k++) {
         for (int i = 0; i < COUNT(at_moves); i++) {
-            struct result r = run(code + at_moves[i], 0);
+            struct result r = run(code + at_moves[i], 0, 0);
             EQ(r.value, syscall(SYS_getpid));
             EQ(r.flag, 2);
             CHECK(r.kept);
         }
         for (int i = 0; i < COUNT(at_compares); i++) {
-            struct result r = run(code + at_compares[i], 0);
+            struct result r = run(code + at_compares[i], 0, 0);
             EQ(r.value, getppid());
             EQ(r.flag, 0);
             CHECK(r.kept);
@@ -105,7 +84,7 @@ static void twice(const char *path) {
     EQ(map(path, second, PROT_READ | PROT_EXEC), second);
     all(second);
     EQ(map(path, second + PAGE, PROT_READ | PROT_EXEC), second + PAGE);
-    struct result r = run(second + PAGE + 64, 0);
+    struct result r = run(second + PAGE + 64, 0, 0);
     EQ(r.value, getpid());
     OK(munmap(second, 3 * PAGE));
 }
@@ -117,9 +96,9 @@ static int expected_uid = -1;
 static void changed(const char *path) {
     const char *code = map(path, NULL, PROT_READ | PROT_EXEC);
     for (int k = 0; k < CALLS; k++) {
-        EQ(run(code + at_moves[0], 0).value, expected_uid);
-        EQ(run(code + at_moves[1], 0).value, getpid());
-        struct result r = run(code + at_compares[0], -1);
+        EQ(run(code + at_moves[0], 0, 0).value, expected_uid);
+        EQ(run(code + at_moves[1], 0, 0).value, getpid());
+        struct result r = run(code + at_compares[0], -1, 0);
         EQ(r.value, -EBADF);
         EQ(r.flag, 1);
     }
@@ -140,13 +119,13 @@ static void written(const char *path) {
     char *code = map(path, NULL, PROT_READ | PROT_WRITE | PROT_EXEC);
     all(code);
     code[at_moves[0] + 1] = SYS_getppid;
-    EQ(run(code + at_moves[0], 0).value, getppid());
+    EQ(run(code + at_moves[0], 0, 0).value, getppid());
     char *other = map(path, NULL, PROT_READ | PROT_EXEC);
     all(other);
     OK(mprotect(other, SIZE, PROT_READ | PROT_WRITE));
     other[at_moves[1] + 1] = SYS_getppid;
     OK(mprotect(other, SIZE, PROT_READ | PROT_EXEC));
-    EQ(run(other + at_moves[2], 0).value, getpid());
+    EQ(run(other + at_moves[2], 0, 0).value, getpid());
 }
 CASE(written_to_in_memory) {
     make("code");
@@ -155,7 +134,7 @@ CASE(written_to_in_memory) {
 }
 static void shortened(const char *path) {
     const char *code = map(path, NULL, PROT_READ | PROT_EXEC);
-    EQ(run(code + at_moves[0], 0).value, getpid());
+    EQ(run(code + at_moves[0], 0, 0).value, getpid());
 }
 CASE(shorter_than_it_was) {
     make("code");

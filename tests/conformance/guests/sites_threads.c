@@ -1,4 +1,5 @@
 /* Code of a file that many threads call at once: whatever becomes of its call sites meanwhile, each call is as the file says. */
+#include "sites.h"
 #include "t.h"
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -7,12 +8,6 @@
 #define PAGE 4096
 #define SIZE (3 * PAGE)
 enum { PLACES = 16, THREADS = 6, ROUNDS = 400 };
-
-/* mov eax, NUMBER; syscall; ret */
-static const unsigned char moves[] = {0xb8, SYS_getpid, 0, 0, 0, 0x0f, 0x05, 0xc3};
-/* push NUMBER; pop rax; syscall; cmp rax, -4095; setae dl; movzx edx, dl; ret */
-static const unsigned char compares[] = {0x6a, SYS_getppid, 0x58, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0,
-                                         0xff, 0xff, 0x0f, 0x93, 0xc2, 0x0f, 0xb6, 0xd2, 0xc3};
 
 /* Every place that a site can have in two words, and one over the end of a page. */
 static int at_move(int i) { return i == 0 ? PAGE - 3 : 128 * i + i; }
@@ -35,25 +30,6 @@ static char *make(void) {
     CHECK(at != MAP_FAILED);
     close(fd);
     return at;
-}
-
-struct result {
-    long value, flag, kept;
-};
-/* Calls code; every register that a call keeps has a value of its own before. */
-static struct result run(const char *code, long argument, long k) {
-    register long r8 __asm__("r8") = 8 + k, r9 __asm__("r9") = 9 + k, r10 __asm__("r10") = 10 + k, r12 __asm__("r12") = 12 + k;
-    register long r13 __asm__("r13") = 13 + k, r14 __asm__("r14") = 14 + k;
-    long rbx = 3 + k, rdx = 2, rsi = 6, value;
-    double before = 1.5 + k, after;
-    __asm__ volatile("movq %[before], %%xmm7\n sub $128, %%rsp\n call *%[code]\n add $128, %%rsp\n movq %%xmm7, %[after]"
-                     : "=&a"(value), "+d"(rdx), "+S"(rsi), "+b"(rbx), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r12), "+r"(r13),
-                       "+r"(r14), "+D"(argument), [after] "=r"(after)
-                     : [code] "r"(code), [before] "r"(before)
-                     : "rcx", "r11", "memory", "cc", "xmm7");
-    int kept = rbx == 3 + k && rsi == 6 && r8 == 8 + k && r9 == 9 + k && r10 == 10 + k && r12 == 12 + k && r13 == 13 + k &&
-               r14 == 14 + k && after == before;
-    return (struct result){value, rdx, kept};
 }
 
 static char *code;
